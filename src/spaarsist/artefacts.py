@@ -1,0 +1,70 @@
+"""What every file made here shares: it appears whole or not at all, and it says how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+CODE_THAT_DECIDES_SCORES = ("config.py", "data", "models", "experiments")
+REPORTED_PACKAGES = ("torch", "torchaudio", "transformers", "numpy", "scipy")
+
+
+@contextmanager
+def writing(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `target` that takes its name once the block ends without an error.
+
+    Works for a file (the block writes it) and for a folder (the block makes it); an existing folder is replaced. After an
+    error nothing is left behind and an older `target` is untouched. The temporary name keeps the ending, since many
+    writers choose the format by it.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        yield temporary
+        if temporary.is_dir() and target.is_dir():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file's bytes."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+@cache
+def code_hash() -> str:
+    """First 16 hex digits of a hash over the package's source that decides scores (data, models, experiments).
+
+    It travels with every checkpoint and score file, so that results of two states of the code are never mixed unseen.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for part in CODE_THAT_DECIDES_SCORES:
+        path = package / part
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def provenance() -> dict[str, object]:
+    """Versions, platform and code hash: what has to be the same for the same numbers to come out."""
+    return {
+        "code_hash": code_hash(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        **{package: metadata.version(package) for package in REPORTED_PACKAGES},
+    }

@@ -1,0 +1,258 @@
+"""The experiment's vocabulary: what can be varied, its legal values, and the names used in files and tables.
+
+Every section of `config.yaml` that a step needs has one frozen dataclass here. They are checked by pydantic on
+construction: an unknown key, a wrong type or a value out of range is an error that names the key.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+SAMPLE_RATE = 16_000
+"""Sampling rate of every waveform inside the package, in Hz."""
+
+NodeScoring = Literal["learned", "magnitude"]
+StackAggregation = Literal["attention", "uniform", "linear"]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(gt=0)]
+
+_checked = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+
+LABELS: dict[str, tuple[NodeScoring, StackAggregation]] = {
+    "Base": ("learned", "attention"),
+    "Mag": ("magnitude", "attention"),
+    "Mean": ("learned", "linear"),
+    "MagMean": ("magnitude", "linear"),
+    "Uni": ("learned", "uniform"),
+    "MagUni": ("magnitude", "uniform"),
+}
+"""Table label -> (node scoring, stack aggregation). The paper's four, then ours (the text's own mean)."""
+
+
+class ConfigError(ValueError):
+    """A configuration or an input file that cannot be used; the message names the place and the mend."""
+
+
+@_checked
+class Variant:
+    """One way to run a trained AASIST back-end: what is switched at inference, without retraining.
+
+    Args:
+        k_infer: share of nodes that each graph pooling keeps, in (0, 1].
+        node_scoring: `learned` (sigmoid projection) or `magnitude` (squared L2 norm, no parameters).
+        stack_aggregation: how the stack node gathers the others: `attention` (AASIST); `uniform` (plain mean of the
+            nodes, as the paper's text says); `linear` (what the authors' code runs under the name mean: the stack node
+            becomes a linear map of itself and the nodes lose their attention as well).
+
+    Source: Firc et al. 2026, arXiv 2606.11674, and the code its authors released.
+    """
+
+    k_infer: Ratio = 0.5
+    node_scoring: NodeScoring = "learned"
+    stack_aggregation: StackAggregation = "attention"
+
+    @classmethod
+    def from_label(cls, k_infer: float, label: str) -> Variant:
+        """Build the variant a table label stands for; raises `ConfigError` on an unknown label."""
+        if label not in LABELS:
+            raise ConfigError(f"unknown variant {label!r}; known: {', '.join(LABELS)}")
+        return cls(k_infer, *LABELS[label])
+
+    @property
+    def label(self) -> str:
+        """The table label: Base, Mag, Mean, MagMean, Uni or MagUni."""
+        return next(k for k, v in LABELS.items() if v == (self.node_scoring, self.stack_aggregation))
+
+    @property
+    def column(self) -> str:
+        """Name of this variant's score column: `01-Mag`, or `05` for Base."""
+        suffix = "" if self.label == "Base" else f"-{self.label}"
+        return ratio_code(self.k_infer) + suffix
+
+    @classmethod
+    def from_column(cls, column: str) -> Variant:
+        """Inverse of `column`; raises `ConfigError` on anything else."""
+        code, _, label = column.partition("-")
+        if not (code.isdigit() and len(code) > 1):
+            raise ConfigError(f"{column!r} names no variant; expected something like 05 or 01-Mag")
+        return cls.from_label(float(f"{code[0]}.{code[1:]}"), label or "Base")
+
+
+def ratio_code(ratio: float) -> str:
+    """Write a pooling ratio as the paper's system names do: 0.3 -> `03`, 0.25 -> `025`, 1.0 -> `10`."""
+    return str(float(ratio)).replace(".", "")
+
+
+def system_name(k_train: float, variant: Variant) -> str:
+    """Name a table row as the paper does: `AST-03-01-Mag`."""
+    return f"AST-{ratio_code(k_train)}-{variant.column}"
+
+
+@_checked
+class CostModel:
+    """Prior and costs of the detection cost function (defaults: the ASVspoof 5 evaluation plan).
+
+    Args:
+        p_spoof: prior probability of a spoof, in (0, 1).
+        c_miss: cost of rejecting a bona fide trial.
+        c_fa: cost of accepting a spoof.
+    """
+
+    p_spoof: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    c_miss: Positive = 1.0
+    c_fa: Positive = 10.0
+
+
+@_checked
+class FrontendConfig:
+    """What turns a waveform into frames.
+
+    Args:
+        model: Hugging Face id or local folder of a wav2vec2, WavLM or HuBERT model, or `tiny-wav2vec2`: the small,
+            randomly initialised one for CPU runs, which is trained end to end.
+        revision: commit of the Hugging Face repository; required for an id, empty for a folder or the tiny model.
+        final_layer_norm: take the last layer after the encoder's final layer norm; the authors' code takes it before.
+        normalise: `utterance` (zero mean, unit variance per waveform), `batch` (over the whole batch tensor, as the
+            authors' code does: scores then depend on the batch) or `none`.
+    """
+
+    model: str = "tiny-wav2vec2"
+    revision: str = ""
+    final_layer_norm: bool = False
+    normalise: Literal["utterance", "batch", "none"] = "utterance"
+
+
+@_checked
+class BackendConfig:
+    """Size of the AASIST back-end.
+
+    Args:
+        embedding_dim: size E of the embedding (1024 in the paper).
+        temperatures: softmax temperatures of the spectral and temporal graph layers and of the first and second
+            heterogeneous layers.
+    """
+
+    embedding_dim: PositiveCount = 1024
+    temperatures: tuple[Positive, Positive, Positive, Positive] = (2.0, 2.0, 100.0, 100.0)
+
+
+@_checked
+class Augmentation:
+    """Probability of each training augmentation, drawn independently per clip (defaults: the paper's recipe).
+
+    `room` draws from the RIRS_NOISES-like folder `room_corpus`; without a folder it must be 0, as in the released code.
+    """
+
+    trim_silence: Probability = 0.5
+    time_mask: Probability = 0.3
+    mu_law: Probability = 0.3
+    rawboost: Probability = 0.3
+    noise: Probability = 0.9
+    filter: Probability = 0.9
+    room: Probability = 0.0
+    room_corpus: str = ""
+
+    def __post_init__(self) -> None:
+        if self.room > 0 and not self.room_corpus:
+            raise ValueError("room > 0 needs room_corpus, a folder of room responses or noises")
+
+
+@_checked
+class Stage:
+    """One stage of training.
+
+    Args:
+        epochs: passes over as many draws as the training list has trials.
+        batch_size: trials per step.
+        learning_rate: Adam's.
+        train_frontend: fine-tune the front-end too; false keeps it frozen.
+        schedule: `constant` (the paper's) or `one_cycle` (rises to learning_rate and falls; for short runs).
+        crop: samples per training excerpt; 0 takes the recipe's crop. Development and evaluation use the recipe's.
+    """
+
+    epochs: Count
+    batch_size: PositiveCount
+    learning_rate: Positive = 1e-4
+    train_frontend: bool = False
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    crop: Count = 0
+
+
+@_checked
+class TrainingRecipe:
+    """How a detector is trained: front-end, back-end size, stages, augmentation.
+
+    Args:
+        crop: samples of an evaluation excerpt (64,600 in the paper: 4.04 s at 16 kHz).
+        keep_better_stage: a later stage replaces an earlier one only if its development EER is lower; false lets the
+            last stage win always, as the released code does.
+        epoch_size: draws per epoch; 0 takes the number of training trials.
+    """
+
+    frontend: FrontendConfig = FrontendConfig()
+    backend: BackendConfig = BackendConfig()
+    crop: PositiveCount = 64_600
+    stages: tuple[Stage, ...] = (
+        Stage(epochs=10, batch_size=64),
+        Stage(epochs=5, batch_size=32, train_frontend=True),
+    )
+    augmentation: Augmentation = Augmentation()
+    keep_better_stage: bool = True
+    epoch_size: Count = 0
+
+
+Section = TypeVar("Section")
+
+
+def parse(kind: type[Section], source: str | Path | dict[str, Any]) -> Section:
+    """Read one section of the configuration.
+
+    Args:
+        kind: the dataclass to build.
+        source: a mapping, JSON text, or the path of a YAML or JSON file that holds the mapping.
+
+    Raises:
+        ConfigError: names every offending key and what it should have been.
+    """
+    if not isinstance(source, dict):
+        source = _read_mapping(str(source))
+    try:
+        return TypeAdapter(kind).validate_python(source)
+    except ValidationError as error:
+        places = "; ".join(
+            f"{'.'.join(str(p) for p in e['loc']) or kind.__name__}: {e['msg']}" for e in error.errors()
+        )
+        raise ConfigError(f"{kind.__name__}: {places}") from None
+
+
+def _read_mapping(text: str) -> dict[str, Any]:
+    import yaml
+
+    origin = "the JSON text given"
+    if not text.lstrip().startswith("{"):
+        origin = text
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{origin}: cannot be read ({error.strerror})") from None
+    try:
+        mapping = yaml.safe_load(text)  # JSON is YAML
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML or JSON ({error})") from None
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{origin}: expected a mapping of keys to values")
+    return mapping
+
+
+def to_json(section: object) -> str:
+    """Write a section as canonical JSON (sorted keys), the form stored beside checkpoints and scores."""
+    return json.dumps(asdict(section), sort_keys=True)

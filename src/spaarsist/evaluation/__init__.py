@@ -1,0 +1,1 @@
+"""What the runs are worth: metrics, intervals, complexity."""

@@ -1,0 +1,1 @@
+"""How a waveform becomes a score."""

@@ -1,0 +1,1 @@
+"""What the reader sees: tables and figures, made from files alone."""
