@@ -20,8 +20,8 @@ REPORTED_PACKAGES = ("torch", "torchaudio", "transformers", "numpy", "scipy")
 def writing(target: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `target` that takes its name once the block ends without an error.
 
-    Works for a file (the block writes it) and for a folder (the block makes it); an existing folder is replaced. After an
-    error nothing is left behind and an older `target` is untouched. The temporary name keeps the ending, since many
+    Works for a file (the block writes it) and for a folder (the block makes it); an existing folder is replaced. After
+    an error nothing is left behind and an older `target` is untouched. The temporary name keeps the ending, since many
     writers choose the format by it.
     """
     target = Path(target)

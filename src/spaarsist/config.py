@@ -228,9 +228,7 @@ def parse(kind: type[Section], source: str | Path | dict[str, Any]) -> Section:
     try:
         return TypeAdapter(kind).validate_python(source)
     except ValidationError as error:
-        places = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc']) or kind.__name__}: {e['msg']}" for e in error.errors()
-        )
+        places = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or kind.__name__}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{kind.__name__}: {places}") from None
 
 

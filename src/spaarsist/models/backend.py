@@ -1,8 +1,8 @@
 """AASIST: the graph back-end, and the ways SpAArSIST runs it at inference.
 
 One module class serves every variant. `encode` turns frames into two graphs and does not depend on the variant;
-`readout` does the rest for any `Variant`; `export` gives the module that would ship for one variant, without the weights
-that variant never uses.
+`readout` does the rest for any `Variant`; `export` gives the module that would ship for one variant, without the
+weights that variant never uses.
 
 Sources: Jung et al. 2022 (AASIST, arXiv 2110.01200); Tak et al. 2022 (AASIST on self-supervised features, arXiv
 2202.12233); Firc et al. 2026 (SpAArSIST, arXiv 2606.11674) and the code its authors released.
@@ -279,7 +279,7 @@ class AASIST(nn.Module):
         temperatures: softmax temperatures of the spectral and temporal graph layers and of the first and second
             heterogeneous layers.
 
-    Calling the module runs the baseline at `k_train` (the form that is trained), or, after `export`, the exported variant.
+    Calling the module runs the baseline at `k_train` (the form that is trained) or, after `export`, that variant.
     """
 
     def __init__(
@@ -352,7 +352,7 @@ class AASIST(nn.Module):
         return self.output(self.output_dropout(summary))
 
     def export(self, variant: Variant) -> AASIST:
-        """Return the module that would ship for `variant`: a copy in evaluation mode, without the weights it never calls.
+        """Return the module that would ship for `variant`: a copy in evaluation mode, without weights it never calls.
 
         Its output equals `readout(encode(frames), variant)` of this module in evaluation mode.
         """
@@ -369,8 +369,8 @@ class AASIST(nn.Module):
         """Load weights that carry the names of the public AASIST code (`LL`, `HtrgGAT_layer_ST11`, ...).
 
         Raises:
-            ValueError: names every missing, unknown or misshapen tensor. A checkpoint of a whole detector also holds its
-                front-end (`ssl_model.*`) and head: pass the back-end's entries only.
+            ValueError: names every missing, unknown or misshapen tensor. A checkpoint of a whole detector also holds
+                its front-end (`ssl_model.*`) and head: pass the back-end's entries only.
         """
         renamed, problems = {}, []
         for name, tensor in state.items():

@@ -32,7 +32,7 @@ TINY = Wav2Vec2Config(
     feat_extract_norm="layer",
     do_stable_layer_norm=True,
 )
-"""Architecture of `tiny-wav2vec2`: XLS-R's, with the same seven strides (one frame per 20 ms) and far fewer channels."""
+"""Architecture of `tiny-wav2vec2`: XLS-R's, with the same strides (one frame per 20 ms) and far fewer channels."""
 
 SWITCHED_OFF = (
     "layerdrop",
@@ -50,8 +50,8 @@ SWITCHED_OFF = (
 class Frontend(nn.Module):
     """A self-supervised speech model, cut before its task head.
 
-    Layerdrop, every dropout and SpecAugment are off, as in the fine-tuning that is replicated (torchaudio's and fairseq's
-    models leave them off; transformers turns them on in training mode).
+    Layerdrop, every dropout and SpecAugment are off, as in the fine-tuning that is replicated (torchaudio's models
+    leave them off; transformers turns them on in training mode).
 
     Args:
         settings: which model, which layer output, which waveform normalisation.
@@ -123,8 +123,8 @@ class Frontend(nn.Module):
 def normalise(waveforms: Tensor, how: str) -> Tensor:
     """Give waveforms (B, n_samples) zero mean and unit variance, padding included.
 
-    `utterance`: each by itself, as XLS-R was trained. `batch`: over the whole tensor, as torchaudio's bundle (and so the
-    authors' code) does it; a waveform's frames then depend on the others in its batch. `none`: as they are.
+    `utterance`: each by itself, as XLS-R was trained. `batch`: over the whole tensor, as torchaudio's bundle (and so
+    the authors' code) does it; a waveform's frames then depend on the others in its batch. `none`: as they are.
     """
     if how == "none":
         return waveforms

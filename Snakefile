@@ -1,0 +1,44 @@
+from snakemake.utils import min_version, validate
+
+min_version("9.0")
+
+# A file given by --configfile is a whole configuration: the default one must not shine through it.
+if "experiment" not in config:
+
+    configfile: "config.yaml"
+
+
+validate(config, "workflow/schemas/config.schema.yaml", set_default=False)
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/experiments.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reporting.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        TABLES,
+        FIGURES,
+
+
+rule scores:
+    input:
+        SCORES,
+
+
+rule tables:
+    input:
+        TABLES,
+
+
+rule figures:
+    input:
+        FIGURES,
+
+
+onsuccess:
+    print(summary())

@@ -1,0 +1,674 @@
+"""Two small corpora of real recordings against real spoofing methods, in the layouts of ASVspoof 5 and In-the-Wild.
+
+`build_mini` fetches a few hundred freely licensed recordings, checks each against the digests in `mini_recordings.tsv`, cuts
+them into excerpts, remakes half of the clips by the methods of `vocoders` and sends every clip, bona fide or spoof,
+through the same `channel`. `build_synthetic` writes the same layouts from made-up signals, without recordings or network.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import tarfile
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.random import Generator
+from tqdm import tqdm
+
+from spaarsist.artefacts import file_hash, writing
+from spaarsist.config import SAMPLE_RATE, ConfigError
+from spaarsist.data import channel, vocoders
+from spaarsist.data.channel import Channel
+
+MANIFEST = Path(__file__).with_name("mini_recordings.tsv")
+PROBE_TIMEOUT_S = 4.0
+OFFLINE_MEND = "`--configfile config/synthetic.yaml` runs the whole pipeline offline on made-up signals"
+
+
+# ---------------------------------------------------------------- what the corpora consist of
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published set of recordings and the two ways to get it.
+
+    Args:
+        tarball: address of the upstream archive. Not verified: no machine of ours could reach these hosts. The digests in the
+            manifest decide whether what comes is what is meant.
+        package: Debian package with the same files.
+        credit: who made it, under which licence.
+    """
+
+    tarball: str
+    package: str
+    credit: str
+
+
+_ASTERISK = "https://downloads.asterisk.org/pub/telephony/sounds/releases/asterisk-core-sounds-{}-g722-1.6.1.tar.gz"
+_FILLETS = "https://downloads.sourceforge.net/fillets/fillets-ng-data-1.0.1.tar.gz"
+_FILLETS_CREDIT = "Fish Fillets NG, ALTAR interactive and the fillets.sourceforge.net team; GPL-2"
+
+
+def _asterisk(language: str, credit: str) -> Source:
+    return Source(_ASTERISK.format(language), f"asterisk-core-sounds-{language}-g722", credit)
+
+
+SOURCES: Mapping[str, Source] = {
+    "en": _asterisk("en", "Allison Smith, theivrvoice.com, for Digium, Inc.; CC BY-SA 3.0"),
+    "es": _asterisk("es", "Allison Smith, theivrvoice.com, for Digium, Inc.; CC BY-SA 3.0"),
+    "fr": _asterisk("fr", "June Wallack, for Digium, Unlimitel and BGM Informatique; CC BY-SA 3.0"),
+    "it": _asterisk("it", "Carlo Flora, carloflora.com, translated by Silvia Petrin; CC BY 3.0"),
+    "ru": _asterisk("ru", "Provided by Maxim Topal, ivrvoice.ru; CC BY 3.0"),
+    "cs": Source(_FILLETS, "fillets-ng-data-cs", _FILLETS_CREDIT),
+    "nl": Source(_FILLETS, "fillets-ng-data-nl", _FILLETS_CREDIT),
+}
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker: number and gender in the protocol, the codec in which the recordings are distributed."""
+
+    number: str
+    gender: str
+    language: str
+    codec: Callable[[np.ndarray], np.ndarray]
+    about: str
+
+
+VOICES: Mapping[str, Voice] = {
+    "allison": Voice("0001", "F", "en", channel.g722, "telephone prompts in English and Spanish"),
+    "ivrvoice": Voice("0002", "F", "ru", channel.g722, "telephone prompts in Russian"),
+    "cs-small": Voice("0003", "F", "cs", channel.vorbis, "acted dialogue in Czech, the small fish"),
+    "cs-big": Voice("0004", "M", "cs", channel.vorbis, "acted dialogue in Czech, the big fish"),
+    "june": Voice("0005", "F", "fr", channel.g722, "telephone prompts in Canadian French"),
+    "carlo": Voice("0006", "M", "it", channel.g722, "telephone prompts in Italian"),
+    "nl-small": Voice("0007", "F", "nl", channel.vorbis, "acted dialogue in Dutch, the small fish"),
+    "nl-big": Voice("0008", "M", "nl", channel.vorbis, "acted dialogue in Dutch, the big fish"),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one part of a corpus is made of.
+
+    Args:
+        name: as in the records.
+        prefix: of speaker and file names.
+        folder: of the clips, within the corpus.
+        protocol: name of the trial list.
+        voices: keys of `VOICES`.
+        pairs: number of excerpts; each gives one bona fide and one spoofed clip.
+        attacks: attack id -> name of a method in `vocoders.METHODS`, or `speak` or `speak_klatt`.
+        codecs: codec tags, drawn with equal chances.
+        enrolment: extra bona fide clips that stand in the folder but in no protocol, as in the original.
+    """
+
+    name: str
+    prefix: str
+    folder: str
+    protocol: str
+    voices: tuple[str, ...]
+    pairs: int
+    attacks: Mapping[str, str]
+    codecs: tuple[str, ...] = ("-",)
+    channel: Channel = Channel()
+    enrolment: int = 0
+
+
+SPLITS: tuple[Split, ...] = (
+    Split(
+        "train",
+        "T",
+        "flac_T",
+        "ASVspoof5.train.tsv",
+        ("allison", "ivrvoice", "cs-small", "cs-big"),
+        450,
+        {
+            "A01": "world_copy",
+            "A02": "world_conversion",
+            "A03": "griffin_lim_mel",
+            "A04": "lpc_vocoder",
+            "A05": "harmonic_noise",
+            "A06": "minimum_phase",
+        },
+    ),
+    Split(
+        "dev",
+        "D",
+        "flac_D",
+        "ASVspoof5.dev.track_1.tsv",
+        ("june",),
+        100,
+        {
+            "A09": "world_copy",
+            "A10": "griffin_lim_mel",
+            "A11": "lpc_vocoder",
+            "A12": "world_coded",
+        },
+        enrolment=6,
+    ),
+    Split(
+        "eval",
+        "E",
+        "flac_E_eval",
+        "ASVspoof5.eval.track_1.tsv",
+        ("carlo",),
+        250,
+        {
+            "A17": "world_copy",
+            "A18": "griffin_lim_mel",
+            "A19": "griffin_lim_linear",
+            "A20": "zero_phase",
+            "A21": "psola",
+            "A22": "speak",
+        },
+        codecs=("-", "-", "-", "-", "C01", "C05", "C08", "C11"),
+        enrolment=6,
+    ),
+)
+
+WILD = Split(
+    "in_the_wild",
+    "W",
+    "release_in_the_wild",
+    "meta.csv",
+    ("nl-small", "nl-big"),
+    150,
+    {"W1": "world_conversion", "W2": "world_coded", "W3": "phase_vocoder", "W4": "speak_klatt"},
+    channel=Channel((12.0, 26.0), (4500.0, 7400.0), (0.05, 0.25), (-34.0, -16.0), (0.0, 0.5), 22_050),
+    codecs=("C05",),
+)
+
+# Short sentences of our own for text-to-speech, in the language of the speaker whose place they take.
+SENTENCES: Mapping[str, tuple[str, ...]] = {
+    "it": (
+        "Il treno per la città parte ogni mattina alle sette e un quarto.",
+        "Abbiamo ricevuto il suo messaggio e la richiameremo entro domani.",
+        "La biblioteca resta chiusa durante tutto il mese di agosto.",
+        "Per favore controlli il numero della pratica e provi di nuovo.",
+        "Mio fratello cucina molto bene, ma lascia sempre i piatti sporchi.",
+        "Dopo la pioggia il sentiero verso il lago era pieno di fango.",
+        "Il prossimo appuntamento disponibile è giovedì pomeriggio.",
+        "Non dimentichi di portare un documento e la ricevuta del pagamento.",
+    ),
+    "nl": (
+        "De trein naar de stad vertrekt elke ochtend om kwart over zeven.",
+        "Wij hebben uw bericht ontvangen en bellen u morgen terug.",
+        "De bibliotheek blijft de hele maand augustus gesloten.",
+        "Controleer het nummer van het dossier en probeer het opnieuw.",
+        "Mijn broer kookt heel goed, maar laat altijd de vuile borden staan.",
+        "Na de regen lag het pad naar het meer vol met modder.",
+        "De eerstvolgende afspraak is op donderdagmiddag mogelijk.",
+        "Vergeet niet een legitimatie en het betaalbewijs mee te nemen.",
+    ),
+}
+
+
+# ---------------------------------------------------------------- recordings: fetch and verify
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One line of the manifest: voice, source, path within the cache, sha256 of the file as published."""
+
+    voice: str
+    source: str
+    path: str
+    sha256: str
+
+
+def manifest(path: Path = MANIFEST) -> list[Recording]:
+    """The recordings used, in fixed order.
+
+    They were picked once by machine: 0.8–6 s after trimming, not clipped, at least a third of the frames voiced.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [Recording(**row) for row in csv.DictReader(stream, delimiter="\t")]
+
+
+def fetch(cache: Path, recordings: Sequence[Recording] | None = None) -> Path:
+    """Make sure that every recording lies, verified, under `cache/recordings/<source>/<path>`; return that folder.
+
+    What is there already and has the right digest is kept. The rest comes from the upstream archives or, where they cannot be
+    had, from the Debian packages of the same recordings, through `apt-get download` (no root needed).
+
+    Raises:
+        ConfigError: neither way works (names both, what failed and the mend), or an archive holds a recording that is not
+            the one meant (names the file).
+    """
+    recordings = manifest() if recordings is None else recordings
+    folder = cache / "recordings"
+    missing = [r for r in recordings if not _verified(folder / r.source / r.path, r.sha256)]
+    if not missing:
+        return folder
+    failures = []
+    for way in (_from_upstream, _from_packages):
+        try:
+            for source in sorted({r.source for r in missing}):
+                unpacked = way(source, cache)
+                with unpacked as files:
+                    _take(files, [r for r in missing if r.source == source], folder, source)
+                missing = [r for r in missing if r.source != source]
+            return folder
+        except (OSError, tarfile.TarError, subprocess.SubprocessError) as error:
+            failures.append(f"{way.__doc__.splitlines()[0].rstrip('.')}: {_reason(error)}")
+    raise ConfigError(
+        f"the recordings of the mini corpus cannot be fetched ({len(missing)} of {len(recordings)} missing under {folder}). "
+        + "Tried (1) "
+        + "; (2) ".join(failures)
+        + f". Connect this machine to either, or copy the folder from one that has it; {OFFLINE_MEND}."
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        last = (error.stderr or "").strip().splitlines()[-1:] or ["no message"]
+        return f"{' '.join(error.cmd[:1])} ended with {error.returncode} ({last[0]})"
+    return f"{type(error).__name__}: {error}"
+
+
+def _verified(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_hash(path) == sha256
+
+
+def _take(files: Iterable[tuple[str, bytes]], wanted: Sequence[Recording], folder: Path, source: str) -> None:
+    """Keep the files whose digest is wanted; they are known by content, since the two ways lay them out differently."""
+    by_digest = {r.sha256: r for r in wanted}
+    seen_names = set()
+    for name, content in files:
+        seen_names.add(name)
+        recording = by_digest.pop(hashlib.sha256(content).hexdigest(), None)
+        if recording:
+            with writing(folder / recording.source / recording.path) as path:
+                path.write_bytes(content)
+    for recording in by_digest.values():
+        there = any(f"/{name}".endswith(f"/{recording.path}") for name in seen_names)
+        raise ConfigError(
+            f"{recording.path} from the {source} recordings "
+            + ("differs from the published one" if there else "is not in the archive")
+            + f" (expected sha256 {recording.sha256}): the archive fetched is another version or damaged; remove it from the "
+            "cache and try again"
+        )
+
+
+@contextmanager
+def _from_upstream(source: str, cache: Path) -> Iterator[Iterable[tuple[str, bytes]]]:
+    """Upstream archives by HTTPS."""
+    address = SOURCES[source].tarball
+    archive = cache / "archives" / address.rsplit("/", 1)[-1]
+    if not archive.is_file():
+        _probe(urlsplit(address).hostname or "")
+        with (
+            writing(archive) as path,
+            urllib.request.urlopen(address, timeout=30) as reply,
+            path.open("wb") as out,
+        ):
+            if "html" in reply.headers.get("Content-Type", ""):
+                raise OSError(f"{address} answered with a web page, not an archive")
+            shutil.copyfileobj(reply, out)
+    with tarfile.open(archive) as tar:
+        yield ((m.name, tar.extractfile(m).read()) for m in tar if m.isfile())
+
+
+def _probe(host: str) -> None:
+    """Find out within `PROBE_TIMEOUT_S` whether the host answers at all; looking up a name has no time-out of its own."""
+    reached: list[bool] = []
+
+    def knock() -> None:
+        try:
+            with socket.create_connection((host, 443), timeout=PROBE_TIMEOUT_S):
+                reached.append(True)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(PROBE_TIMEOUT_S)
+    if not reached:
+        raise OSError(f"no connection to {host} within {PROBE_TIMEOUT_S:.0f} s")
+
+
+@contextmanager
+def _from_packages(source: str, cache: Path) -> Iterator[Iterable[tuple[str, bytes]]]:
+    """Debian packages by apt-get."""
+    package, state = SOURCES[source].package, cache.resolve() / "apt"
+    archives = cache.resolve() / "archives"
+    archives.mkdir(parents=True, exist_ok=True)
+    found = sorted(archives.glob(f"{package}_*.deb"))
+    if not found:
+        # A state folder of our own: needs no root, no package lists made before, and leaves the system's alone.
+        for part in ("lists/partial", "cache/archives/partial"):
+            (state / part).mkdir(parents=True, exist_ok=True)
+        apt = ["apt-get", "-q", "-o", f"Dir::State={state}", "-o", f"Dir::State::lists={state / 'lists'}"]
+        apt += ["-o", f"Dir::Cache={state / 'cache'}", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=2"]
+        if not (state / "updated").exists():
+            _run([*apt, "-o", "APT::Update::Error-Mode=any", "update"], state)
+            (state / "updated").touch()
+        _run([*apt, "download", package], archives)
+        found = sorted(archives.glob(f"{package}_*.deb"))
+    if not found:
+        raise OSError(f"apt-get brought no {package}")
+    unpacked = cache / "unpacked" / package
+    with writing(unpacked) as folder:
+        _run(["dpkg-deb", "-x", str(found[-1]), str(folder.resolve())], archives)
+    try:
+        yield (
+            (p.relative_to(unpacked).as_posix(), p.read_bytes())
+            for p in sorted(unpacked.rglob("*"))
+            if p.is_file() and not p.is_symlink()
+        )
+    finally:
+        shutil.rmtree(unpacked)
+
+
+def _run(command: list[str], where: Path) -> None:
+    subprocess.run(
+        command, cwd=where, check=True, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300
+    )
+
+
+# ---------------------------------------------------------------- excerpts
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A stretch of 1.5–3.5 s of one voice; `speech` is mono float64 at `SAMPLE_RATE`."""
+
+    voice: str
+    speech: np.ndarray
+    recordings: tuple[str, ...]
+
+
+def _read(path: Path) -> np.ndarray:
+    if path.suffix == ".g722":
+        return channel.decode_g722(path.read_bytes())
+    wave, rate = soundfile.read(path, always_2d=True)
+    return soxr.resample(wave.mean(axis=1), rate, SAMPLE_RATE, "HQ")
+
+
+def _excerpts(voice: str, recordings: Sequence[tuple[str, Path]], count: int, seed: Sequence[int]) -> list[Excerpt]:
+    """Join a voice's recordings in random order and cut the stream near random lengths, where it is quietest."""
+    rng = np.random.default_rng(seed)
+    stream, names, cut = np.zeros(0), [], []
+    supply = iter(())
+    while len(cut) < count:
+        target = int(rng.uniform(1.6, 3.4) * SAMPLE_RATE)
+        while len(stream) < target + SAMPLE_RATE // 4:
+            try:
+                name, path = next(supply)
+            except StopIteration:
+                supply = iter([recordings[i] for i in rng.permutation(len(recordings))])
+                continue
+            speech = channel.at_level(channel.trim(_read(path)), -23.0)
+            gap = np.zeros(int(rng.uniform(0.04, 0.12) * SAMPLE_RATE))
+            stream, names = np.concatenate([stream, speech, gap]), [*names, (len(stream), name)]
+        end = _quietest(stream, target, SAMPLE_RATE // 4)
+        speech = channel.trim(stream[:end])
+        if len(speech) >= 1.4 * SAMPLE_RATE:
+            cut.append(Excerpt(voice, _faded(speech), tuple(name for at, name in names if at < end)))
+        stream = stream[end:]
+        names = [(at - end, name) for at, name in names if at < end][-1:] + [
+            (at - end, name) for at, name in names if at >= end
+        ]
+    return cut
+
+
+def _quietest(stream: np.ndarray, around: int, reach: int) -> int:
+    near = stream[around - reach : around + reach]
+    frames = near[: len(near) // channel.FRAME * channel.FRAME].reshape(-1, channel.FRAME)
+    return around - reach + int(np.argmin((frames**2).sum(axis=1))) * channel.FRAME + channel.FRAME // 2
+
+
+def _faded(speech: np.ndarray, samples: int = 160) -> np.ndarray:
+    ramp = np.ones(len(speech))
+    ramp[:samples] = np.linspace(0, 1, samples)
+    ramp[-samples:] = np.linspace(1, 0, samples)
+    return speech * ramp
+
+
+# ---------------------------------------------------------------- clips
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to be made: what is written in the protocol, and what it is made from."""
+
+    file: str
+    speaker: str
+    gender: str
+    label: str
+    attack: str
+    method: str
+    codec: str
+    excerpt: Excerpt
+    seed: tuple[int, ...]
+    spoken: np.ndarray | None = None
+
+    def render(self, folder: Path, conditions: Channel) -> dict[str, float]:
+        """Make the clip, write it (FLAC or WAV, 16 bit) and return its cues, measured on what was written."""
+        rng = np.random.default_rng(self.seed)
+        speech = self.excerpt.speech
+        if self.spoken is not None:
+            speech = channel.like(self.spoken, speech, contour=False)
+        elif self.method:
+            speech = channel.like(vocoders.METHODS[self.method](speech, rng), speech)
+        if self.excerpt.voice in VOICES:
+            speech = VOICES[self.excerpt.voice].codec(speech)
+        wave = channel.transmit(speech, conditions, self.codec, rng)
+        path = folder / self.file
+        soundfile.write(path, wave, conditions.rate, subtype="PCM_16")
+        return channel.cues(soundfile.read(path)[0], conditions.rate)
+
+
+def _plan(split: Split, index: int, seed: int, excerpts: Sequence[Excerpt], suffix: str) -> list[Clip]:
+    """Lay out a split: each excerpt once as it is and once spoofed, in random order."""
+    rng = np.random.default_rng([seed, index])
+    attacks = [*split.attacks][:]
+    sides = []
+    for number, excerpt in enumerate(excerpts[: split.pairs]):
+        sides += [(excerpt, ""), (excerpt, attacks[number % len(attacks)])]
+    numbers = rng.permutation(len(sides))
+    clips = []
+    for number in range(len(sides) + split.enrolment):
+        trial = number < len(sides)
+        excerpt, attack = sides[numbers[number]] if trial else (excerpts[split.pairs + number - len(sides)], "")
+        voice = VOICES.get(excerpt.voice)
+        clips.append(
+            Clip(
+                file=f"{number}{suffix}" if suffix == ".wav" else f"{split.prefix}_{number:010d}{suffix}",
+                speaker=f"{split.prefix}_{voice.number}" if voice else excerpt.voice,
+                gender=voice.gender if voice else "F",
+                label=("spoof" if attack else "bonafide") if trial else "enrolment",
+                attack=attack or "bonafide",
+                method=split.attacks.get(attack, ""),
+                codec=str(rng.choice(split.codecs)),
+                excerpt=excerpt,
+                seed=(seed, index, number),
+            )
+        )
+    return clips
+
+
+def _with_speech(clips: list[Clip], seed: int) -> list[Clip]:
+    """Give the text-to-speech clips their spoken text, as long as the excerpt whose place it takes."""
+    spoken = [n for n, clip in enumerate(clips) if clip.method.startswith("speak")]
+    requests = []
+    for n in spoken:
+        rng, clip = np.random.default_rng([seed, n]), clips[n]
+        language = VOICES[clip.excerpt.voice].language
+        text = " ".join(rng.choice(SENTENCES[language], 2, replace=False))
+        level = int(rng.integers(60, 95) if clip.gender == "F" else rng.integers(25, 55))
+        voice = language + ("+klatt" if clip.method == "speak_klatt" else "")
+        requests.append((voice, text, level, int(rng.integers(140, 190))))
+    waves = vocoders.speak(requests, seed) if requests else []
+    for n, wave in zip(spoken, waves, strict=True):
+        wave = channel.trim(wave)[: len(clips[n].excerpt.speech)]
+        clips[n] = replace(clips[n], spoken=_faded(wave))
+    return clips
+
+
+def build_mini(root: Path, cache: Path, jobs: int = 2, seed: int = 5) -> None:
+    """Build `<root>/asvspoof5` and `<root>/in_the_wild` from real recordings.
+
+    Args:
+        root: folder that receives both corpora; what stood in them before is replaced once the build is complete.
+        cache: keeps the recordings, so that a second build needs no network.
+        jobs: processes; the files do not depend on it.
+        seed: decides excerpts, conversions, channels and order. Same seed and versions, same bytes.
+
+    Raises:
+        ConfigError: the recordings cannot be had or are not the ones meant; see `fetch`.
+    """
+    root, cache = Path(root), Path(cache)
+    recordings = manifest()
+    folder = fetch(cache, recordings)
+    splits = (*SPLITS, WILD)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        cuts = {}
+        for index, split in enumerate(splits):
+            each = -(-(split.pairs + split.enrolment) // len(split.voices))
+            for voice in split.voices:
+                files = [(f"{r.source}/{r.path}", folder / r.source / r.path) for r in recordings if r.voice == voice]
+                order = (seed, index, int(VOICES[voice].number))
+                cuts[split.name, voice] = pool.submit(_excerpts, voice, files, each, order)
+        plans = []
+        for index, split in enumerate(splits):
+            by_voice = [cuts[split.name, voice].result() for voice in split.voices]
+            excerpts = [e for group in zip(*by_voice, strict=True) for e in group]
+            plans.append(_plan(split, index, seed, excerpts, ".wav" if split is WILD else ".flac"))
+        flat = _with_speech([clip for plan in plans for clip in plan], seed)
+        plans = [[flat.pop(0) for _ in plan] for plan in plans]
+        render = partial(_rendered, pool)
+        about = {"seed": seed, "sources": _source_digests(recordings), "versions": _versions()}
+        _write_asvspoof5(root / "asvspoof5", list(zip(SPLITS, plans[:-1], strict=True)), render, about)
+        _write_wild(root / "in_the_wild", WILD, plans[-1], render, about)
+
+
+Render = Callable[[Sequence[Clip], Path, Channel], list[dict[str, float]]]
+
+
+def _rendered(
+    pool: ProcessPoolExecutor, clips: Sequence[Clip], folder: Path, conditions: Channel
+) -> list[dict[str, float]]:
+    folder.mkdir(parents=True)
+    made = pool.map(Clip.render, clips, [folder] * len(clips), [conditions] * len(clips), chunksize=4)
+    return list(tqdm(made, total=len(clips), desc=folder.name, unit="clip"))
+
+
+# ---------------------------------------------------------------- the layouts
+
+
+def protocol_row(clip: Clip, number: int) -> str:
+    """One trial in ASVspoof 5's format: ten columns, single spaces.
+
+    `number` picks the made-up CODEC_SEED. ATTACK_TAG is AC1 (copy-synthesis), AC2 (voice conversion) or AC3 (text-to-speech).
+    """
+    name = clip.file.removesuffix(".flac")
+    coded = ("-", "-", "-") if clip.codec == "-" else (clip.codec, "1", f"{name[0]}_{9_000_000_000 + number:010d}")
+    spoofed = clip.label == "spoof"
+    tag, label = (_tag(clip.method), clip.attack) if spoofed else ("-", "bonafide")
+    return " ".join((clip.speaker, name, clip.gender, *coded, tag, label, clip.label, "-"))
+
+
+def _tag(method: str) -> str:
+    if method.startswith("speak"):
+        return "AC3"
+    return "AC2" if method in ("world_conversion", "phase_vocoder", "psola") else "AC1"
+
+
+def _write_asvspoof5(
+    target: Path, parts: Sequence[tuple[Split, list[Clip]]], render: Render, about: Mapping[str, object]
+) -> None:
+    with writing(target) as root:
+        root.mkdir(parents=True)
+        records = {}
+        for split, clips in parts:
+            measured = render(clips, root / split.folder, split.channel)
+            trials = [(c, m) for c, m in zip(clips, measured, strict=True) if c.label != "enrolment"]
+            rows = [protocol_row(clip, number) for number, (clip, _) in enumerate(trials)]
+            (root / split.protocol).write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+            records[split.name] = _summary(split, trials, len(clips) - len(trials))
+        _describe(root, parts, records, about)
+
+
+def _write_wild(
+    target: Path, split: Split, clips: list[Clip], render: Render, about: Mapping[str, object]
+) -> None:
+    with writing(target) as root:
+        root.mkdir(parents=True)
+        measured = render(clips, root / split.folder, split.channel)
+        with (root / split.folder / split.protocol).open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(["file", "speaker", "label"])
+            for clip in clips:
+                label = "bona-fide" if clip.label == "bonafide" else "spoof"
+                table.writerow([clip.file, f"Speaker {clip.speaker[2:]}", label])
+        summary = _summary(split, list(zip(clips, measured, strict=True)), 0)
+        _describe(root, [(split, clips)], {split.name: summary}, about)
+
+
+def _summary(split: Split, trials: Sequence[tuple[Clip, dict[str, float]]], extras: int) -> dict[str, object]:
+    bonafide = np.array([clip.label == "bonafide" for clip, _ in trials])
+    measured = {cue: np.array([m[cue] for _, m in trials]) for cue in trials[0][1]}
+    attacks = [clip.attack for clip, _ in trials]
+    return {
+        "trials": len(trials),
+        "bonafide": int(bonafide.sum()),
+        "spoof": int((~bonafide).sum()),
+        "enrolment_extras": extras,
+        "speakers": sorted({clip.speaker for clip, _ in trials}),
+        "attacks": {a: {"method": m, "clips": attacks.count(a)} for a, m in split.attacks.items()},
+        "seconds": round(float(measured["duration_s"].sum()), 1),
+        "sampling_rate": split.channel.rate,
+        "cue_eer": {cue: round(e, 4) for cue, e in channel.cue_errors(measured, bonafide).items()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("av", "espeakng-loader", "librosa", "numpy", "pyworld-prebuilt", "scipy", "soundfile", "soxr")
+    return {package: metadata.version(package) for package in packages}
+
+
+def _source_digests(recordings: Sequence[Recording]) -> dict[str, dict[str, object]]:
+    digests = {}
+    for source in sorted({r.source for r in recordings}):
+        mine = [r for r in recordings if r.source == source]
+        together = hashlib.sha256("\n".join(f"{r.sha256}  {r.path}" for r in mine).encode()).hexdigest()
+        digests[source] = {"files": len(mine), "sha256_of_list": together}
+    return digests
+
+
+def _describe(
+    root: Path,
+    parts: Sequence[tuple[Split, list[Clip]]],
+    records: Mapping[str, Mapping[str, object]],
+    about: Mapping[str, object],
+) -> None:
+    """Write `clips.tsv` (what each clip is), `record.json` and `SOURCES.md`."""
+    with (root / "clips.tsv").open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        table.writerow(["split", "file", "speaker", "label", "attack", "method", "codec", "recordings"])
+        for split, clips in parts:
+            for c in clips:
+                made_from = "" if c.spoken is not None else " ".join(c.excerpt.recordings)
+                table.writerow([split.name, c.file, c.speaker, c.label, c.attack, c.method, c.codec, made_from])
+    record = {**about, "splits": records}
+    (root / "record.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (root / "SOURCES.md").write_text("TODO\n", encoding="utf-8")

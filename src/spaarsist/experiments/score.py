@@ -1,0 +1,128 @@
+"""Scoring: one pass over the audio, every variant of a checkpoint; and the official score file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from spaarsist.artefacts import file_hash, provenance, writing
+from spaarsist.config import ConfigError, Variant
+from spaarsist.data import audio
+from spaarsist.data.protocol import read_trials
+from spaarsist.models.detector import Detector, load_checkpoint
+
+METADATA_KEY = b"spaarsist"
+
+
+class Excerpts(Dataset):
+    """The middle `crop` samples of every trial, zero-padded if shorter: (waveform (crop,), position)."""
+
+    def __init__(self, trials: pd.DataFrame, crop: int) -> None:
+        self.paths, self.crop = trials["path"].to_numpy(), crop
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(audio.pad(audio.crop_centre(audio.read(self.paths[index]), self.crop), self.crop)), index
+
+
+@torch.inference_mode()
+def score_excerpts(
+    detector: Detector,
+    trials: pd.DataFrame,
+    crop: int,
+    variants: list[Variant],
+    batch_size: int,
+    workers: int,
+    description: str,
+) -> np.ndarray:
+    """Score the centre excerpt of every trial with every variant, in one pass over the audio.
+
+    Returns:
+        float32 (n_trials, n_variants) in the list's order; see `Detector.scores`.
+    """
+    detector.eval()
+    device = next(detector.parameters()).device
+    scores = np.full((len(trials), len(variants)), np.nan, dtype=np.float32)
+    batches = DataLoader(Excerpts(trials, crop), batch_size, num_workers=workers)
+    for waveforms, positions in tqdm(batches, desc=description, unit="batch", mininterval=2):
+        scores[positions.numpy()] = detector.scores(waveforms.to(device), variants).cpu().numpy()
+    return scores
+
+
+def score(
+    checkpoint: Path,
+    trial_list: Path,
+    output: Path,
+    variants: list[Variant],
+    *,
+    corpus: str = "",
+    batch_size: int = 16,
+    threads: int = 1,
+    workers: int = 0,
+) -> None:
+    """Score every trial of a list with every variant of a checkpoint; write Parquet.
+
+    The file has `trial_id` and one float32 column per variant, named by `Variant.column`: log P(bona fide) -
+    log P(spoof) in nats, higher = more bona fide, in the list's order; no labels. Its metadata (key `spaarsist`, JSON)
+    says which checkpoint, code, excerpt and versions made it. The batch size changes scores by no more than rounding.
+
+    Raises:
+        ConfigError: no variants, an unreadable file, or a score that is not finite (names the trial).
+    """
+    if not variants:
+        raise ConfigError("no variants to score")
+    torch.set_num_threads(threads)
+    trials = read_trials(trial_list)
+    detector, record = load_checkpoint(checkpoint)
+    detector = detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    crop = record["recipe"]["crop"]
+    scores = score_excerpts(detector, trials, crop, variants, batch_size, workers, f"score {trial_list.stem}")
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0]
+        raise ConfigError(f"trial {trials['trial_id'][row]}, variant {variants[column].column}: score is not finite")
+    metadata = {
+        "system": record["system"],
+        "k_train": record["k_train"],
+        "seed": record["seed"],
+        "corpus": corpus or trial_list.stem,
+        "checkpoint": file_hash(checkpoint / "model.safetensors"),
+        "trial_list": file_hash(trial_list),
+        "crop": f"centre {crop} samples",
+        "polarity": "higher = more bona fide; log P(bona fide) - log P(spoof), nats",
+        "trained_with": record["provenance"],
+        "provenance": provenance(),
+    }
+    columns = {"trial_id": trials["trial_id"].to_numpy(dtype=object)}
+    columns |= {variant.column: scores[:, i] for i, variant in enumerate(variants)}
+    table = pyarrow.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    with writing(output) as path:
+        pyarrow.parquet.write_table(table, path)
+
+
+def export_scores(scores: Path, output: Path, column: str) -> None:
+    """Write one variant's scores as the ASVspoof 5 package reads them: `filename<TAB>cm-score`, with a header.
+
+    Raises:
+        ConfigError: the file is no score file, or has no such column (the message lists those it has).
+    """
+    try:
+        table = pd.read_parquet(scores)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise ConfigError(f"{scores}: not readable as a score file ({error})") from None
+    if column not in table.columns[1:]:
+        raise ConfigError(f"{scores}: no variant {column!r}; it has {', '.join(table.columns[1:])}")
+    with writing(output) as path:
+        table[["trial_id", column]].to_csv(
+            path, sep="\t", index=False, header=["filename", "cm-score"], float_format="%.9g"
+        )

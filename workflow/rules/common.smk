@@ -1,0 +1,112 @@
+# What the other rule files share: names, lists of files, and the parts of the configuration each rule is given.
+import json
+import shlex
+from itertools import product
+from pathlib import Path
+
+RESULTS = f"results/{config['experiment']}"
+ENVIRONMENT = "../../environment.yml"
+CORPORA = config["corpora"]
+COMPUTE = config["compute"]
+PROTOCOLS = [corpus["protocol"] for corpus in CORPORA.values()]
+
+# Rules run the checkout's own package, also inside a rule's conda environment.
+shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; ")
+
+
+def code(ratio):
+    """Write a pooling ratio as system names do: 0.3 -> 03."""
+    return str(float(ratio)).replace(".", "")
+
+
+def column(k_infer, variant):
+    """Name of a variant's score column: 01-Mag; Base has no suffix."""
+    return code(k_infer) + ("" if variant == "Base" else f"-{variant}")
+
+
+def columns(k_train):
+    """Score columns of the checkpoint of one k_train."""
+    ratios = [k for k in config["systems"]["k_infer"] if k <= k_train]
+    return [column(k, variant) for k, variant in product(ratios, config["systems"]["variants"])]
+
+
+K_TRAIN = {code(k): k for k in config["systems"]["k_train"]}
+RUNS = expand("AST-{k}/seed{seed}", k=K_TRAIN, seed=config["seeds"])
+SCORES = expand(f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet", run=RUNS, corpus=config["evaluate_on"])
+METRICS = expand(f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv", run=RUNS, corpus=config["evaluate_on"])
+TRIALS = expand(f"{RESULTS}/trials/{{corpus}}.tsv", corpus=config["evaluate_on"])
+TABLES = expand(f"{RESULTS}/tables/table1.{{form}}", form=["tsv", "md", "tex"])
+TABLES += [f"{RESULTS}/complexity/as_run.tsv"]
+FIGURES = expand(f"{RESULTS}/figures/{{figure}}.{{form}}", figure=["det", "eer_vs_macs"], form=["png", "pdf"])
+
+
+wildcard_constraints:
+    k="[0-9]+",
+    seed="[0-9]+",
+    corpus="[a-z0-9_]+",
+
+
+def modules(*names):
+    """Source files a cheap rule depends on: editing one of them reruns the rule."""
+    return [f"src/spaarsist/{name}" for name in names]
+
+
+def options(flag, values):
+    """Repeat an option on a command line: --variant 05 --variant 05-Mag."""
+    return " ".join(f"{flag} {shlex.quote(str(value))}" for value in values)
+
+
+def corpora_verb():
+    """The verb that builds the corpora."""
+    if config["data"]["source"] == "mini":
+        return f"mini-corpora --cache {shlex.quote(config['data']['cache'])}"
+    return "synthetic-corpora"
+
+
+def corpus_of(wildcards):
+    """Settings of the corpus that a rule's wildcard names."""
+    return CORPORA[wildcards.corpus]
+
+
+def corpus_protocol(wildcards):
+    return corpus_of(wildcards)["protocol"]
+
+
+def corpus_format(wildcards):
+    return corpus_of(wildcards)["format"]
+
+
+def corpus_audio(wildcards):
+    return corpus_of(wildcards)["audio"]
+
+
+def corpus_expected(wildcards):
+    return corpus_of(wildcards)["expected"]
+
+
+def k_train_of(wildcards):
+    return K_TRAIN[wildcards.k]
+
+
+def variant_options(wildcards):
+    return options("--variant", columns(K_TRAIN[wildcards.k]))
+
+
+def system_options():
+    return options("--system", [f"{k}:{name}" for k in K_TRAIN.values() for name in columns(k)])
+
+
+def titles():
+    return options("--corpus", [f"{name}={CORPORA[name]['title']}" for name in config["evaluate_on"]])
+
+
+def trial_lists():
+    return options("--trial-list", [f"{name}={RESULTS}/trials/{name}.tsv" for name in config["evaluate_on"]])
+
+
+def summary():
+    """What is printed at the end of a successful run."""
+    lines = [f"\n{config['experiment']}: {config['label']}" if config["label"] else f"\n{config['experiment']}"]
+    table = Path(RESULTS, "tables", "table1.md")
+    lines += [f"  {path}" for path in TABLES + FIGURES if Path(path).exists()]
+    return "\n".join(lines + ([f"\nRead {table} first."] if table.exists() else []))

@@ -1,0 +1,47 @@
+# How a corpus becomes a trial list.
+
+if config["data"]["source"] != "local":
+
+    rule corpora:
+        output:
+            protocols=PROTOCOLS,
+        params:
+            verb=corpora_verb(),
+            root=config["data"]["directory"],
+        log:
+            f"{RESULTS}/logs/corpora.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/corpora.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 2
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        shell:
+            "python -m spaarsist {params.verb} --output {params.root:q} > {log} 2>&1"
+
+
+rule trials:
+    input:
+        protocol=corpus_protocol,
+        modules=modules("data/protocol.py", "data/audio.py"),
+    output:
+        f"{RESULTS}/trials/{{corpus}}.tsv",
+    params:
+        form=corpus_format,
+        audio=corpus_audio,
+        expected=corpus_expected,
+    log:
+        f"{RESULTS}/logs/trials/{{corpus}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/trials/{{corpus}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python -m spaarsist trials --protocol {input.protocol:q} --format {params.form} --audio {params.audio:q}"
+        " --expected {params.expected} --output {output:q} > {log} 2>&1"
