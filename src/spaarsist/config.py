@@ -149,13 +149,16 @@ class BackendConfig:
 class Augmentation:
     """Probability of each training augmentation, drawn independently per clip (defaults: the paper's recipe).
 
-    `room` draws from the RIRS_NOISES-like folder `room_corpus`; without a folder it must be 0, as in the released code.
+    `noise` and `filter` are drawn only in the share `noise_filter` of clips: with the defaults each touches 27 % of
+    them. `room` draws from the RIRS_NOISES-like folder `room_corpus`; without a folder it must be 0, as in the released
+    code.
     """
 
     trim_silence: Probability = 0.5
     time_mask: Probability = 0.3
     mu_law: Probability = 0.3
     rawboost: Probability = 0.3
+    noise_filter: Probability = 0.3
     noise: Probability = 0.9
     filter: Probability = 0.9
     room: Probability = 0.0

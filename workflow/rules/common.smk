@@ -1,4 +1,4 @@
-# What the other rule files share: names, lists of files, and the parts of the configuration each rule is given.
+# What the other files here share: names, lists of files, and the parts of the configuration that each step is given.
 import json
 import shlex
 from itertools import product
@@ -27,17 +27,30 @@ def column(k_infer, variant):
 def columns(k_train):
     """Score columns of the checkpoint of one k_train."""
     ratios = [k for k in config["systems"]["k_infer"] if k <= k_train]
-    return [column(k, variant) for k, variant in product(ratios, config["systems"]["variants"])]
+    return [
+        column(k, variant)
+        for k, variant in product(ratios, config["systems"]["variants"])
+    ]
 
 
 K_TRAIN = {code(k): k for k in config["systems"]["k_train"]}
 RUNS = expand("AST-{k}/seed{seed}", k=K_TRAIN, seed=config["seeds"])
-SCORES = expand(f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet", run=RUNS, corpus=config["evaluate_on"])
-METRICS = expand(f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv", run=RUNS, corpus=config["evaluate_on"])
+SCORES = expand(
+    f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
+    run=RUNS,
+    corpus=config["evaluate_on"],
+)
+METRICS = expand(
+    f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv", run=RUNS, corpus=config["evaluate_on"]
+)
 TRIALS = expand(f"{RESULTS}/trials/{{corpus}}.tsv", corpus=config["evaluate_on"])
 TABLES = expand(f"{RESULTS}/tables/table1.{{form}}", form=["tsv", "md", "tex"])
 TABLES += [f"{RESULTS}/complexity/as_run.tsv"]
-FIGURES = expand(f"{RESULTS}/figures/{{figure}}.{{form}}", figure=["det", "eer_vs_macs"], form=["png", "pdf"])
+FIGURES = expand(
+    f"{RESULTS}/figures/{{figure}}.{{form}}",
+    figure=["det", "eer_vs_macs"],
+    form=["png", "pdf"],
+)
 
 
 wildcard_constraints:
@@ -47,7 +60,7 @@ wildcard_constraints:
 
 
 def modules(*names):
-    """Source files a cheap rule depends on: editing one of them reruns the rule."""
+    """Source files that a cheap step depends on; editing one of them reruns it."""
     return [f"src/spaarsist/{name}" for name in names]
 
 
@@ -61,6 +74,16 @@ def corpora_verb():
     if config["data"]["source"] == "mini":
         return f"mini-corpora --cache {shlex.quote(config['data']['cache'])}"
     return "synthetic-corpora"
+
+
+def corpora_root(wildcards):
+    """Folder that the corpora are built in."""
+    return config["data"]["directory"]
+
+
+def output_stem(wildcards, output):
+    """Path of a rule's outputs without their endings."""
+    return str(Path(output[0]).with_suffix(""))
 
 
 def corpus_of(wildcards):
@@ -93,20 +116,34 @@ def variant_options(wildcards):
 
 
 def system_options():
-    return options("--system", [f"{k}:{name}" for k in K_TRAIN.values() for name in columns(k)])
+    return options(
+        "--system", [f"{k}:{name}" for k in K_TRAIN.values() for name in columns(k)]
+    )
 
 
 def titles():
-    return options("--corpus", [f"{name}={CORPORA[name]['title']}" for name in config["evaluate_on"]])
+    return options(
+        "--corpus",
+        [f"{name}={CORPORA[name]['title']}" for name in config["evaluate_on"]],
+    )
 
 
 def trial_lists():
-    return options("--trial-list", [f"{name}={RESULTS}/trials/{name}.tsv" for name in config["evaluate_on"]])
+    return options(
+        "--trial-list",
+        [f"{name}={RESULTS}/trials/{name}.tsv" for name in config["evaluate_on"]],
+    )
 
 
 def summary():
     """What is printed at the end of a successful run."""
-    lines = [f"\n{config['experiment']}: {config['label']}" if config["label"] else f"\n{config['experiment']}"]
+    lines = [
+        (
+            f"\n{config['experiment']}: {config['label']}"
+            if config["label"]
+            else f"\n{config['experiment']}"
+        )
+    ]
     table = Path(RESULTS, "tables", "table1.md")
     lines += [f"  {path}" for path in TABLES + FIGURES if Path(path).exists()]
     return "\n".join(lines + ([f"\nRead {table} first."] if table.exists() else []))

@@ -5,9 +5,6 @@ if config["data"]["source"] != "local":
     rule corpora:
         output:
             protocols=PROTOCOLS,
-        params:
-            verb=corpora_verb(),
-            root=config["data"]["directory"],
         log:
             f"{RESULTS}/logs/corpora.log",
         benchmark:
@@ -18,6 +15,9 @@ if config["data"]["source"] != "local":
         resources:
             mem_mb=4000,
             runtime=30,
+        params:
+            verb=corpora_verb(),
+            root=corpora_root,
         shell:
             "python -m spaarsist {params.verb} --output {params.root:q} > {log} 2>&1"
 
@@ -28,10 +28,6 @@ rule trials:
         modules=modules("data/protocol.py", "data/audio.py"),
     output:
         f"{RESULTS}/trials/{{corpus}}.tsv",
-    params:
-        form=corpus_format,
-        audio=corpus_audio,
-        expected=corpus_expected,
     log:
         f"{RESULTS}/logs/trials/{{corpus}}.log",
     benchmark:
@@ -42,6 +38,10 @@ rule trials:
     resources:
         mem_mb=4000,
         runtime=240,
+    params:
+        form=corpus_format,
+        audio=corpus_audio,
+        expected=corpus_expected,
     shell:
         "python -m spaarsist trials --protocol {input.protocol:q} --format {params.form} --audio {params.audio:q}"
         " --expected {params.expected} --output {output:q} > {log} 2>&1"

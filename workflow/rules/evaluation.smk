@@ -8,10 +8,6 @@ rule metrics:
         modules=modules("evaluation/metrics.py", "evaluation/statistics.py"),
     output:
         f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv",
-    params:
-        cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
-        bootstrap=config["evaluation"]["bootstrap"],
-        confidence=config["evaluation"]["confidence"],
     log:
         f"{RESULTS}/logs/metrics/{{run}}/{{corpus}}.log",
     benchmark:
@@ -22,6 +18,10 @@ rule metrics:
     resources:
         mem_mb=4000,
         runtime=120,
+    params:
+        cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
+        bootstrap=config["evaluation"]["bootstrap"],
+        confidence=config["evaluation"]["confidence"],
     shell:
         "python -m spaarsist metrics --scores {input.scores:q} --trial-list {input.trials:q} --output {output:q}"
         " --cost-model {params.cost:q} --bootstrap {params.bootstrap} --confidence {params.confidence} > {log} 2>&1"
@@ -33,9 +33,6 @@ rule complexity_at_paper_size:
     output:
         counts=f"{RESULTS}/complexity/paper_size.tsv",
         breakdown=f"{RESULTS}/complexity/paper_size_breakdown.tsv",
-    params:
-        systems=system_options(),
-        size=config["complexity"],
     log:
         f"{RESULTS}/logs/complexity_at_paper_size.log",
     benchmark:
@@ -46,6 +43,9 @@ rule complexity_at_paper_size:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        systems=system_options(),
+        size=config["complexity"],
     shell:
         "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
         " --feature-dim {params.size[feature_dim]} --embedding-dim {params.size[embedding_dim]}"
@@ -59,9 +59,6 @@ rule complexity_as_run:
     output:
         counts=f"{RESULTS}/complexity/as_run.tsv",
         breakdown=f"{RESULTS}/complexity/as_run_breakdown.tsv",
-    params:
-        systems=system_options(),
-        folder=subpath(input.record, parent=True),
     log:
         f"{RESULTS}/logs/complexity_as_run.log",
     benchmark:
@@ -72,6 +69,9 @@ rule complexity_as_run:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        systems=system_options(),
+        folder=subpath(input.record, parent=True),
     shell:
         "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
         " --checkpoint {params.folder:q} > {log} 2>&1"

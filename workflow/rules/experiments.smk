@@ -9,11 +9,6 @@ rule train:
         weights=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/model.safetensors",
         record=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/model.json",
         history=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/history.tsv",
-    params:
-        folder=subpath(output.weights, parent=True),
-        recipe=json.dumps(config["training"], sort_keys=True),
-        k_train=k_train_of,
-        workers=COMPUTE["workers"],
     log:
         f"{RESULTS}/logs/train/AST-{{k}}_seed{{seed}}.log",
     benchmark:
@@ -25,6 +20,11 @@ rule train:
         mem_mb=8000,
         runtime=2880,
         gpu=COMPUTE["gpu"],
+    params:
+        folder=subpath(output.weights, parent=True),
+        recipe=json.dumps(config["training"], sort_keys=True),
+        k_train=k_train_of,
+        workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist train --train-list {input.train_list:q} --dev-list {input.dev_list:q}"
         " --output {params.folder:q} --k-train {params.k_train} --seed {wildcards.seed} --recipe {params.recipe:q}"
@@ -38,11 +38,6 @@ rule score:
         trials=f"{RESULTS}/trials/{{corpus}}.tsv",
     output:
         f"{RESULTS}/scores/AST-{{k}}/seed{{seed}}/{{corpus}}.parquet",
-    params:
-        folder=subpath(input.weights, parent=True),
-        variants=variant_options,
-        batch_size=COMPUTE["batch_size"],
-        workers=COMPUTE["workers"],
     log:
         f"{RESULTS}/logs/score/AST-{{k}}_seed{{seed}}_{{corpus}}.log",
     benchmark:
@@ -54,6 +49,11 @@ rule score:
         mem_mb=8000,
         runtime=720,
         gpu=COMPUTE["gpu"],
+    params:
+        folder=subpath(input.weights, parent=True),
+        variants=variant_options,
+        batch_size=COMPUTE["batch_size"],
+        workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist score --checkpoint {params.folder:q} --trial-list {input.trials:q} --output {output:q}"
         " {params.variants} --batch-size {params.batch_size} --threads {threads} --workers {params.workers}"

@@ -13,12 +13,6 @@ rule table1:
             category="Tables",
             labels={"table": "1"},
         ),
-    params:
-        stem=f"{RESULTS}/tables/table1",
-        metrics=options("--metrics", METRICS),
-        corpora=titles(),
-        label=config["label"],
-        cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
     log:
         f"{RESULTS}/logs/table1.log",
     benchmark:
@@ -29,6 +23,12 @@ rule table1:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        stem=output_stem,
+        metrics=options("--metrics", METRICS),
+        corpora=titles(),
+        label=config["label"],
+        cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
     shell:
         "python -m spaarsist table1 {params.metrics} --complexity {input.complexity:q} {params.corpora}"
         " --output-stem {params.stem:q} --label {params.label:q} --cost-model {params.cost:q} > {log} 2>&1"
@@ -46,13 +46,6 @@ rule figure_det:
             category="Figures",
             labels={"figure": "DET curves"},
         ),
-    params:
-        stem=f"{RESULTS}/figures/det",
-        scores=options("--scores", SCORES),
-        trials=trial_lists(),
-        systems=options("--system", config["systems"]["in_figures"]),
-        corpora=titles(),
-        label=config["label"],
     log:
         f"{RESULTS}/logs/figure_det.log",
     benchmark:
@@ -63,6 +56,13 @@ rule figure_det:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        stem=output_stem,
+        scores=options("--scores", SCORES),
+        trials=trial_lists(),
+        systems=options("--system", config["systems"]["in_figures"]),
+        corpora=titles(),
+        label=config["label"],
     shell:
         "python -m spaarsist figure-det {params.scores} {params.trials} {params.systems} {params.corpora}"
         " --output-stem {params.stem:q} --label {params.label:q} > {log} 2>&1"
@@ -79,10 +79,6 @@ rule figure_eer_vs_macs:
             category="Figures",
             labels={"figure": "EER against MACs"},
         ),
-    params:
-        stem=f"{RESULTS}/figures/eer_vs_macs",
-        corpora=titles(),
-        label=config["label"],
     log:
         f"{RESULTS}/logs/figure_eer_vs_macs.log",
     benchmark:
@@ -93,6 +89,10 @@ rule figure_eer_vs_macs:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        stem=output_stem,
+        corpora=titles(),
+        label=config["label"],
     shell:
         "python -m spaarsist figure-eer-vs-macs --table {input.table:q} {params.corpora}"
         " --output-stem {params.stem:q} --label {params.label:q} > {log} 2>&1"

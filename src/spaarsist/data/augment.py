@@ -7,6 +7,7 @@
  2   `time_mask`         a span of 20-50 % is set to zero
  3   `mu_law`            8-bit mu-law encode and decode
  4   `rawboost`          RawBoost "algorithm 5": convolutive, then impulsive signal-dependent noise
+ -   `noise_filter`      the next two are drawn at all, as the authors' code nests them
  5   `noise`             one of colour noise, Gaussian noise, Gaussian noise at a signal-to-noise ratio
  6   `filter`            one of band-pass, band-stop, high-pass, low-pass, high-shelf, low-shelf, peaking
  7   `room`              a room's response or a noise recording from a folder
@@ -57,7 +58,7 @@ AUDIO_SUFFIXES = (".flac", ".ogg", ".wav")
 
 
 class Augmenter:
-    """Disturb training clips, each step independently with its own probability.
+    """Disturb training clips, each step with its own probability, independently (but for `noise_filter`).
 
     `augmenter(waveform, rng)` runs every step at once. Training calls the two halves around its random crop,
     and pads a short clip only after both, or noise would fill the padding.
@@ -81,8 +82,8 @@ class Augmenter:
             import librosa.effects  # noqa: F401  now, not in the middle of the first batch
         if settings.mu_law:
             import torchaudio.functional  # noqa: F401
-        self._noises = _noises() if settings.noise else []
-        self._filters = _filters() if settings.filter else []
+        self._noises = _noises() if settings.noise_filter and settings.noise else []
+        self._filters = _filters() if settings.noise_filter and settings.filter else []
         self._rooms = _rooms(Path(settings.room_corpus)) if settings.room else []
 
     def __call__(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -117,8 +118,7 @@ class Augmenter:
             (settings.time_mask, mask_span),
             (settings.mu_law, lambda samples, _: mu_law(samples)),
             (settings.rawboost, rawboost),
-            (settings.noise, lambda samples, rng: _one_of(self._noises, samples, rng)),
-            (settings.filter, lambda samples, rng: _one_of(self._filters, samples, rng)),
+            (settings.noise_filter, self._noise_then_filter),
             (settings.room, lambda samples, rng: _one_of(self._rooms, samples, rng)),
         )
         chances = rng.random(len(steps))  # all at once: whether a step runs does not hang on the steps before it
@@ -128,6 +128,12 @@ class Augmenter:
         for step in chosen:
             waveform = step(waveform, rng)
         return _within_full_scale(waveform)
+
+    def _noise_then_filter(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for probability, transforms in ((self.settings.noise, self._noises), (self.settings.filter, self._filters)):
+            if rng.random() < probability:
+                waveform = _one_of(transforms, waveform, rng)
+        return waveform
 
 
 def trim_leading_silence(waveform: np.ndarray) -> np.ndarray:

@@ -299,9 +299,9 @@ def evaluate(
         ConfigError: see `read_scored_trials`.
     """
     metadata, listed, frame = read_scored_trials(scores, trials)
+    is_bonafide = listed["label"] == "bonafide"
     rows = []
     for condition, chosen in _conditions(listed):
-        is_bonafide = listed["label"] == "bonafide"
         ranked = {
             column: RankedTrials(
                 frame.loc[chosen & is_bonafide, column], frame.loc[chosen & ~is_bonafide, column], cost

@@ -119,7 +119,7 @@ def det(
             names = [f"{_NAMES.get(s, s)}, EER {100 * eers[corpus, s]:.2f} %" for s in systems]
             foot.axis("off")
             foot.legend(handles, names, loc="center", handlelength=4)
-            ticks = _DET_TICKS[(_DET_TICKS >= low) & (_DET_TICKS <= high)]
+            ticks = _DET_TICKS[(low <= _DET_TICKS) & (high >= _DET_TICKS)]
             text = [f"{100 * tick:g}" for tick in ticks]
             limits = ndtri([low, high])
             axes.set(xticks=ndtri(ticks), yticks=ndtri(ticks), xticklabels=text, yticklabels=text)

@@ -107,10 +107,11 @@ def _collect(metrics: Sequence[Path], complexity: Sequence[Path], corpora: Seque
     summary = groups["value"].agg(["mean", "std", "count"])
     alone = summary["count"] == 1
     summary[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(alone)
+    order = list(scores["metric"].unique())
     for corpus in corpora:
         part = summary.xs(corpus, level="corpus").unstack("metric")
         table[f"{corpus}.n_seeds"] = part["count"].max(axis=1).reindex(systems).fillna(0).astype(int)
-        for metric in scores["metric"].unique():
+        for metric in sorted(part["mean"], key=order.index):
             for statistic in ("mean", "std", "ci_low", "ci_high"):
                 table[f"{corpus}.{metric}.{statistic}"] = part[statistic, metric]
     ways = size[["counter", "n_frames"]].drop_duplicates().itertuples(index=False)
@@ -143,8 +144,8 @@ def _caption(seeds: list[int], counters: str, cost: CostModel) -> str:
         "Systems are named AST-(k in training)-(k at inference)-(variant), k the share of nodes that a pooling keeps. "
         f"{spread} Lower is better; the best of each column is underlined. "
         f"Costs: spoof prior {cost.p_spoof:g}, miss {cost.c_miss:g}, false acceptance {cost.c_fa:g}; "
-        "actDCF at the Bayes "
-        f"threshold of the ASVspoof 5 evaluation package; Cllr in bits; ECE over {ECE_BINS} bins. "
+        "actDCF at the Bayes threshold of the ASVspoof 5 evaluation package; "
+        f"Cllr in bits; ECE over {ECE_BINS} bins. "
         f"Parameters and multiply-adds (MACs) are of the exported back-end ({counters})."
     )
 
