@@ -117,15 +117,15 @@ class FrontendConfig:
     """What turns a waveform into frames.
 
     Args:
-        model: Hugging Face id or local folder of a wav2vec2, WavLM or HuBERT model, or `tiny-wav2vec2`: the small,
-            randomly initialised one for CPU runs, which is trained end to end.
-        revision: commit of the Hugging Face repository; required for an id, empty for a folder or the tiny model.
+        model: Hugging Face id or local folder of a wav2vec2, WavLM or HuBERT model, or `spectral`: a small bank of
+            bands for runs on a CPU.
+        revision: commit of the Hugging Face repository; required for an id, empty otherwise.
         final_layer_norm: take the last layer after the encoder's final layer norm; the authors' code takes it before.
         normalise: `utterance` (zero mean, unit variance per waveform), `batch` (over the whole batch tensor, as the
             authors' code does: scores then depend on the batch) or `none`.
     """
 
-    model: str = "tiny-wav2vec2"
+    model: str = "spectral"
     revision: str = ""
     final_layer_norm: bool = False
     normalise: Literal["utterance", "batch", "none"] = "utterance"

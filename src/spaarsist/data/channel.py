@@ -1,7 +1,8 @@
 """The way from a waveform to a clip of a mini corpus, the same for both classes, and what it may have left behind.
 
-Nothing here is told whether a waveform is bona fide. A recording and its vocoded twin pass the same steps with the same
-distributions of random parameters, so that the differences left are the vocoder's; `cue_errors` measures how far that holds.
+Nothing here is told whether a waveform is bona fide. A recording and its vocoded twin pass the same steps with the
+same distributions of random parameters, so that the differences left are the vocoder's; `cue_errors` measures how
+far that holds.
 """
 
 from __future__ import annotations
@@ -33,29 +34,31 @@ class Channel:
         reverberation_s: decay time (60 dB) of a made-up room; (0, 0) for none.
         level_db: RMS level of the clip, in dB re full scale.
         padding_s: silence put before and, independently, after the speech.
+        all_passes: number of second-order all-pass sections that disperse the phase.
         rate: sampling rate of the clip in Hz.
     """
 
-    snr_db: tuple[float, float] = (18.0, 32.0)
-    top_hz: tuple[float, float] = (5500.0, 7000.0)
+    snr_db: tuple[float, float] = (27.0, 42.0)
+    top_hz: tuple[float, float] = (6600.0, 7400.0)
     reverberation_s: tuple[float, float] = (0.0, 0.0)
     level_db: tuple[float, float] = (-32.0, -20.0)
     padding_s: tuple[float, float] = (0.05, 0.35)
+    all_passes: int = 16
     rate: int = SAMPLE_RATE
 
 
 def transmit(speech: np.ndarray, channel: Channel, codec: str, rng: Generator) -> np.ndarray:
     """Send mono speech at `SAMPLE_RATE` through one draw of `channel` and then through `codec` (a key of `CODECS`).
 
-    In order: padding with silence, random polarity, random all-pass phase, room, coloured noise, band-pass, level, resampling,
-    codec. The noise comes before the band-pass so that the latter alone decides the bandwidth.
+    In order: padding with silence, random polarity, random all-pass phase, room, coloured noise, band-pass, level,
+    resampling, codec. The noise comes before the band-pass so that the latter alone decides the bandwidth.
 
     Returns:
         Mono float64 at `channel.rate`, peak at most 0.99.
     """
     before, after = (int(rng.uniform(*channel.padding_s) * SAMPLE_RATE) for _ in range(2))
     wave = np.pad(speech, (before, after)) * rng.choice([-1.0, 1.0])
-    wave = disperse(wave, rng)
+    wave = disperse(wave, channel.all_passes, rng)
     if channel.reverberation_s[1] > 0:
         wave = _room(wave, rng.uniform(*channel.reverberation_s), rng)
     wave = wave + _noise(wave, rng.uniform(*channel.snr_db), rng)
@@ -68,23 +71,23 @@ def transmit(speech: np.ndarray, channel: Channel, codec: str, rng: Generator) -
     return wave * min(1.0, 0.99 / np.abs(wave).max())
 
 
-def disperse(wave: np.ndarray, rng: Generator, sections: int = 24) -> np.ndarray:
+def disperse(wave: np.ndarray, sections: int, rng: Generator) -> np.ndarray:
     """Random all-pass response: `sections` second-order all-passes at random frequencies.
 
-    Magnitudes stay; the phase relations by which recordings (one microphone, one polarity) and vocoders (minimum, zero or
-    random phase) differ in the shape of the waveform do not.
+    Magnitudes stay; the phase relations by which recordings (one microphone, one polarity) and vocoders (minimum,
+    zero or random phase) differ in the shape of the waveform do not.
     """
-    radius = rng.uniform(0.80, 0.985, sections)
+    radius = rng.uniform(0.70, 0.975, sections)
     angle = np.pi * rng.uniform(0.02, 0.95, sections)
     poles = np.stack([np.ones(sections), -2 * radius * np.cos(angle), radius**2], axis=1)
     return signal.sosfilt(np.hstack([poles[:, ::-1], poles]), wave)
 
 
 def like(speech: np.ndarray, model: np.ndarray, *, contour: bool = True) -> np.ndarray:
-    """Give `speech` the long-term spectrum of `model` and, if `contour`, its slow loudness contour (then of equal length).
+    """Give `speech` the long-term spectrum of `model` and, if `contour`, its slow loudness contour (equal lengths).
 
-    A vocoder's colouring and its gain errors say nothing about synthesis as such and would be read off first. The spectrum is
-    matched in third-of-an-octave detail within 20 dB, the contour in 80 ms detail within 12 dB.
+    A vocoder's colouring and its gain errors say nothing about synthesis as such and would be read off first. The
+    spectrum is matched in third-of-an-octave detail within 20 dB, the contour in 80 ms detail within 12 dB.
     """
     for _ in range(2):
         speech = signal.fftconvolve(speech, _matching_filter(speech, model), "same")
@@ -157,9 +160,7 @@ def _room(wave: np.ndarray, decay_s: float, rng: Generator) -> np.ndarray:
 def _through_file(form: str, subtype: str, quality: float | None = None) -> Callable[[np.ndarray, int], np.ndarray]:
     def codec(wave: np.ndarray, rate: int) -> np.ndarray:
         memory = io.BytesIO()
-        soundfile.write(
-            memory, np.clip(wave, -1, 1), rate, format=form, subtype=subtype, compression_level=quality
-        )
+        soundfile.write(memory, np.clip(wave, -1, 1), rate, format=form, subtype=subtype, compression_level=quality)
         memory.seek(0)
         decoded, _ = soundfile.read(memory)
         return np.pad(decoded[: len(wave)], (0, max(len(wave) - len(decoded), 0)))
@@ -167,21 +168,26 @@ def _through_file(form: str, subtype: str, quality: float | None = None) -> Call
     return codec
 
 
-def _narrow(inner: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
+def _at_rate(
+    inner_rate: int, inner: Callable[[np.ndarray, int], np.ndarray]
+) -> Callable[[np.ndarray, int], np.ndarray]:
     def codec(wave: np.ndarray, rate: int) -> np.ndarray:
-        back = soxr.resample(inner(soxr.resample(wave, rate, 8000, "HQ"), 8000), 8000, rate, "HQ")
+        if rate == inner_rate:
+            return inner(wave, rate)
+        through = inner(soxr.resample(wave, rate, inner_rate, "HQ"), inner_rate)
+        back = soxr.resample(through, inner_rate, rate, "HQ")
         return np.pad(back[: len(wave)], (0, max(len(wave) - len(back), 0)))
 
     return codec
 
 
-def g722(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
+def g722(wave: np.ndarray) -> np.ndarray:
     """Encode and decode by ITU-T G.722 at 64 kbit/s, the form in which the telephone prompts are distributed."""
     encoder = av.CodecContext.create("g722", "w")
-    encoder.sample_rate, encoder.format, encoder.layout = rate, "s16", "mono"
+    encoder.sample_rate, encoder.format, encoder.layout = SAMPLE_RATE, "s16", "mono"
     samples = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
     frame = av.AudioFrame.from_ndarray(np.pad(samples, (0, len(samples) % 2))[None], "s16", "mono")
-    frame.sample_rate = rate
+    frame.sample_rate = SAMPLE_RATE
     packets = b"".join(bytes(p) for p in [*encoder.encode(frame), *encoder.encode(None)])
     return decode_g722(packets)[: len(wave)]
 
@@ -194,21 +200,19 @@ def decode_g722(coded: bytes) -> np.ndarray:
     return np.concatenate([f.to_ndarray().ravel() for f in frames]) / 32768
 
 
-def vorbis(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
+def vorbis(wave: np.ndarray) -> np.ndarray:
     """Encode and decode by Vorbis at 22.05 kHz, the form in which the acted lines are distributed."""
-    through = _VORBIS(soxr.resample(wave, rate, 22_050, "HQ"), 22_050)
-    back = soxr.resample(through, 22_050, rate, "HQ")
-    return np.pad(back[: len(wave)], (0, max(len(wave) - len(back), 0)))
+    return _VORBIS(wave, SAMPLE_RATE)
 
 
-_VORBIS = _through_file("OGG", "VORBIS", 0.6)
+_VORBIS = _at_rate(22_050, _through_file("OGG", "VORBIS", 0.6))
 
 CODECS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "-": lambda wave, rate: wave,
-    "C01": _through_file("OGG", "OPUS", 0.9),
+    "C01": _at_rate(16_000, _through_file("OGG", "OPUS", 0.9)),
     "C05": _through_file("MP3", "MPEG_LAYER_III", 0.7),
-    "C08": _narrow(_through_file("OGG", "OPUS", 0.8)),
-    "C11": _narrow(_through_file("WAV", "ULAW")),
+    "C08": _at_rate(8000, _through_file("OGG", "OPUS", 0.8)),
+    "C11": _at_rate(8000, _through_file("WAV", "ULAW")),
 }
 """Codec tag -> encode and decode: none, Opus, MP3, Opus at 8 kHz, G.711 µ-law at 8 kHz."""
 
@@ -225,11 +229,11 @@ def cues(wave: np.ndarray, rate: int) -> dict[str, float]:
     """What can be read off a clip without listening to the voice.
 
     Returns:
-        `duration_s`; `level_db` (RMS re full scale); `leading_s` and `trailing_s` (before the first and after the last 10 ms
-        frame within 30 dB of the loudest); `floor_db` (5th percentile of frame levels, re full scale) and `floor_rel_db`
-        (the same, re the clip's level); `bandwidth_hz` (highest frequency within 45 dB of the long-term spectrum's peak);
-        `skew` and `skew_size` (third standardised moment of the samples and its size); `dc` (mean over RMS); `crest_db`
-        (peak over RMS).
+        `duration_s`; `level_db` (RMS re full scale); `leading_s` and `trailing_s` (before the first and after the
+        last 10 ms frame within 30 dB of the loudest); `floor_db` (5th percentile of frame levels, re full scale)
+        and `floor_rel_db` (the same, re the clip's level); `bandwidth_hz` (highest frequency within 45 dB of the
+        long-term spectrum's peak); `skew` and `skew_size` (third standardised moment of the samples and its size);
+        `dc` (mean over RMS); `crest_db` (peak over RMS).
     """
     frame = rate // 100
     levels = _frame_levels(wave, frame)
@@ -261,10 +265,11 @@ def cue_errors(measured: Mapping[str, np.ndarray], bonafide: np.ndarray) -> dict
         bonafide: (n,) true where the clip is bona fide.
 
     Returns:
-        cue -> EER as a fraction, in the better of its two directions, so at most 0.5; and `all_linear`, `all_boosted`: logistic
-        regression and gradient boosting on all cues together, scores from 5-fold cross-validation (these may exceed 0.5).
+        cue -> EER as a fraction, in the better of its two directions, so at most 0.5; and `all_linear`,
+        `all_boosted`: logistic regression and gradient boosting on all cues together, scores from 5-fold
+        cross-validation (these may exceed 0.5).
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -275,7 +280,7 @@ def cue_errors(measured: Mapping[str, np.ndarray], bonafide: np.ndarray) -> dict
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     for name, model in (
         ("all_linear", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
-        ("all_boosted", HistGradientBoostingClassifier(max_iter=60, max_depth=3, random_state=0)),
+        ("all_boosted", GradientBoostingClassifier(n_estimators=60, random_state=0)),
     ):
         scores = cross_val_predict(model, together, bonafide, cv=folds, method="predict_proba")[:, 1]
         errors[name] = _eer(scores, bonafide)

@@ -1,8 +1,8 @@
 """Spoofing methods for the mini corpora: each remakes a recording, or a text, by machine.
 
-All but `speak` have one form: `method(speech, rng) -> speech`, mono float64 at `SAMPLE_RATE`, as many samples out as in,
-finite, and the same output for the same input and generator state. The first four are analysis–synthesis in the
-literature's standard forms; the excitation-and-envelope ones share `_overlap_pulses`.
+All but `speak` have one form: `method(speech, rng) -> speech`, mono float64 at `SAMPLE_RATE`, as many samples out
+as in, finite, and the same output for the same input and generator state. The first four are analysis–synthesis in
+the literature's standard forms; the excitation-and-envelope ones share `_overlap_pulses`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 
 import librosa
@@ -85,9 +86,7 @@ def world_coded(speech: np.ndarray, rng: Generator) -> np.ndarray:
     """
     source = analyse(speech)
     coded = pyworld.code_spectral_envelope(source.envelope, SAMPLE_RATE, 25)
-    envelope = pyworld.decode_spectral_envelope(
-        np.ascontiguousarray(_running_mean(coded, 7)), SAMPLE_RATE, FFT_SIZE
-    )
+    envelope = pyworld.decode_spectral_envelope(np.ascontiguousarray(_running_mean(coded, 7)), SAMPLE_RATE, FFT_SIZE)
     bands = np.ascontiguousarray(_running_mean(pyworld.code_aperiodicity(source.aperiodicity, SAMPLE_RATE), 7))
     aperiodicity = pyworld.decode_aperiodicity(bands, SAMPLE_RATE, FFT_SIZE)
     return _synthesise(Parameters(source.f0, envelope, aperiodicity), len(speech))
@@ -98,9 +97,9 @@ def griffin_lim_mel(speech: np.ndarray, rng: Generator) -> np.ndarray:
 
     Source: Perraudin et al. 2013, doi 10.1109/WASPAA.2013.6701851.
     """
-    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=FFT_SIZE, n_mels=80)
+    bank, inverse = _mel_bank()
     magnitude = np.abs(librosa.stft(speech, n_fft=FFT_SIZE, hop_length=FFT_SIZE // 4))
-    rough = np.maximum(np.linalg.pinv(bank) @ (bank @ magnitude), 1e-8)
+    rough = np.maximum(inverse @ (bank @ magnitude), 1e-8)
     return _invert(rough, 32, len(speech), rng)
 
 
@@ -154,9 +153,7 @@ def harmonic_noise(speech: np.ndarray, rng: Generator) -> np.ndarray:
         index = np.clip(wanted / bins[1], 0, len(bins) - 2)
         low = index.astype(int)
         rows = np.arange(len(track))
-        amplitude = log_amplitude[rows, low] + (index - low) * (
-            log_amplitude[rows, low + 1] - log_amplitude[rows, low]
-        )
+        amplitude = log_amplitude[rows, low] + (index - low) * (log_amplitude[rows, low + 1] - log_amplitude[rows, low])
         amplitude = np.where(wanted < 4000, np.exp(amplitude), 0.0) * np.sqrt(track / SAMPLE_RATE) * 2
         harmonics += np.interp(times, frames, amplitude) * np.cos(k * phase)
     above = bins[None, :] > 4000
@@ -242,8 +239,9 @@ def speak(requests: Sequence[tuple[str, str, int, int]], seed: int) -> list[np.n
     Returns:
         One mono float64 waveform at `SAMPLE_RATE` per request, in [-1, 1].
 
-    espeak-ng carries state from one utterance to the next (phase of its flutter, random numbers seeded from the clock), so
-    the whole list is spoken in order by one fresh process whose generator is seeded: same list, same samples.
+    espeak-ng carries state from one utterance to the next (phase of its flutter, random numbers seeded from the
+    clock), so the whole list is spoken in order by one fresh process whose generator is seeded: same list, same
+    samples.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         return fresh.submit(_speak, list(requests), seed).result()
@@ -287,7 +285,9 @@ def _fit(wave: np.ndarray, length: int) -> np.ndarray:
 
 
 def _running_mean(rows: np.ndarray, width: int) -> np.ndarray:
-    return signal.convolve(np.pad(rows, ((width // 2, width // 2), (0, 0)), "edge"), np.ones((width, 1)) / width, "valid")
+    return signal.convolve(
+        np.pad(rows, ((width // 2, width // 2), (0, 0)), "edge"), np.ones((width, 1)) / width, "valid"
+    )
 
 
 def _warped(envelope: np.ndarray, factor: float) -> np.ndarray:
@@ -295,10 +295,14 @@ def _warped(envelope: np.ndarray, factor: float) -> np.ndarray:
     return np.exp([np.interp(bins / factor, bins, row) for row in np.log(envelope + 1e-16)])
 
 
-def _invert(
-    magnitude: np.ndarray, steps: int, length: int, rng: Generator, momentum: float = 0.99
-) -> np.ndarray:
-    state = np.random.RandomState(rng.integers(2**31))  # noqa: NPY002  the form librosa takes
+@cache
+def _mel_bank() -> tuple[np.ndarray, np.ndarray]:
+    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=FFT_SIZE, n_mels=80)
+    return bank, np.linalg.pinv(bank)
+
+
+def _invert(magnitude: np.ndarray, steps: int, length: int, rng: Generator, momentum: float = 0.99) -> np.ndarray:
+    state = np.random.RandomState(rng.integers(2**31))  # the form librosa takes
     n_fft = 2 * (len(magnitude) - 1)
     return librosa.griffinlim(
         magnitude, n_iter=steps, hop_length=n_fft // 4, length=length, momentum=momentum, random_state=state
@@ -337,14 +341,12 @@ def _pulses_or_noise(f0: np.ndarray, length: int, rng: Generator) -> np.ndarray:
 
 def _cepstral(speech: np.ndarray, rng: Generator, *, zero_phase: bool) -> np.ndarray:
     f0, _ = pitch(speech)
-    n_fft, hop = FFT_SIZE, FFT_SIZE // 8
-    spectrum = np.log(np.abs(librosa.stft(speech, n_fft=n_fft, hop_length=hop, win_length=n_fft // 2)) + 1e-6)
+    transform = {"n_fft": FFT_SIZE, "hop_length": FFT_SIZE // 8, "win_length": FFT_SIZE // 2}
+    window_gain = np.sqrt(np.square(signal.windows.hann(FFT_SIZE // 2, sym=False)).sum())
+    spectrum = np.log(np.abs(librosa.stft(speech, **transform)) / window_gain + 1e-6)
     cepstrum = np.fft.irfft(spectrum, axis=0)
-    keep = np.zeros(n_fft)
-    keep[0] = 1.0
-    keep[1:30] = 1.0 if zero_phase else 2.0
-    if zero_phase:
-        keep[-29:] = 1.0
+    keep = np.zeros(FFT_SIZE)  # of the even cepstrum both sides (zero phase) or the causal side twice (minimum phase)
+    keep[0], keep[1:30], keep[-29:] = (1, 1, 1) if zero_phase else (1, 2, 0)
     response = np.exp(np.fft.rfft(cepstrum * keep[:, None], axis=0))
-    driven = librosa.stft(_pulses_or_noise(f0, len(speech), rng), n_fft=n_fft, hop_length=hop, win_length=n_fft // 2)
-    return librosa.istft(driven * response, hop_length=hop, win_length=n_fft // 2, n_fft=n_fft, length=len(speech))
+    driven = librosa.stft(_pulses_or_noise(f0, len(speech), rng), **transform)
+    return librosa.istft(driven * response, **transform, length=len(speech))

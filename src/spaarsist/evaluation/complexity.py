@@ -34,10 +34,7 @@ def size_of(checkpoint: Path) -> Size:
     """
     try:
         record = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
-        architecture, n_frames = record["architecture"], record["recipe"]["crop"]
-        for kernel, stride in zip(architecture["conv_kernel"], architecture["conv_stride"], strict=True):
-            n_frames = (n_frames - kernel) // stride + 1
-        return Size(architecture["hidden_size"], record["backend"]["embedding_dim"], n_frames)
+        return Size(record["feature_dim"], record["backend"]["embedding_dim"], record["n_frames"])
     except (OSError, json.JSONDecodeError, KeyError) as error:
         raise ConfigError(f"{checkpoint}: no readable model.json ({type(error).__name__}: {error})") from None
 
@@ -73,8 +70,8 @@ def write_complexity(output: Path, breakdown: Path, systems: list[tuple[float, V
         backend = AASIST(size.feature_dim, size.embedding_dim, k_train).export(variant)
         n_params, analysis = count(backend, size.n_frames)
         name = system_name(k_train, variant)
-        not_counted = " ".join(sorted(op.removeprefix("aten::") for op in analysis.unsupported_ops()))
         n_macs = int(analysis.total())
+        not_counted = " ".join(sorted(op.removeprefix("aten::") for op in analysis.unsupported_ops()))
         rows.append((name, n_params, n_macs, COUNTER, size.n_frames, *size[:2], not_counted))
         parts += [(name, "module", module, int(n)) for module, n in analysis.by_module().items() if module and n]
         parts += [(name, "operator", operator, int(n)) for operator, n in analysis.by_operator().items()]

@@ -24,7 +24,7 @@ METADATA_KEY = b"spaarsist"
 
 
 class Excerpts(Dataset):
-    """The middle `crop` samples of every trial, zero-padded if shorter: (waveform (crop,), position)."""
+    """The middle `crop` samples of every trial, zero-padded if short: (waveform (crop,), position)."""
 
     def __init__(self, trials: pd.DataFrame, crop: int) -> None:
         self.paths, self.crop = trials["path"].to_numpy(), crop
@@ -33,7 +33,9 @@ class Excerpts(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.from_numpy(audio.pad(audio.crop_centre(audio.read(self.paths[index]), self.crop), self.crop)), index
+        return torch.from_numpy(
+            audio.pad(audio.crop_centre(audio.read(self.paths[index]), self.crop), self.crop)
+        ), index
 
 
 @torch.inference_mode()

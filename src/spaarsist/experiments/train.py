@@ -211,6 +211,8 @@ class _Run:
             "frontend": asdict(self.recipe.frontend),
             "backend": asdict(self.recipe.backend),
             "architecture": self.detector.frontend.architecture,
+            "feature_dim": self.detector.frontend.feature_dim,
+            "n_frames": self.detector.frontend(torch.zeros(1, self.recipe.crop, device=self.device)).shape[1],
             "recipe": asdict(self.recipe),
             "stage": chosen + 1,
             "epoch": best[chosen][1],

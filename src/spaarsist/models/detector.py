@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spaarsist.artefacts import writing
 from spaarsist.config import BackendConfig, ConfigError, FrontendConfig, Variant, parse
 from spaarsist.models.backend import AASIST
-from spaarsist.models.frontend import Frontend
+from spaarsist.models.frontend import build_frontend
 
 BONAFIDE, SPOOF = 0, 1
 """Positions of the classes in the logits."""
@@ -29,14 +29,14 @@ class Detector(nn.Module):
         frontend: the front-end's settings.
         backend: the back-end's size.
         k_train: share of nodes that graph pooling keeps in training, in (0, 1].
-        architecture: see `Frontend`; given when the weights come from a checkpoint.
+        architecture: see `build_frontend`; given when the weights come from a checkpoint.
     """
 
     def __init__(
         self, frontend: FrontendConfig, backend: BackendConfig, k_train: float, architecture: dict | None = None
     ) -> None:
         super().__init__()
-        self.frontend = Frontend(frontend, architecture)
+        self.frontend = build_frontend(frontend, architecture)
         self.backend = AASIST(
             self.frontend.feature_dim, backend.embedding_dim, k_train=k_train, temperatures=backend.temperatures
         )

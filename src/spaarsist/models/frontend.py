@@ -1,7 +1,8 @@
-"""Front-ends: waveforms to frames, through transformers.
+"""Front-ends: waveforms to frames.
 
-Any wav2vec2, WavLM or HuBERT model serves: XLS-R 300M for the paper's experiment, a tiny, randomly initialised wav2vec2
-for runs on a CPU. Both are the same class, so the demo passes through the code that the replication uses.
+`SelfSupervised` runs any wav2vec2, WavLM or HuBERT model through transformers: XLS-R 300M in the paper's experiment.
+`Spectral` is small enough to learn on a CPU within minutes. Both take waveforms (B, n_samples) at 16 kHz and give
+frames (B, T, D), or (B, L, T, D) on request; `build_frontend` chooses.
 """
 
 from __future__ import annotations
@@ -12,27 +13,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, Wav2Vec2Config
+from torchaudio.functional import melscale_fbanks
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from spaarsist.config import ConfigError, FrontendConfig
+from spaarsist.config import SAMPLE_RATE, ConfigError, FrontendConfig
 
 MIN_SAMPLES = 400
-"""Shortest waveform the convolutions of a wav2vec2 can take, in samples: one frame."""
-
-TINY = Wav2Vec2Config(
-    hidden_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=128,
-    conv_dim=(32,) * 7,
-    num_feat_extract_layers=7,
-    num_conv_pos_embeddings=32,
-    num_conv_pos_embedding_groups=4,
-    conv_bias=True,
-    feat_extract_norm="layer",
-    do_stable_layer_norm=True,
-)
-"""Architecture of `tiny-wav2vec2`: XLS-R's, with the same strides (one frame per 20 ms) and far fewer channels."""
+"""Shortest waveform a front-end takes, in samples: one frame of a wav2vec2."""
 
 SWITCHED_OFF = (
     "layerdrop",
@@ -47,7 +34,20 @@ SWITCHED_OFF = (
 )
 
 
-class Frontend(nn.Module):
+def build_frontend(settings: FrontendConfig, architecture: dict | None = None) -> nn.Module:
+    """Build the front-end that `settings.model` names.
+
+    Args:
+        settings: which model, which layer output, which waveform normalisation.
+        architecture: of a `SelfSupervised` model that a checkpoint holds; see there.
+
+    Returns:
+        A module with the attributes `feature_dim` (D), `n_layers` (L) and `architecture`.
+    """
+    return Spectral(settings) if settings.model == "spectral" else SelfSupervised(settings, architecture)
+
+
+class SelfSupervised(nn.Module):
     """A self-supervised speech model, cut before its task head.
 
     Layerdrop, every dropout and SpecAugment are off, as in the fine-tuning that is replicated (torchaudio's models
@@ -74,7 +74,7 @@ class Frontend(nn.Module):
             if hasattr(config, name):
                 setattr(config, name, 0.0)
         config.apply_spec_augment = False
-        if architecture is not None or settings.model == "tiny-wav2vec2":
+        if architecture is not None:
             self.model = AutoModel.from_config(config)
         else:
             self.model = _load_pretrained(settings, config)
@@ -100,8 +100,7 @@ class Frontend(nn.Module):
         Raises:
             ValueError: too few samples.
         """
-        if waveforms.shape[-1] < MIN_SAMPLES:
-            raise ValueError(f"waveform of {waveforms.shape[-1]} samples; at least {MIN_SAMPLES} are needed")
+        _check_length(waveforms)
         layers: list[Tensor] = []
         # Hooks, because what `hidden_states[-1]` means has changed between transformers 4 and 5
         hooks = [
@@ -120,6 +119,59 @@ class Frontend(nn.Module):
         return torch.stack(layers, dim=1) if all_layers else layers[-1]
 
 
+class Spectral(nn.Module):
+    """A bank of 40 bands over three views of the log spectrum; the bank starts as mel bands and can be fine-tuned.
+
+    With L the log magnitude (25 ms windows every 10 ms, floor 60 dB under the clip's mean magnitude, clip mean
+    removed), the views are the level L, the flux |L(t, f) - L(t-1, f)| and the contrast |L(t, f) - L(t, f-1)|: how
+    loud, how unsteady and how finely structured each band is. Vocoders hardly change the first but leave traces in the
+    others. Two successive spectra are averaged, which gives 50 frames a second, as XLS-R does.
+
+    Attributes:
+        feature_dim: D = 120.
+        n_layers: L = 1.
+    """
+
+    N_BANDS, WINDOW, HOP, FFT = 40, 400, 160, 512
+    TYPICAL = ((0.8, 1.9), (0.7, 0.3), (0.6, 0.3))
+    """Rough mean and spread of each view's band values over speech: brings them to one scale."""
+
+    def __init__(self, settings: FrontendConfig) -> None:
+        super().__init__()
+        self.settings = settings
+        bank = melscale_fbanks(self.FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, self.N_BANDS, SAMPLE_RATE)
+        self.bank = nn.Parameter((bank / bank.sum(dim=0)).repeat(len(self.TYPICAL), 1, 1))
+        self.register_buffer("window", torch.hann_window(self.WINDOW), persistent=False)
+        self.register_buffer("typical", torch.tensor(self.TYPICAL).T[:, :, None, None], persistent=False)
+        self.feature_dim, self.n_layers = self.N_BANDS * len(self.TYPICAL), 1
+
+    @property
+    def architecture(self) -> dict:
+        """Nothing to store: the module is fixed."""
+        return {}
+
+    def forward(self, waveforms: Tensor, *, all_layers: bool = False) -> Tensor:
+        """Turn waveforms (B, n_samples) into frames (B, T, 120), T = (1 + n_samples // 160) // 2; or (B, 1, T, 120).
+
+        Raises:
+            ValueError: fewer than 400 samples.
+        """
+        _check_length(waveforms)
+        waveforms = normalise(waveforms, self.settings.normalise)
+        spectrum = torch.stft(waveforms, self.FFT, self.HOP, self.WINDOW, self.window, return_complex=True).abs()
+        level = torch.log(spectrum + 1e-3 * spectrum.mean(dim=(1, 2), keepdim=True) + 1e-9)
+        level = level - level.mean(dim=(1, 2), keepdim=True)
+        flux = F.pad(level.diff(dim=2).abs(), (1, 0))
+        contrast = F.pad(level.diff(dim=1).abs(), (0, 0, 1, 0))
+        views = torch.stack([level, flux, contrast], dim=1).transpose(2, 3)
+        mean, spread = self.typical
+        bands = (views @ self.bank - mean) / spread
+        frames = bands.transpose(1, 2).flatten(2)
+        n_frames = frames.shape[1] // 2
+        frames = frames[:, : 2 * n_frames].unflatten(1, (n_frames, 2)).mean(dim=2)
+        return frames.unsqueeze(1) if all_layers else frames
+
+
 def normalise(waveforms: Tensor, how: str) -> Tensor:
     """Give waveforms (B, n_samples) zero mean and unit variance, padding included.
 
@@ -133,9 +185,12 @@ def normalise(waveforms: Tensor, how: str) -> Tensor:
     return F.layer_norm(waveforms, waveforms.shape[-1:], eps=1e-7)
 
 
+def _check_length(waveforms: Tensor) -> None:
+    if waveforms.shape[-1] < MIN_SAMPLES:
+        raise ValueError(f"waveforms of {waveforms.shape[-1]} samples; at least {MIN_SAMPLES} are needed")
+
+
 def _read_architecture(settings: FrontendConfig) -> PretrainedConfig:
-    if settings.model == "tiny-wav2vec2":
-        return Wav2Vec2Config.from_dict(TINY.to_dict())
     if not Path(settings.model).is_dir() and not re.fullmatch(r"[0-9a-f]{40}", settings.revision):
         raise ConfigError(
             f"frontend.model {settings.model!r} is no local folder, so it is taken for a Hugging Face id, which needs "

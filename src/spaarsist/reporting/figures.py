@@ -60,7 +60,7 @@ _NAMES = {BASELINE: f"AASIST ({BASELINE})", RANK_1: f"{RANK_1} (rank 1)"}
 _DOT = {"ms": 4.5, "mec": "white", "mew": 0.6}
 _RING = {"ms": 9, "mfc": "none", "mew": 0.8}
 _RINGS = {BASELINE: ("AASIST", "o"), RANK_1: ("rank 1", "s")}
-_DET_TICKS = np.array([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90]) / 100
+_DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DET_POINTS = 1500  # per curve; a plotter cannot show more
 
 
@@ -119,15 +119,14 @@ def det(
             names = [f"{_NAMES.get(s, s)}, EER {100 * eers[corpus, s]:.2f} %" for s in systems]
             foot.axis("off")
             foot.legend(handles, names, loc="center", handlelength=4)
-            ticks = _DET_TICKS[(low <= _DET_TICKS) & (high >= _DET_TICKS)]
+            ticks = _det_ticks(low, high)
             text = [f"{100 * tick:g}" for tick in ticks]
             limits = ndtri([low, high])
             axes.set(xticks=ndtri(ticks), yticks=ndtri(ticks), xticklabels=text, yticklabels=text)
             axes.set(xlim=limits, ylim=limits, aspect="equal")
             axes.set(title=title, xlabel="Spoofs accepted (%)", ylabel="Bona fide rejected (%)")
-        chosen = (
-            f"Training seed {seeds[0]}, the lowest of {len(seeds)}" if len(seeds) > 1 else f"Training seed {seeds[0]}"
-        )
+        drawn = ", ".join(str(seed) for seed in sorted({*curves["seed"]}))
+        chosen = f"Training seed {drawn}" + (f", the lowest of {len(seeds)}" if len(seeds) > 1 else "")
         _save(figure, curves, output_stem, chosen, label)
 
 
@@ -177,6 +176,7 @@ def eer_vs_macs(table: Path, corpora: Sequence[tuple[str, str]], output_stem: Pa
                 if point.system in _RINGS:
                     axes.plot(at, 100 * point.eer, **_look("0.1", 0, _RINGS[point.system][1]) | _RING, zorder=4)
             axes.set(title=title, xlabel="Back-end multiply-adds (M)", ylabel="EER (%)")
+            axes.ticklabel_format(axis="x", useOffset=False)
             _scale_eer(axes, part)
         entries = [("k in training", None)]
         entries += [(f"{k:g}", _look(colours[k], 1, "o")) for k in ratios if k in points["k_train"].array]
@@ -185,7 +185,8 @@ def eer_vs_macs(table: Path, corpora: Sequence[tuple[str, str]], output_stem: Pa
         entries += [("Variant", None)]
         entries += [(v, _look("0.2", 1, shapes[v])) for v in LABELS if v in points["variant"].array]
         entries += [("Of the paper", None)]
-        entries += [(name, _look("0.1", 0, shape) | _RING) for name, shape in _RINGS.values()]
+        shown = {*points["system"]}
+        entries += [(name, _look("0.1", 0, shape) | _RING) for s, (name, shape) in _RINGS.items() if s in shown]
         handles = [Line2D([], [], ls="", **(style or {"alpha": 0})) for _, style in entries]
         names = [text for text, _ in entries]
         legend = figure.legend(handles, names, loc="outside right center", handletextpad=0.2)
@@ -204,6 +205,15 @@ def _look(colour: ArrayLike, fill: float, shape: str) -> dict[str, object]:
     """A marker with an edge of that colour, filled from white (0) to the full colour (1)."""
     face = tuple(1 - (1 - part) * fill for part in mpl.colors.to_rgb(colour))
     return {"marker": shape, "ms": 4.8, "mew": 0.9, "mec": colour, "mfc": face, "color": colour}
+
+
+def _det_ticks(low: float, high: float) -> list[float]:
+    """Round rates inside the limits, none so close to the one before that their numbers would touch."""
+    ticks, room = [], 0.06 * (ndtri(high) - ndtri(low))
+    for tick in _DET_TICKS:
+        if low <= tick <= high and (not ticks or ndtri(tick) - ndtri(ticks[-1]) > room):
+            ticks.append(tick)
+    return ticks
 
 
 def _scale_eer(axes: Axes, points: pd.DataFrame) -> None:
