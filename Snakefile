@@ -5,7 +5,7 @@ min_version("9.0")
 # A file given by --configfile is a whole configuration: the default one must not shine through it.
 if "experiment" not in config:
 
-    configfile: "config.yaml"
+    configfile: f"{workflow.basedir}/config.yaml"
 
 
 validate(config, "workflow/schemas/config.schema.yaml", set_default=False)

@@ -325,7 +325,7 @@ def test_a_small_real_build_repeats_and_hides_the_loudest_cues(tmp_path, monkeyp
     small = replace(mini.SPLITS[1], voices=("june", "carlo"), pairs=24, enrolment=2)
     monkeypatch.setattr(mini, "manifest", lambda: recordings)
     monkeypatch.setattr(mini, "SPLITS", (small,))
-    monkeypatch.setattr(mini, "WILD", replace(mini.WILD, voices=("carlo",), pairs=4))
+    monkeypatch.setattr(mini, "WILD", replace(mini.WILD, voices=("carlo",), pairs=12))
     for name in ("a", "b"):
         mini.build_mini(tmp_path / name, cache, jobs=1)
     files = [p.relative_to(tmp_path / "a").as_posix() for p in (tmp_path / "a").rglob("*") if p.is_file()]

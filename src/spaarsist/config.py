@@ -82,9 +82,11 @@ class Variant:
     def from_column(cls, column: str) -> Variant:
         """Inverse of `column`; raises `ConfigError` on anything else."""
         code, _, label = column.partition("-")
-        if not (code.isdigit() and len(code) > 1):
-            raise ConfigError(f"{column!r} names no variant; expected something like 05 or 01-Mag")
-        return cls.from_label(float(f"{code[0]}.{code[1:]}"), label or "Base")
+        if code.isdigit() and len(code) > 1:
+            variant = cls.from_label(float(f"{code[0]}.{code[1:]}"), label or "Base")
+            if variant.column == column:
+                return variant
+        raise ConfigError(f"{column!r} names no variant; expected something like 05 or 01-Mag")
 
 
 def ratio_code(ratio: float) -> str:

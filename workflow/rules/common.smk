@@ -61,7 +61,7 @@ wildcard_constraints:
 
 def modules(*names):
     """Source files that a cheap step depends on; editing one of them reruns it."""
-    return [f"src/spaarsist/{name}" for name in names]
+    return [f"{workflow.basedir}/src/spaarsist/{name}" for name in names]
 
 
 def options(flag, values):

@@ -207,7 +207,7 @@ WILD = Split(
     protocol="meta.csv",
     voices=("nl-small", "nl-big"),
     pairs=150,
-    attacks={"W1": "world_conversion", "W2": "psola", "W3": "phase_vocoder", "W4": "speak_klatt"},
+    attacks={"W1": "world_conversion", "W2": "psola", "W3": "world_coded", "W4": "speak_klatt"},
     codecs=("C05",),
     channel=Channel(
         snr_db=(20.0, 35.0),
@@ -669,7 +669,7 @@ def protocol_row(clip: Clip, number: int) -> str:
 def _tag(method: str) -> str:
     if method.startswith("speak"):
         return "AC3"
-    return "AC2" if method in ("world_conversion", "phase_vocoder", "psola") else "AC1"
+    return "AC2" if method in ("world_conversion", "psola") else "AC1"
 
 
 def _write_asvspoof5(

@@ -175,15 +175,6 @@ def zero_phase(speech: np.ndarray, rng: Generator) -> np.ndarray:
     return _cepstral(speech, rng, zero_phase=True)
 
 
-def phase_vocoder(speech: np.ndarray, rng: Generator) -> np.ndarray:
-    """Pitch and formants moved together by 1.5–3 semitones, either way, at unchanged length.
-
-    Source: Laroche and Dolson 1999, doi 10.1109/89.759041.
-    """
-    steps = rng.uniform(1.5, 3) * rng.choice([-1, 1])
-    return _fit(librosa.effects.pitch_shift(speech, sr=SAMPLE_RATE, n_steps=steps, n_fft=FFT_SIZE), len(speech))
-
-
 def psola(speech: np.ndarray, rng: Generator) -> np.ndarray:
     """Pitch-synchronous overlap-add: two-period grains of the recording itself, set 15–30 % closer or wider.
 
@@ -222,7 +213,6 @@ METHODS: dict[str, Callable[[np.ndarray, Generator], np.ndarray]] = {
         harmonic_noise,
         minimum_phase,
         zero_phase,
-        phase_vocoder,
         psola,
     )
 }

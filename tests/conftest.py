@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from spaarsist.config import Augmentation, BackendConfig, Stage, TrainingRecipe
+
+REPOSITORY = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory):
+    """The made-up corpora and their trial lists: a folder with train.tsv, dev.tsv, eval.tsv and wild.tsv."""
+    from spaarsist.data.mini import build_synthetic
+    from spaarsist.data.protocol import make_trials
+
+    root = tmp_path_factory.mktemp("synthetic") / "data"
+    build_synthetic(root)
+    five, wild = root / "asvspoof5", root / "in_the_wild" / "release_in_the_wild"
+    for name, protocol, folder in (
+        ("train", "ASVspoof5.train.tsv", "flac_T"),
+        ("dev", "ASVspoof5.dev.track_1.tsv", "flac_D"),
+        ("eval", "ASVspoof5.eval.track_1.tsv", "flac_E_eval"),
+    ):
+        make_trials(five / protocol, "asvspoof5", five / folder, root.parent / f"{name}.tsv")
+    make_trials(wild / "meta.csv", "in_the_wild", wild, root.parent / "wild.tsv")
+    return root.parent
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    """Two short stages with some augmentation: seconds on one core."""
+    return TrainingRecipe(
+        backend=BackendConfig(embedding_dim=16),
+        crop=8000,
+        epoch_size=16,
+        stages=(Stage(2, 8, 1e-3), Stage(2, 8, 1e-3, train_frontend=True, schedule="one_cycle", crop=6400)),
+        augmentation=Augmentation(0, 0.3, 0, 0, noise_filter=0.5, noise=0.9, filter=0.9),
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint(synthetic, recipe, tmp_path_factory):
+    """A detector trained for a moment on the made-up corpora."""
+    from spaarsist.experiments.train import train
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "AST-05"
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, recipe, 0.5, 1)
+    return folder

@@ -1,0 +1,42 @@
+import pytest
+
+from spaarsist import artefacts
+
+
+def test_a_file_appears_whole(tmp_path):
+    target = tmp_path / "new" / "a.tsv"
+    with artefacts.writing(target) as path:
+        path.write_text("half")
+        assert not target.exists()
+        assert path.suffix == ".tsv"
+    assert target.read_text() == "half"
+    assert [p.name for p in target.parent.iterdir()] == ["a.tsv"]
+
+
+def test_an_error_leaves_nothing_and_keeps_the_old(tmp_path):
+    target = tmp_path / "a.tsv"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), artefacts.writing(target) as path:
+        path.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
+
+
+def test_folders_too(tmp_path):
+    for content in ("first", "second"):
+        with artefacts.writing(tmp_path / "folder") as path:
+            path.mkdir()
+            (path / content).touch()
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["second"]
+    with pytest.raises(RuntimeError), artefacts.writing(tmp_path / "folder") as path:
+        path.mkdir()
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_hashes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert artefacts.file_hash(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert len(artefacts.code_hash()) == 16
+    assert artefacts.provenance()["code_hash"] == artefacts.code_hash()

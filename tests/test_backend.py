@@ -1,0 +1,163 @@
+"""The back-end against the released code's outputs (golden/README.md), hand computation and its own promises."""
+
+import json
+
+import pytest
+import torch
+from conftest import GOLDEN
+from safetensors import safe_open
+
+from spaarsist.config import LABELS, Variant
+from spaarsist.models.backend import AASIST, GraphPool, HeterogeneousAttention
+
+RELEASED_NAME = {"attention": "attention", "mean": "linear"}
+with safe_open(GOLDEN / "backend_small.safetensors", "pt") as file:
+    METADATA = file.metadata()
+    TENSORS = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+CASES = json.loads(METADATA["cases"])
+
+
+@pytest.fixture
+def backend():
+    backend = AASIST(int(METADATA["input_dim"]), int(METADATA["embedding_dim"]))
+    backend.load_public_state({k[6:]: v for k, v in TENSORS.items() if k.startswith("state/")})
+    return backend.eval()
+
+
+def relative_error(value, expected):
+    return ((value - expected).norm() / expected.norm()).item()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
+def test_equals_released_code(backend, case):
+    variant = Variant(case["k_infer"], case["node_scoring"], RELEASED_NAME[case["stack_aggregation"]])
+    frames, expected = TENSORS[f"input/T{case['frames']}"], TENSORS[f"output/{case['key']}"]
+    assert relative_error(backend.readout(backend.encode(frames), variant), expected) < 1e-5
+    assert relative_error(backend.export(variant)(frames), expected) < 1e-5
+
+
+def test_training_equals_released_code(backend):
+    backend.train()
+    for module in backend.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    output = backend(TENSORS["train/input"])
+    loss = output.square().mean()
+    loss.backward()
+    assert relative_error(output, TENSORS["train/output"]) < 1e-4
+    assert loss.item() == pytest.approx(TENSORS["train/loss"].item(), rel=1e-4)
+    public = AASIST(24, 16)
+    norms = {k.removeprefix("train/gradnorm/"): v.item() for k, v in TENSORS.items() if k.startswith("train/gradnorm/")}
+    assert len(norms) > 100
+    # Give every public name its own number: where it lands is that parameter's name here
+    numbers = {k[6:]: torch.full_like(v, i) for i, (k, v) in enumerate(TENSORS.items()) if k.startswith("state/")}
+    public.load_public_state(numbers)
+    landed = {round(v.flatten()[0].item()): name for name, v in public.state_dict().items()}
+    gradients = {name: parameter.grad for name, parameter in backend.named_parameters()}
+    largest = max(norms.values())
+    for public_name, expected in norms.items():
+        gradient = gradients[landed[round(numbers[public_name].flatten()[0].item())]]
+        norm = 0.0 if gradient is None else gradient.norm().item()
+        # A bias before a batch norm has a gradient of zero but for rounding
+        assert norm == pytest.approx(expected, rel=1e-4, abs=1e-6 * largest), public_name
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("k_infer", [0.5, 0.1])
+def test_export_equals_readout(backend, label, k_infer):
+    frames = torch.randn(3, 30, 24, generator=torch.Generator().manual_seed(0))
+    variant = Variant.from_label(k_infer, label)
+    # Not bit for bit: copied weights may lie at other addresses, where a convolution sums in another order
+    assert relative_error(backend.export(variant)(frames), backend.readout(backend.encode(frames), variant)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("label", "n_params"),
+    [("Base", 611_784), ("Mag", 611_522), ("Mean", 586_696), ("MagMean", 586_434)],
+)
+def test_parameters_of_exports(label, n_params):
+    exported = AASIST().export(Variant.from_label(0.1, label))
+    assert sum(p.numel() for p in exported.parameters()) == n_params
+
+
+def test_uniform_drops_the_stack_attention_only():
+    """att_projM and att_weightM of two branches: 64->32 and 32->32 linear layers and a vector of 32 each."""
+    exported = AASIST().export(Variant(0.5, "learned", "uniform"))
+    assert 611_784 - sum(p.numel() for p in exported.parameters()) == 2 * (64 * 32 + 32 + 32 * 32 + 32 + 2 * 32)
+
+
+@torch.inference_mode()
+def test_released_mean_ignores_its_input(backend):
+    """What the released code calls mean makes the stack node a constant (PAPER: a mean over nodes)."""
+    layer = backend.branches[0].first
+    stack = torch.randn(1, 1, 64)
+    a = layer(torch.randn(1, 5, 64), torch.randn(1, 4, 64), stack, "linear")[2]
+    b = layer(torch.randn(1, 5, 64), torch.randn(1, 4, 64), stack, "linear")[2]
+    assert torch.equal(a, b)
+    a = layer(torch.ones(1, 5, 64), torch.ones(1, 4, 64), stack, "uniform")[2]
+    b = layer(torch.zeros(1, 5, 64), torch.zeros(1, 4, 64), stack, "uniform")[2]
+    assert not torch.allclose(a, b)
+
+
+@torch.inference_mode()
+def test_uniform_is_the_plain_mean():
+    layer = HeterogeneousAttention(6, 4, 100.0).eval()
+    temporal, spectral, stack = torch.randn(2, 5, 6), torch.randn(2, 3, 6), torch.randn(2, 1, 6)
+    nodes = torch.cat([layer.proj_type1(temporal), layer.proj_type2(spectral)], 1)
+    expected = layer.proj_with_attM(nodes.mean(1, keepdim=True)) + layer.proj_without_attM(stack)
+    torch.testing.assert_close(layer(temporal, spectral, stack, "uniform")[2], expected)
+
+
+class TestGraphPool:
+    nodes = torch.tensor([[[1.0, 0.0], [0.0, -3.0], [2.0, 2.0], [0.5, 0.5]]])
+
+    def test_magnitude_by_hand(self):
+        """Squared norms 1, 9, 8, 0.5: the second and third survive, in this order, unscaled."""
+        kept = GraphPool(2)(self.nodes, 0.5, "magnitude")
+        assert kept.tolist() == [[[0.0, -3.0], [2.0, 2.0]]]
+
+    @torch.inference_mode()
+    def test_learned_by_hand(self):
+        """With w = (1, 1) and b = 0 the scores are sigmoid(1, -3, 4, 1): the third comes first, times sigmoid(4)."""
+        pool = GraphPool(2).eval()
+        pool.proj.weight.fill_(1.0)
+        pool.proj.bias.fill_(0.0)
+        kept = pool(self.nodes, 0.25, "learned")
+        torch.testing.assert_close(kept, torch.tensor([[[2.0, 2.0]]]) * torch.sigmoid(torch.tensor(4.0)))
+
+    @pytest.mark.parametrize(("n", "ratio", "kept"), [(42, 0.5, 21), (42, 0.3, 12), (42, 0.1, 4), (3, 0.1, 1), (1, 0.5, 1)])
+    def test_keeps_the_floor_and_at_least_one(self, n, ratio, kept):
+        assert GraphPool(4)(torch.randn(2, n, 4), ratio, "magnitude").shape == (2, kept, 4)
+
+
+class TestLoadPublicState:
+    state = {k[6:]: v for k, v in TENSORS.items() if k.startswith("state/")}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda s: s.pop("LL.weight"), "missing: projection.weight"),
+            (lambda s: s.update({"ssl_model.x": torch.zeros(1)}), "unknown: ssl_model.x"),
+            (lambda s: s.update({"encoder.0.0.bn1.weight": torch.zeros(1)}), "unknown: encoder.0.0.bn1.weight"),
+            (lambda s: s.update({"out_layer.bias": torch.zeros(2)}), r"misshapen: out_layer.bias is \(2,\)"),
+        ],
+    )
+    def test_names_what_does_not_fit(self, change, message):
+        state = dict(self.state)
+        change(state)
+        with pytest.raises(ValueError, match=message):
+            AASIST(24, 16).load_public_state(state)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 24), (1, 10, 23)])
+def test_unfit_frames_are_refused(backend, shape):
+    with pytest.raises(ValueError, match="frames of shape"):
+        backend(torch.zeros(shape))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("n_frames", [3, 7, 50])
+def test_any_length_from_three_frames(backend, n_frames):
+    assert backend(torch.randn(2, n_frames, 24)).shape == (2, 16)

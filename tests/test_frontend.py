@@ -1,0 +1,152 @@
+import pytest
+import torch
+from torchaudio.models.wav2vec2.utils import import_huggingface_model
+from transformers import AutoModel, HubertConfig, Wav2Vec2Config, WavLMConfig
+
+from spaarsist.config import ConfigError, FrontendConfig
+from spaarsist.models.frontend import SWITCHED_OFF, SelfSupervised, Spectral, build_frontend, normalise
+
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "conv_dim": (16,) * 7,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A random wav2vec2 of XLS-R's architecture, three layers, in the hub's file layout."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("hub") / "tiny"
+    AutoModel.from_config(Wav2Vec2Config(**SIZES)).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def waveforms():
+    return torch.randn(2, 16_000, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.usefixtures("no_gradients")
+class TestSelfSupervised:
+    def test_equals_torchaudio(self, folder, waveforms):
+        """Frames are torchaudio's `extract_features`; after the final layer norm they are its `forward`."""
+        ours = build_frontend(FrontendConfig(str(folder))).eval()
+        theirs = import_huggingface_model(ours.model).eval()
+        layers, _ = theirs.extract_features(normalise(waveforms, "utterance"))
+        torch.testing.assert_close(ours(waveforms), layers[-1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours(waveforms, all_layers=True), torch.stack(layers, 1), rtol=1e-5, atol=1e-6)
+        after = build_frontend(FrontendConfig(str(folder), final_layer_norm=True)).eval()
+        torch.testing.assert_close(after(waveforms), theirs(normalise(waveforms, "utterance"))[0], rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(after(waveforms), ours(waveforms), atol=0.1)
+        norm = ours.model.encoder.layer_norm
+        torch.testing.assert_close(norm(ours(waveforms)), after(waveforms), rtol=1e-5, atol=1e-5)
+
+    def test_frames_do_not_depend_on_the_batch(self, folder, waveforms):
+        """Alone or beside an utterance that is 20 times louder; the released batch-wide way fails this."""
+        louder = torch.stack([waveforms[0], 20 * waveforms[1]])
+        frontend = build_frontend(FrontendConfig(str(folder))).eval()
+        torch.testing.assert_close(frontend(louder)[0], frontend(waveforms[:1])[0], rtol=1e-4, atol=1e-5)
+        released = build_frontend(FrontendConfig(str(folder), normalise="batch")).eval()
+        difference = (released(louder)[0] - released(waveforms[:1])[0]).abs().mean()
+        assert difference > 0.1 * released(waveforms[:1]).abs().mean()
+
+    def test_training_mode_changes_nothing(self, folder, waveforms):
+        """Layerdrop, dropout and SpecAugment are off: training and evaluation mode give the same frames, twice."""
+        frontend = build_frontend(FrontendConfig(str(folder)))
+        expected = frontend.eval()(waveforms)
+        for _ in range(2):
+            assert torch.equal(frontend.train()(waveforms), expected)
+        assert all(getattr(frontend.model.config, name, 0) == 0 for name in SWITCHED_OFF)
+        short = frontend.train()(waveforms[:, :1000])  # SpecAugment would raise on so short a clip
+        assert short.shape == (2, 2, 32)
+
+    @pytest.mark.parametrize(("n_samples", "n_frames"), [(64_600, 201), (64_000, 199), (16_000, 49), (400, 1)])
+    def test_frame_counts(self, folder, n_samples, n_frames):
+        assert build_frontend(FrontendConfig(str(folder)))(torch.zeros(1, n_samples)).shape == (1, n_frames, 32)
+
+    @pytest.mark.parametrize("config", [WavLMConfig, HubertConfig])
+    def test_its_kin(self, config, tmp_path, waveforms):
+        AutoModel.from_config(config(**SIZES)).save_pretrained(tmp_path)
+        frontend = build_frontend(FrontendConfig(str(tmp_path))).eval()
+        assert frontend(waveforms).shape == (2, 49, 32)
+        assert frontend(waveforms, all_layers=True).shape == (2, 3, 49, 32)
+
+    def test_rebuilt_from_its_architecture_alone(self, folder, waveforms):
+        original = build_frontend(FrontendConfig(str(folder))).eval()
+        again = SelfSupervised(FrontendConfig("gone/away", "0" * 40), original.architecture).eval()
+        again.load_state_dict(original.state_dict(), strict=True)
+        assert torch.equal(again(waveforms), original(waveforms))
+
+    def test_too_short(self, folder):
+        with pytest.raises(ValueError, match="399 samples"):
+            build_frontend(FrontendConfig(str(folder)))(torch.zeros(1, 399))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (FrontendConfig("facebook/wav2vec2-xls-r-300m"), "needs frontend.revision"),
+        (FrontendConfig("facebook/wav2vec2-xls-r-300m", "main"), "40 hex digits"),
+    ],
+)
+def test_a_hub_id_needs_a_pinned_revision(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        build_frontend(settings)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(ConfigError, match="no usable configuration"):
+        build_frontend(FrontendConfig(str(tmp_path)))
+
+
+def test_normalisation_by_hand():
+    x = torch.tensor([[1.0, 3.0], [10.0, 30.0]])
+    torch.testing.assert_close(normalise(x, "utterance"), torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]))
+    torch.testing.assert_close(normalise(x, "batch"), (x - 11) / x.var(correction=0).sqrt())
+    assert normalise(x, "none") is x
+
+
+class TestSpectral:
+    frontend = Spectral(FrontendConfig()).eval()
+
+    @torch.inference_mode()
+    def test_shapes(self, waveforms):
+        assert self.frontend(waveforms).shape == (2, 50, self.frontend.feature_dim)
+        assert self.frontend(waveforms, all_layers=True).shape == (2, self.frontend.n_layers, 50, 120)
+        assert self.frontend(torch.zeros(1, 400)).isfinite().all()
+
+    @torch.inference_mode()
+    def test_frames_do_not_depend_on_the_batch_or_the_level(self, waveforms):
+        louder = torch.stack([waveforms[0], 20 * waveforms[1]])
+        torch.testing.assert_close(self.frontend(louder), self.frontend(waveforms), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(self.frontend(waveforms[:1])[0], self.frontend(waveforms)[0])
+
+    @torch.inference_mode()
+    def test_what_the_views_see(self):
+        """A steady tone has less flux than noise; a tone between others shows in its own band's level."""
+        time = torch.arange(16_000) / 16_000
+        tone, noise = torch.sin(2 * torch.pi * 1000 * time), torch.randn(16_000)
+        level, flux, _contrast = self.frontend(torch.stack([tone, noise]))[:, 5:-5].unflatten(2, (3, 40)).unbind(2)
+        assert (flux[0].mean() < flux[1].mean() - 0.5).item()
+        mel = 2595 * torch.log10(torch.tensor(1 + 1000 / 700)) / (2595 * torch.log10(torch.tensor(1 + 8000 / 700)))
+        assert abs(level[0].mean(0).argmax().item() - (mel.item() * 41 - 1)) <= 1
+
+    def test_the_bank_learns_only_when_allowed(self, waveforms):
+        frontend = Spectral(FrontendConfig())
+        assert [name for name, _ in frontend.named_parameters()] == ["bank"]
+        frontend(waveforms).square().mean().backward()
+        assert frontend.bank.grad.abs().sum() > 0

@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+import torch
+
+from spaarsist.config import LABELS, ConfigError, Variant
+from spaarsist.data import audio
+from spaarsist.data.protocol import read_trials
+from spaarsist.experiments.score import export_scores, score
+from spaarsist.models.detector import load_checkpoint
+
+VARIANTS = [Variant.from_label(k, label) for k in (0.5, 0.1) for label in LABELS]
+
+
+@pytest.fixture(scope="module")
+def scored(checkpoint, synthetic, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scores") / "eval.parquet"
+    score(checkpoint, synthetic / "eval.tsv", path, VARIANTS, batch_size=8)
+    return path
+
+
+def test_contract(scored, synthetic):
+    table = pyarrow.parquet.read_table(scored)
+    trials = read_trials(synthetic / "eval.tsv")
+    assert table.column_names == ["trial_id", *(v.column for v in VARIANTS)]
+    assert table["trial_id"].to_pylist() == trials["trial_id"].tolist()
+    assert {str(field.type) for field in table.schema if field.name != "trial_id"} == {"float"}
+    metadata = json.loads(table.schema.metadata[b"spaarsist"])
+    assert metadata["system"] == "AST-05" and metadata["seed"] == 1 and metadata["corpus"] == "eval"
+    assert metadata["polarity"].startswith("higher = more bona fide")
+    assert metadata["provenance"]["code_hash"]
+
+
+@torch.inference_mode()
+def test_one_pass_equals_each_variant_shipped_alone(scored, checkpoint, synthetic):
+    """Score one trial with each exported back-end: log-odds of the head's softmax, in nats."""
+    detector, record = load_checkpoint(checkpoint)
+    first = read_trials(synthetic / "eval.tsv").iloc[0]
+    waveform = audio.pad(audio.crop_centre(audio.read(first["path"]), record["recipe"]["crop"]), record["recipe"]["crop"])
+    frames = detector.frontend(torch.from_numpy(waveform)[None])
+    table = pd.read_parquet(scored)
+    for variant in VARIANTS:
+        logits = detector.head(detector.backend.export(variant)(frames))
+        bonafide, spoof = torch.log_softmax(logits.double(), 1)[0]
+        assert table[variant.column][0] == pytest.approx((bonafide - spoof).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_batch_size_does_not_matter(scored, checkpoint, synthetic, tmp_path, batch_size):
+    score(checkpoint, synthetic / "eval.tsv", tmp_path / "a.parquet", VARIANTS, batch_size=batch_size)
+    a, b = (pd.read_parquet(p).set_index("trial_id") for p in (scored, tmp_path / "a.parquet"))
+    assert np.abs(a - b).to_numpy().max() < 1e-5
+
+
+def test_same_run_same_bytes(scored, checkpoint, synthetic, tmp_path):
+    score(checkpoint, synthetic / "eval.tsv", tmp_path / "eval.parquet", VARIANTS, batch_size=8, workers=1)
+    assert (tmp_path / "eval.parquet").read_bytes() == scored.read_bytes()
+
+
+def test_scores_do_not_saturate(checkpoint, synthetic, tmp_path):
+    """Released: float32 probabilities, exactly 1.0 from a logit gap of 17 on. Here 40 and 41 nats stay apart."""
+    detector, _ = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        detector.head[-1].weight.mul_(0)
+        detector.head[-1].bias.copy_(torch.tensor([41.0, 0.0]))
+        scores = detector.scores(torch.randn(2, 8000), [Variant()])
+    assert scores.flatten().tolist() == [41.0, 41.0]
+    assert torch.sigmoid(torch.tensor(40.0)) == torch.sigmoid(torch.tensor(41.0)) == 1.0
+
+
+def test_official_file(scored, tmp_path):
+    export_scores(scored, tmp_path / "scores.tsv", "01-Mag")
+    lines = (tmp_path / "scores.tsv").read_text().splitlines()
+    assert lines[0] == "filename\tcm-score"
+    name, value = lines[1].split("\t")
+    table = pd.read_parquet(scored)
+    assert name == table["trial_id"][0] and np.float32(value) == table["01-Mag"][0]
+    assert len(lines) == len(table) + 1
+
+
+def test_errors(scored, checkpoint, synthetic, tmp_path):
+    with pytest.raises(ConfigError, match="no variant '03-Mag'; it has 05, 05-Mag"):
+        export_scores(scored, tmp_path / "a.tsv", "03-Mag")
+    with pytest.raises(ConfigError, match="not readable as a score file"):
+        export_scores(synthetic / "eval.tsv", tmp_path / "a.tsv", "05")
+    with pytest.raises(ConfigError, match="no variants"):
+        score(checkpoint, synthetic / "eval.tsv", tmp_path / "a.parquet", [])
+    with torch.no_grad():
+        bad = tmp_path / "list.tsv"
+        table = read_trials(synthetic / "eval.tsv")
+        table.loc[3, "path"] = str(tmp_path / "gone.flac")
+        table.to_csv(bad, sep="\t", index=False)
+    with pytest.raises(ConfigError, match=r"gone\.flac: no such file"):
+        score(checkpoint, bad, tmp_path / "a.parquet", VARIANTS[:1])
+    assert not list(tmp_path.glob("*.parquet"))

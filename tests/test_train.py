@@ -1,0 +1,189 @@
+"""Training on made-up signals: what it promises, not how well it does."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from spaarsist.artefacts import file_hash
+from spaarsist.config import Augmentation, ConfigError, Stage
+from spaarsist.data.augment import Augmenter
+from spaarsist.data.protocol import read_trials
+from spaarsist.experiments import train as training
+from spaarsist.experiments.train import HISTORY, TrainingDraws, train
+from spaarsist.models.detector import load_checkpoint
+
+OFF = Augmentation(0, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def history(folder):
+    table = pd.read_csv(folder / "history.tsv", sep="\t")
+    return table.drop(columns=["seconds", "peak_memory_mb"])
+
+
+class TestDraws:
+    def draws(self, synthetic, position=(1, 0, 0), n=400):
+        return TrainingDraws(read_trials(synthetic / "train.tsv"), n, 4000, Augmenter(OFF), position)
+
+    def test_classes_are_balanced_whatever_the_list(self, synthetic):
+        trials = read_trials(synthetic / "train.tsv")
+        few = pd.concat([trials[trials["label"] == "bonafide"][:2], trials[trials["label"] == "spoof"]])
+        draws = TrainingDraws(few, 1000, 4000, Augmenter(OFF), (0, 0, 0))
+        assert abs(draws.classes.mean() - 0.5) < 0.06
+        labels = few["label"].to_numpy()[draws.trials]
+        assert ((labels == "spoof") == (draws.classes == 1)).all()
+        assert len(set(draws.trials[draws.classes == 0])) == 2, "with replacement, from all of them"
+
+    def test_a_draw_is_a_function_of_its_position(self, synthetic):
+        a, b = self.draws(synthetic), self.draws(synthetic)
+        b[7]  # what was drawn before does not matter
+        assert torch.equal(a[3][0], b[3][0]) and a[3][1] == b[3][1]
+        other = self.draws(synthetic, position=(1, 0, 1))
+        assert (other.trials != a.trials).any()
+        assert len({a[i][0].numpy().tobytes() for i in range(40)}) > 30, "crops differ"
+        assert a[0][0].shape == (4000,) and a[0][0].dtype == torch.float32
+
+    def test_one_class_only(self, synthetic):
+        trials = read_trials(synthetic / "train.tsv")
+        with pytest.raises(ConfigError, match="no spoof trials"):
+            TrainingDraws(trials[trials["label"] == "bonafide"], 8, 4000, Augmenter(OFF), (0, 0, 0))
+
+
+class TestCheckpoint:
+    def test_what_is_written(self, checkpoint, synthetic, recipe):
+        assert sorted(p.name for p in checkpoint.iterdir()) == ["history.tsv", "model.json", "model.safetensors"]
+        record = json.loads((checkpoint / "model.json").read_text())
+        assert record["system"] == "AST-05" and record["seed"] == 1 and record["k_train"] == 0.5
+        assert record["train_list"] == file_hash(synthetic / "train.tsv")
+        assert {"code_hash", "torch", "python"} <= set(record["provenance"])
+        table = history(checkpoint)
+        assert [*table.columns] == [c for c in HISTORY if c not in ("seconds", "peak_memory_mb")]
+        assert table[["stage", "epoch"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+        assert table["dev_eer"].between(0, 1).all() and np.isfinite(table["train_loss"]).all()
+
+    def test_best_epoch_is_the_one_kept(self, checkpoint, synthetic, recipe):
+        """The record names the best epoch, and the stored weights give its development EER again."""
+        from spaarsist.config import Variant
+        from spaarsist.evaluation.metrics import compute_metrics
+        from spaarsist.experiments.score import score_excerpts
+
+        detector, record = load_checkpoint(checkpoint)
+        assert record["dev_eer"] == history(checkpoint)["dev_eer"].min()
+        dev = read_trials(synthetic / "dev.tsv")
+        scores = score_excerpts(detector, dev, recipe.crop, [Variant(0.5)], 8, 0, "dev")[:, 0]
+        bonafide = (dev["label"] == "bonafide").to_numpy()
+        assert compute_metrics(scores[bonafide], scores[~bonafide])["eer"] == record["dev_eer"]
+
+    @pytest.mark.parametrize(
+        ("name", "content"), [("model.json", b"{"), ("model.json", b"{}"), ("model.safetensors", b"cut short")]
+    )
+    def test_damaged(self, checkpoint, tmp_path, name, content):
+        shutil.copytree(checkpoint, tmp_path / "c")
+        (tmp_path / "c" / name).write_bytes(content)
+        with pytest.raises(ConfigError, match="not a checkpoint of this package, or a damaged one"):
+            load_checkpoint(tmp_path / "c")
+
+
+def test_same_seed_same_bytes_and_workers_do_not_matter(checkpoint, synthetic, recipe, tmp_path):
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1, workers=1)
+    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+    assert history(tmp_path / "a").equals(history(checkpoint))
+
+
+def test_another_seed_differs(checkpoint, synthetic, recipe, tmp_path):
+    short = replace(recipe, stages=recipe.stages[:1])
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", short, 0.5, 2)
+    assert history(tmp_path / "a")["train_loss"][0] != history(checkpoint)["train_loss"][0]
+
+
+@pytest.mark.parametrize("after_saves", [1, 3, 4, 6])
+def test_killed_and_called_again(checkpoint, synthetic, recipe, tmp_path, monkeypatch, after_saves):
+    """Whenever it dies, also between the two files it writes per epoch, the rerun ends with the same bytes."""
+    saves = []
+    save = training._Run._save
+
+    def dying(run, path, state):
+        if len(saves) == after_saves:
+            raise KeyboardInterrupt
+        saves.append(path)
+        save(run, path, state)
+
+    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training._Run, "_save", dying)
+        train(*arguments)
+    assert not (tmp_path / "a" / "model.safetensors").exists()
+    train(*arguments)
+    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+    assert history(tmp_path / "a").equals(history(checkpoint))
+
+
+def test_resume_of_another_run_is_refused(synthetic, recipe, tmp_path, monkeypatch):
+    def dying(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training._Run, "finish", dying)
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1)
+    with pytest.raises(ConfigError, match="an unfinished run with another seed; delete the folder"):
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 2)
+
+
+class TestStages:
+    def run(self, synthetic, recipe, folder, monkeypatch, dev_eers, **changes):
+        """Train with prescribed development EERs, epoch by epoch."""
+        values = iter(dev_eers)
+        monkeypatch.setattr(training._Run, "_dev_eer", lambda *_: next(values))
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, replace(recipe, **changes), 0.5, 1)
+        return json.loads((folder / "model.json").read_text())
+
+    def test_a_worse_second_stage_does_not_replace_the_first(self, synthetic, recipe, tmp_path, monkeypatch):
+        record = self.run(synthetic, recipe, tmp_path, monkeypatch, [0.3, 0.1, 0.2, 0.2])
+        assert (record["stage"], record["epoch"], record["dev_eer"]) == (1, 2, 0.1)
+
+    def test_unless_told_to(self, synthetic, recipe, tmp_path, monkeypatch):
+        record = self.run(synthetic, recipe, tmp_path, monkeypatch, [0.3, 0.1, 0.2, 0.2], keep_better_stage=False)
+        assert (record["stage"], record["epoch"], record["dev_eer"]) == (2, 1, 0.2)
+
+    def test_stage_one_leaves_the_frontend_alone(self, synthetic, recipe, tmp_path, monkeypatch):
+        from spaarsist.models.frontend import Spectral
+
+        frozen = replace(recipe.stages[0], epochs=1)
+        self.run(synthetic, recipe, tmp_path / "1", monkeypatch, [0.3], stages=(frozen,))
+        tuned = (frozen, replace(recipe.stages[1], epochs=1))
+        self.run(synthetic, recipe, tmp_path / "2", monkeypatch, [0.3, 0.2], stages=tuned)
+        fresh = Spectral(recipe.frontend).bank
+        assert torch.equal(load_checkpoint(tmp_path / "1")[0].frontend.bank, fresh)
+        assert not torch.equal(load_checkpoint(tmp_path / "2")[0].frontend.bank, fresh)
+
+    def test_the_second_stage_starts_from_the_best_epoch(self, synthetic, recipe, tmp_path, monkeypatch):
+        """With a second stage that cannot move anything (rate of 1e-30), its weights are the best of the first."""
+        still = Stage(1, 8, 1e-30, train_frontend=True)
+        a = tmp_path / "a"
+        self.run(synthetic, recipe, a, monkeypatch, [0.1, 0.3, 0.05], stages=(recipe.stages[0], still))
+        b = tmp_path / "b"
+        self.run(synthetic, recipe, b, monkeypatch, [0.1, 0.3], stages=(recipe.stages[0],))
+        detector = load_checkpoint(a)[0], load_checkpoint(b)[0]
+        weights = [dict(d.named_parameters()) for d in detector]
+        assert all(torch.allclose(weights[0][k], weights[1][k], rtol=0, atol=1e-20) for k in weights[0])
+
+    def test_no_epochs_at_all(self, synthetic, recipe, tmp_path):
+        with pytest.raises(ConfigError, match="no stage has any epochs"):
+            train(
+                synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, replace(recipe, stages=(Stage(0, 8),)), 0.5, 1
+            )
+
+
+def test_a_loss_that_is_not_finite_names_its_batch(synthetic, recipe, tmp_path):
+    wild = replace(recipe, stages=(Stage(2, 8, 1e30),))
+    with pytest.raises(ConfigError, match=r"stage 1, epoch \d, step \d: the loss is (nan|inf); batch: .*T_0"):
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, wild, 0.5, 1)
