@@ -193,7 +193,6 @@ SPLITS: tuple[Split, ...] = (
             "A20": "zero_phase",
             "A21": "world_coded",
             "A22": "speak",
-            "A23": "griffin_lim_linear",
         },
         codecs=("-",) * 9 + ("C01", "C05", "C08", "C11"),
         enrolment=6,
@@ -207,7 +206,7 @@ WILD = Split(
     protocol="meta.csv",
     voices=("nl-small", "nl-big"),
     pairs=150,
-    attacks={"W1": "world_conversion", "W2": "psola", "W3": "world_coded", "W4": "speak_klatt"},
+    attacks={"W1": "griffin_lim_linear", "W2": "psola", "W3": "world_coded", "W4": "speak_klatt"},
     codecs=("C05",),
     channel=Channel(
         snr_db=(20.0, 35.0),
