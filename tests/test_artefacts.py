@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from spaarsist import artefacts
@@ -40,3 +42,20 @@ def test_hashes(tmp_path):
     assert artefacts.file_hash(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
     assert len(artefacts.code_hash()) == 16
     assert artefacts.provenance()["code_hash"] == artefacts.code_hash()
+
+
+def test_publish(tmp_path):
+    (tmp_path / "b" / "train").mkdir(parents=True)
+    (tmp_path / "b" / "table1.tsv").write_text("s\th:m:s\n1.5\t0:00:01\n")
+    for job, seconds in (("a", 10), ("b", 20)):
+        (tmp_path / "b" / "train" / f"{job}.tsv").write_text(f"s\th:m:s\n{seconds}\t-\n")
+    (tmp_path / "table1.md").write_text("table")
+    artefacts.publish([tmp_path / "table1.md"], tmp_path / "b", tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["record.json", "table1.md", "times.tsv"]
+    assert (tmp_path / "out" / "times.tsv").read_text().splitlines()[1:] == [
+        "table1\t1\t1.5\t1.5",
+        "train\t2\t30.0\t20.0",
+    ]
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["files"] == {"table1.md": artefacts.file_hash(tmp_path / "table1.md")}
+    assert record["machine"]["cores"] and record["code_hash"]

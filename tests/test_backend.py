@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from conftest import GOLDEN
 from safetensors import safe_open
 
+from conftest import GOLDEN
 from spaarsist.config import LABELS, Variant
 from spaarsist.models.backend import AASIST, GraphPool, HeterogeneousAttention
 
@@ -127,7 +127,9 @@ class TestGraphPool:
         kept = pool(self.nodes, 0.25, "learned")
         torch.testing.assert_close(kept, torch.tensor([[[2.0, 2.0]]]) * torch.sigmoid(torch.tensor(4.0)))
 
-    @pytest.mark.parametrize(("n", "ratio", "kept"), [(42, 0.5, 21), (42, 0.3, 12), (42, 0.1, 4), (3, 0.1, 1), (1, 0.5, 1)])
+    @pytest.mark.parametrize(
+        ("n", "ratio", "kept"), [(42, 0.5, 21), (42, 0.3, 12), (42, 0.1, 4), (3, 0.1, 1), (1, 0.5, 1)]
+    )
     def test_keeps_the_floor_and_at_least_one(self, n, ratio, kept):
         assert GraphPool(4)(torch.randn(2, n, 4), ratio, "magnitude").shape == (2, kept, 4)
 

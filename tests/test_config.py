@@ -32,7 +32,7 @@ def test_names_of_the_paper():
 
 @pytest.mark.parametrize("column", ["", "5", "k05", "05-mag", "05-", "05-Base", "050", "00"])
 def test_no_such_variant(column):
-    with pytest.raises(ValueError, match="variant|greater than 0"):
+    with pytest.raises(ValueError, match=r"variant|greater than 0"):
         Variant.from_column(column)
 
 

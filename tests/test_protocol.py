@@ -84,7 +84,9 @@ class TestASVspoof5:
 
 class TestInTheWild:
     def test_hyphen_and_spaces(self, corpus):
-        table = corpus("file,speaker,label\n0.wav,Alec Guinness,spoof\n1.wav,\"Guinness, Alec\",bona-fide\n", "in_the_wild")
+        table = corpus(
+            'file,speaker,label\n0.wav,Alec Guinness,spoof\n1.wav,"Guinness, Alec",bona-fide\n', "in_the_wild"
+        )
         assert table["label"].tolist() == ["spoof", "bonafide"]
         assert table["speaker_id"].tolist() == ["Alec Guinness", "Guinness, Alec"]
         assert table["n_samples"].tolist() == [800, 800], "samples are counted at 16 kHz"

@@ -39,7 +39,9 @@ def test_one_pass_equals_each_variant_shipped_alone(scored, checkpoint, syntheti
     """Score one trial with each exported back-end: log-odds of the head's softmax, in nats."""
     detector, record = load_checkpoint(checkpoint)
     first = read_trials(synthetic / "eval.tsv").iloc[0]
-    waveform = audio.pad(audio.crop_centre(audio.read(first["path"]), record["recipe"]["crop"]), record["recipe"]["crop"])
+    waveform = audio.pad(
+        audio.crop_centre(audio.read(first["path"]), record["recipe"]["crop"]), record["recipe"]["crop"]
+    )
     frames = detector.frontend(torch.from_numpy(waveform)[None])
     table = pd.read_parquet(scored)
     for variant in VARIANTS:

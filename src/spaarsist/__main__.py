@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from spaarsist.config import Variant
 
 app = typer.Typer(
     add_completion=False,
@@ -164,10 +167,9 @@ def complexity(
     ] = None,
 ) -> None:
     """Count parameters and MACs of each system's back-end as it would ship."""
-    from spaarsist.config import Variant
     from spaarsist.evaluation.complexity import Size, size_of, write_complexity
 
-    systems = [(float(k), Variant.from_column(column)) for k, _, column in (s.partition(":") for s in system)]
+    systems = [_system(text) for text in system]
     size = size_of(checkpoint) if checkpoint else Size(feature_dim, embedding_dim, n_frames)
     write_complexity(output, breakdown, systems, size)
 
@@ -210,6 +212,28 @@ def figure_eer_vs_macs(table: InputFile, corpus: Corpora, output_stem: OutputSte
     from spaarsist.reporting.figures import eer_vs_macs
 
     eer_vs_macs(table, _pairs(corpus), output_stem, label)
+
+
+@app.command()
+def publish(
+    file: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="Result to release; repeat for more.")],
+    benchmarks: InputFolder,
+    output: Output,
+) -> None:
+    """Copy finished results into one folder, with a record of code, versions, machine and times."""
+    from spaarsist.artefacts import publish as run
+
+    run(file, benchmarks, output)
+
+
+def _system(text: str) -> tuple[float, Variant]:
+    from spaarsist.config import ConfigError, Variant
+
+    k_train, _, column = text.partition(":")
+    try:
+        return Variant(k_infer=float(k_train)).k_infer, Variant.from_column(column)
+    except ValueError as error:
+        raise ConfigError(f"--system {text}: expected <k_train>:<score column>, e.g. 0.3:01-Mag ({error})") from None
 
 
 def _pairs(options: list[str]) -> list[tuple[str, str]]:

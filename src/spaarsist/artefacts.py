@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -58,6 +59,43 @@ def code_hash() -> str:
         for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def publish(files: Sequence[Path], benchmarks: Path, output: Path) -> None:
+    """Copy finished results into one folder, beside a record of how they were made.
+
+    Args:
+        files: what to release.
+        benchmarks: folder of the workflow's benchmark files: `<rule>.tsv` or `<rule>/.../<job>.tsv`.
+        output: the folder to write, replaced if it exists. It gets the files, `record.json` (provenance, machine and
+            sha256 of each file) and `times.tsv` (wall-clock seconds of each rule).
+    """
+    seconds: dict[str, list[float]] = {}
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        rule = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
+        _header, first, *_ = path.read_text(encoding="utf-8").splitlines()
+        seconds.setdefault(rule, []).append(float(first.split("\t")[0]))
+    with writing(output) as folder:
+        folder.mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, folder)
+        record = {
+            **provenance(),
+            "machine": {"processor": _processor(), "cores": os.cpu_count()},
+            "files": {file.name: file_hash(file) for file in files},
+        }
+        (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        lines = [f"{rule}\t{len(s)}\t{sum(s):.1f}\t{max(s):.1f}" for rule, s in seconds.items()]
+        text = "\n".join(["rule\tjobs\tseconds_in_all\tseconds_longest", *lines])
+        (folder / "times.tsv").write_text(text + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def provenance() -> dict[str, object]:

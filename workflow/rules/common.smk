@@ -34,6 +34,30 @@ def columns(k_train):
 
 
 K_TRAIN = {code(k): k for k in config["systems"]["k_train"]}
+SYSTEMS = [f"AST-{k}-{name}" for k, ratio in K_TRAIN.items() for name in columns(ratio)]
+
+
+def check_references():
+    """Stop on a name in the configuration that refers to nothing; the schema cannot know these."""
+    for key in ("train_on", "select_on", "evaluate_on"):
+        for name in config[key] if isinstance(config[key], list) else [config[key]]:
+            if name not in CORPORA:
+                raise WorkflowError(
+                    f"config: {key} names {name}, which is not among corpora: {', '.join(CORPORA)}"
+                )
+    for k_train in K_TRAIN.values():
+        if not columns(k_train):
+            raise WorkflowError(
+                f"config: systems has no k_infer at or below k_train {k_train}"
+            )
+    for system in config["systems"]["in_figures"]:
+        if system not in SYSTEMS:
+            raise WorkflowError(
+                f"config: systems.in_figures names {system}, which is not a system of this config"
+            )
+
+
+check_references()
 RUNS = expand("AST-{k}/seed{seed}", k=K_TRAIN, seed=config["seeds"])
 SCORES = expand(
     f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",

@@ -96,3 +96,23 @@ rule figure_eer_vs_macs:
     shell:
         "python -m spaarsist figure-eer-vs-macs --table {input.table:q} {params.corpora}"
         " --output-stem {params.stem:q} --label {params.label:q} > {log} 2>&1"
+
+
+rule publish:
+    input:
+        files=TABLES + FIGURES,
+    output:
+        directory(f"results/published/{config['experiment']}"),
+    log:
+        f"{RESULTS}/logs/publish.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        files=options("--file", TABLES + FIGURES),
+        benchmarks=f"{RESULTS}/benchmarks",
+    shell:
+        "python -m spaarsist publish {params.files} --benchmarks {params.benchmarks:q} --output {output:q} > {log} 2>&1"

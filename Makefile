@@ -1,0 +1,29 @@
+# make demo   builds the environment and runs the default experiment (results/mini)
+# make test   builds the environment and runs the tests
+# make lint   checks style, as CI does
+
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test lint
+demo: $(VENV)/installed
+	snakemake --cores all
+
+test: $(VENV)/installed
+	python -m pytest
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check .
+	snakemake --lint
+
+# uv takes half a minute where pip takes three; pip steps in where uv is not to be had
+$(VENV)/installed: pyproject.toml
+	@echo "Making $(VENV): Python packages of about 5 GB, mostly PyTorch's CUDA libraries"
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	command -v uv >/dev/null || python -m pip install --quiet uv==0.13.9 || true
+	uv pip install --python $(VENV)/bin/python --quiet --editable '.[dev]' || python -m pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,142 @@
+"""The house rules that a machine can check: who imports whom, equal pins, a complete schema, help at once."""
+
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+import tomllib
+import typing
+
+import pytest
+import yaml
+
+from conftest import REPOSITORY
+from spaarsist import config
+
+PACKAGE = REPOSITORY / "src" / "spaarsist"
+ROOMS = ["data", "models", "experiments", "evaluation", "reporting"]
+HEAVY = {"torch", "torchaudio", "transformers", "fvcore", "audiomentations", "librosa"}
+WITHOUT_TORCH = [
+    "config.py",
+    "artefacts.py",
+    "data/protocol.py",
+    "data/audio.py",
+    "evaluation/metrics.py",
+    "evaluation/statistics.py",
+    "reporting/tables.py",
+    "reporting/figures.py",
+]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def imports(path, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_rooms_import_from_rooms_above(path):
+    room = path.relative_to(PACKAGE).parts[0]
+    allowed = set(ROOMS[: ROOMS.index(room) + 1]) if room in ROOMS else set(ROOMS)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "spaarsist" or len(parts) < 2 or parts[1] not in ROOMS:
+            continue
+        exception = room == "experiments" and name.startswith("spaarsist.evaluation.metrics")
+        assert parts[1] in allowed or exception, f"{path.name} imports {name}"
+        if path.name in ("backend.py", "pooling.py"):
+            assert parts[1:3] not in (["models", "frontend"], ["data", "audio"]), f"{path.name} imports {name}"
+        if room == "reporting":
+            assert parts[1] != "experiments" and parts[1] != "models", "reporting reads files only"
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_runs_on_any_laptop(module):
+    name = "spaarsist." + module.removesuffix(".py").replace("/", ".")
+    code = f"import sys, {name}; print(*({HEAVY} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
+
+
+def test_the_command_line_imports_inside_its_verbs():
+    at_top = {name.split(".")[0] for name in imports(PACKAGE / "__main__.py", top_level_only=True)}
+    assert at_top <= {"__future__", "sys", "pathlib", "typing", "typer"}
+
+
+def test_equal_pins():
+    pins = sorted(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", pin) for pin in pins)
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    assert sorted(environment["dependencies"][-1]["pip"]) == pins
+
+
+def test_every_import_is_a_declared_dependency():
+    """What the package imports is pinned here, not brought along by chance."""
+    names = {"av": "av", "sklearn": "scikit-learn", "yaml": "pyyaml", "pyworld": "pyworld-prebuilt"}
+    declared = {pin.split("==")[0].replace("-", "_") for pin in PROJECT["dependencies"]}
+    used = {name.split(".")[0] for path in PACKAGE.rglob("*.py") for name in imports(path)}
+    third_party = used - set(sys.stdlib_module_names) - {"spaarsist"}
+    assert {names.get(name, name).replace("-", "_") for name in third_party} <= declared
+
+
+def objects(schema, path=""):
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield path, schema
+        for key, value in schema.items():
+            yield from objects(value, f"{path}/{key}")
+
+
+SCHEMA = yaml.safe_load((REPOSITORY / "workflow" / "schemas" / "config.schema.yaml").read_text())
+
+
+def test_the_schema_describes_every_key_and_takes_no_other():
+    for path, schema in objects(SCHEMA):
+        assert schema.get("additionalProperties", True) is not True, path
+        if "properties" in schema:
+            assert set(schema["required"]) == set(schema["properties"]), path
+            assert all("description" in value for value in schema["properties"].values()), path
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        (("training",), config.TrainingRecipe),
+        (("training", "frontend"), config.FrontendConfig),
+        (("training", "backend"), config.BackendConfig),
+        (("training", "augmentation"), config.Augmentation),
+        (("evaluation", "cost_model"), config.CostModel),
+    ],
+)
+def test_the_schema_knows_the_fields_of_the_code(place, kind):
+    schema = SCHEMA
+    for name in place:
+        schema = schema["properties"][name]
+    assert set(schema["properties"]) == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_the_schema_knows_stages_and_variants():
+    stage = SCHEMA["properties"]["training"]["properties"]["stages"]["items"]
+    assert set(stage["properties"]) == {field.name for field in dataclasses.fields(config.Stage)}
+    variants = SCHEMA["properties"]["systems"]["properties"]["variants"]["items"]["enum"]
+    assert variants == [*config.LABELS]
+    assert set(config.LABELS.values()) == {
+        (scoring, aggregation)
+        for scoring in typing.get_args(config.NodeScoring)
+        for aggregation in typing.get_args(config.StackAggregation)
+    }
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "config/synthetic.yaml"])
+def test_configurations_parse(file):
+    settings = yaml.safe_load((REPOSITORY / file).read_text())
+    config.parse(config.TrainingRecipe, settings["training"])
+    config.parse(config.CostModel, settings["evaluation"]["cost_model"])
+    names = {settings["train_on"], settings["select_on"], *settings["evaluate_on"]}
+    assert names <= set(settings["corpora"])
+    assert settings["label"], "toy and mini results are labelled as such"

@@ -1,0 +1,70 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+VERBS = [
+    "mini-corpora",
+    "synthetic-corpora",
+    "trials",
+    "train",
+    "score",
+    "export-scores",
+    "metrics",
+    "complexity",
+    "table1",
+    "figure-det",
+    "figure-eer-vs-macs",
+    "publish",
+]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "spaarsist", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_help_answers_at_once():
+    began = time.perf_counter()
+    result = run("--help")
+    assert time.perf_counter() - began < 3
+    assert result.returncode == 0
+    assert all(verb in result.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb):
+    assert run(verb, "--help").returncode == 0
+
+
+def test_wrong_usage():
+    assert run("train").returncode == 2
+    assert run("no-such-verb").returncode == 2
+
+
+def test_bad_input_is_one_line_and_exit_code_one(tmp_path):
+    (tmp_path / "p.tsv").write_text("T_1 T_2 F - - - AC3 A05 fake -\n")
+    result = run("trials", "--protocol", tmp_path / "p.tsv", "--format", "asvspoof5", "--audio", tmp_path,
+                 "--output", tmp_path / "o.tsv")  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"spaarsist: {tmp_path}/p.tsv, line 1: label 'fake'; expected bonafide or spoof"
+    ]
+    assert not (tmp_path / "o.tsv").exists()
+    result = run("trials", "--protocol", tmp_path / "p.tsv", "--format", "asvspoof", "--audio", tmp_path,
+                 "--output", tmp_path / "o.tsv")  # fmt: skip
+    assert result.returncode == 1 and "expected one of asvspoof5, in_the_wild, list" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("system", "message"),
+    [
+        ("0.3:Mag", "'Mag' names no variant"),
+        ("x:05", "expected <k_train>:<score column>"),
+        ("1.5:05", "less than or equal to 1"),
+    ],
+)
+def test_bad_systems(tmp_path, system, message):
+    result = run("complexity", "--output", tmp_path / "a", "--breakdown", tmp_path / "b", "--system", system)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
