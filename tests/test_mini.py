@@ -18,6 +18,7 @@ import soundfile
 
 from spaarsist.config import SAMPLE_RATE, ConfigError
 from spaarsist.data import channel, mini, vocoders
+from spaarsist.data import recordings as origin
 
 BUILT = Path(__file__).parents[1] / "data" / "mini"
 MIN_CUE_EER = 0.35
@@ -139,21 +140,21 @@ def test_cue_errors_find_what_separates_and_only_that():
 # ---------------------------------------------------------------- fetching
 
 
-def _recording(content: bytes, name: str = "word.g722") -> mini.Recording:
-    return mini.Recording("allison", "en", name, hashlib.sha256(content).hexdigest())
+def _recording(content: bytes, name: str = "word.g722") -> origin.Recording:
+    return origin.Recording("allison", "en", name, hashlib.sha256(content).hexdigest())
 
 
 def test_manifest_is_sound():
-    recordings = mini.manifest()
+    recordings = origin.manifest()
     assert len(recordings) > 1000
     assert len({r.sha256 for r in recordings}) == len(recordings), "one recording, one line"
     assert {r.voice for r in recordings} == set(mini.VOICES)
-    assert {r.source for r in recordings} == set(mini.SOURCES)
+    assert {r.source for r in recordings} == set(origin.SOURCES)
     assert all(len(r.sha256) == 64 and not Path(r.path).is_absolute() and ".." not in r.path for r in recordings)
 
 
 def test_no_recording_is_dealt_twice():
-    recordings = mini.manifest()
+    recordings = origin.manifest()
     dealt = mini._shared_out(recordings, (*mini.SPLITS, mini.WILD), 5)
     used = [r.sha256 for part in dealt.values() for r in part]
     assert len(used) == len(set(used)) == len(recordings)
@@ -168,17 +169,17 @@ def test_both_ways_failing_is_one_clear_error(tmp_path, monkeypatch):
     def failing(command, **kwargs):
         raise subprocess.CalledProcessError(100, command, stderr="E: no sources")
 
-    monkeypatch.setattr(mini.socket, "create_connection", unreachable)
-    monkeypatch.setattr(mini.subprocess, "run", failing)
+    monkeypatch.setattr(origin.socket, "create_connection", unreachable)
+    monkeypatch.setattr(origin.subprocess, "run", failing)
     with pytest.raises(ConfigError) as caught:
-        mini.fetch(tmp_path, [_recording(b"word")])
+        origin.fetch(tmp_path, [_recording(b"word")])
     message = str(caught.value)
     for part in ("HTTPS", "apt-get", "E: no sources", "--configfile config/synthetic.yaml", str(tmp_path)):
         assert part in message
 
 
 def test_a_host_that_hangs_costs_little(monkeypatch):
-    monkeypatch.setattr(mini, "PROBE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(origin, "PROBE_TIMEOUT_S", 0.1)
     asked = []
 
     def hanging(address, timeout):
@@ -186,10 +187,10 @@ def test_a_host_that_hangs_costs_little(monkeypatch):
         time.sleep(1)
         raise OSError("at last")
 
-    monkeypatch.setattr(mini.socket, "create_connection", hanging)
+    monkeypatch.setattr(origin.socket, "create_connection", hanging)
     started = time.monotonic()
     with pytest.raises(OSError, match="no connection"):
-        mini._probe("example.invalid")
+        origin._probe("example.invalid")
     assert asked == [("example.invalid", 443)] and time.monotonic() - started < 0.9
 
 
@@ -197,22 +198,22 @@ def test_a_wrong_recording_is_named_and_a_right_one_kept(tmp_path, monkeypatch):
     good, wanted = _recording(b"good", "good.g722"), _recording(b"as published", "bad.g722")
     archive = {"sounds/good.g722": b"good", "sounds/bad.g722": b"something else"}
 
-    @mini.contextmanager
+    @origin.contextmanager
     def delivered(source, cache):
         """Some way."""
         yield archive.items()
 
-    monkeypatch.setattr(mini, "_from_upstream", delivered)
-    monkeypatch.setattr(mini, "_from_packages", delivered)
+    monkeypatch.setattr(origin, "_from_upstream", delivered)
+    monkeypatch.setattr(origin, "_from_packages", delivered)
     with pytest.raises(ConfigError, match=r"bad\.g722 .*differs") as caught:
-        mini.fetch(tmp_path, [good, wanted])
+        origin.fetch(tmp_path, [good, wanted])
     assert wanted.sha256 in str(caught.value)
     archive["sounds/bad.g722"] = b"as published"
-    folder = mini.fetch(tmp_path, [good, wanted])
+    folder = origin.fetch(tmp_path, [good, wanted])
     assert (folder / "en/good.g722").read_bytes() == b"good"
     for way in ("_from_upstream", "_from_packages"):
-        monkeypatch.setattr(mini, way, None)
-    assert mini.fetch(tmp_path, [good, wanted]) == folder, "what is there and right needs no network"
+        monkeypatch.setattr(origin, way, None)
+    assert origin.fetch(tmp_path, [good, wanted]) == folder, "what is there and right needs no network"
 
 
 # ---------------------------------------------------------------- layouts and determinism
@@ -319,7 +320,7 @@ def test_no_single_cue_gives_the_class_away(corpus):
 
 def test_a_small_real_build_repeats_and_hides_the_loudest_cues(tmp_path, monkeypatch):
     cache = BUILT.parent / "cache"
-    recordings = [r for r in mini.manifest() if r.voice in ("june", "carlo")]
+    recordings = [r for r in origin.manifest() if r.voice in ("june", "carlo")]
     if not all((cache / "recordings" / r.source / r.path).is_file() for r in recordings):
         pytest.skip(f"no recordings under {cache}; build the mini corpus first")
     small = replace(mini.SPLITS[1], voices=("june", "carlo"), pairs=24, enrolment=2)

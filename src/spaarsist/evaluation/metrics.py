@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from spaarsist.artefacts import writing
 from spaarsist.config import ConfigError, CostModel, Variant, system_name
+from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.statistics import bootstrap, percentile_interval
 
 ASVSPOOF5 = CostModel()
@@ -33,7 +34,6 @@ RESULT_COLUMNS = (
     *("system", "seed", "variant", "corpus", "condition", "metric"),
     *("value", "ci_low", "ci_high", "n_bonafide", "n_spoof"),
 )
-TRIAL_COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")
 
 
 def compute_metrics(bonafide: ArrayLike, spoof: ArrayLike, cost: CostModel = ASVSPOOF5) -> dict[str, float]:
@@ -236,7 +236,7 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
     Args:
         scores: Parquet: `trial_id` and one float column per variant; metadata key `spaarsist` holds JSON with
             at least k_train, seed and corpus.
-        trials: TSV with the columns `TRIAL_COLUMNS`.
+        trials: trial list that `spaarsist.data.protocol.make_trials` wrote.
 
     Returns:
         The metadata; the trial list (strings); the scores, one float64 column per variant and the rows of the
@@ -254,7 +254,9 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
     for column in columns:
         _variant(column, scores)
 
-    listed = _read_trials(trials)
+    listed = read_trials(trials)
+    if absent := {"bonafide", "spoof"}.difference(listed["label"]):
+        raise ConfigError(f"{trials}: no {absent.pop()} trials, so there are no error rates")
     frame = table.to_pandas()
     frame = frame.set_index(frame.pop("trial_id").astype(str))
     _reject(frame.index[frame.index.duplicated()], f"{scores}: trials scored more than once")
@@ -342,29 +344,11 @@ def _conditions(listed: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
             yield f"codec:{codec}", chosen
 
 
-def _read_trials(path: Path) -> pd.DataFrame:
-    try:
-        listed = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable trial list ({error})") from None
-    missing = [name for name in TRIAL_COLUMNS if name not in listed]
-    if missing:
-        raise ConfigError(f"{path}: columns missing from the trial list: {', '.join(missing)}")
-    _reject(listed.loc[listed["trial_id"].duplicated(), "trial_id"], f"{path}: trials listed more than once")
-    labels = {*listed["label"]}
-    if labels != {"bonafide", "spoof"}:
-        raise ConfigError(f"{path}: labels must be bonafide and spoof, both present; found {sorted(labels)}")
-    return listed
-
-
 def _variant(column: str, origin: Path) -> Variant:
     try:
-        variant = Variant.from_column(column)
+        return Variant.from_column(column)
     except ValueError as error:
         raise ConfigError(f"{origin}: column {column!r} names no variant ({error})") from None
-    if variant.column != column:
-        raise ConfigError(f"{origin}: column {column!r} should be named {variant.column!r}")
-    return variant
 
 
 def _reject(ids: Iterable[str], complaint: str) -> None:
