@@ -117,7 +117,7 @@ def test_a_retrained_detector_scores_the_same(run, tmp_path):
     """Two runs with one seed: bit-identical checkpoints and scores."""
     folder, config, _ = run
     name = "results/synthetic/scores/AST-05/seed1/in_the_wild.parquet"
-    result = snakemake(tmp_path, "--configfile", config, name)
+    result = snakemake(tmp_path, name, "--configfile", config)
     assert result.returncode == 0, result.stdout[-4000:]
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     weights = "results/synthetic/checkpoints/AST-05/seed1/model.safetensors"
@@ -126,7 +126,7 @@ def test_a_retrained_detector_scores_the_same(run, tmp_path):
 
 def test_publish(run):
     folder, config, _ = run
-    result = snakemake(folder, "--configfile", config, "publish")
+    result = snakemake(folder, "publish", "--configfile", config)
     assert result.returncode == 0, result.stdout[-3000:]
     published = folder / "results" / "published" / "synthetic"
     assert {"table1.md", "det.png", "record.json", "times.tsv"} <= {p.name for p in published.iterdir()}
