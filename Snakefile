@@ -3,7 +3,7 @@ from snakemake.utils import min_version, validate
 min_version("9.0")
 
 # A file given by --configfile is a whole configuration: the default one must not shine through it.
-if "experiment" not in config:
+if not workflow.overwrite_configfiles:
 
     configfile: f"{workflow.basedir}/config.yaml"
 

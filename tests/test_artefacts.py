@@ -1,8 +1,11 @@
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spaarsist import artefacts
+from spaarsist.config import ConfigError
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -50,7 +53,8 @@ def test_publish(tmp_path):
     for job, seconds in (("a", 10), ("b", 20)):
         (tmp_path / "b" / "train" / f"{job}.tsv").write_text(f"s\th:m:s\n{seconds}\t-\n")
     (tmp_path / "table1.md").write_text("table")
-    artefacts.publish([tmp_path / "table1.md"], tmp_path / "b", tmp_path / "out")
+    scores = [score_file(tmp_path / name, code_hash="abc") for name in ("1.parquet", "2.parquet")]
+    artefacts.publish([tmp_path / "table1.md"], scores, tmp_path / "b", tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["record.json", "table1.md", "times.tsv"]
     assert (tmp_path / "out" / "times.tsv").read_text().splitlines()[1:] == [
         "table1\t1\t1.5\t1.5",
@@ -58,4 +62,29 @@ def test_publish(tmp_path):
     ]
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["files"] == {"table1.md": artefacts.file_hash(tmp_path / "table1.md")}
-    assert record["machine"]["cores"] and record["code_hash"]
+    assert record["machine"]["cores"]
+    assert record["code_hash"] == "abc", "the code that made the scores, not the code that publishes"
+    scores.append(score_file(tmp_path / "3.parquet", code_hash="def"))
+    with pytest.raises(ConfigError, match="2 states of the code"):
+        artefacts.publish([tmp_path / "table1.md"], scores, tmp_path / "b", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def score_file(path, **provenance):
+    metadata = {"trained_with": provenance, "provenance": provenance}
+    table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(metadata)})
+    pq.write_table(table, path)
+    return path
+
+
+def test_leftovers_of_a_killed_process_do_not_matter(tmp_path):
+    with artefacts.writing(tmp_path / "folder") as path:
+        path.mkdir()
+    leftover = path
+    (leftover / "half").mkdir(parents=True)
+    with artefacts.writing(tmp_path / "folder") as path:
+        assert path == leftover
+        path.mkdir()
+        (path / "whole").touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["whole"]

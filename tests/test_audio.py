@@ -32,6 +32,13 @@ def test_stereo_at_44100_becomes_mono_at_16000(tmp_path):
     assert np.sqrt(np.mean(read[1000:-1000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=1e-3)
 
 
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("n", [401, 1_001, 4_410, 44_101])
+def test_the_header_tells_the_length_that_is_read(tmp_path, rate, n):
+    soundfile.write(tmp_path / "a.wav", np.zeros(n), rate)
+    assert audio.count_samples(tmp_path / "a.wav") == len(audio.read(tmp_path / "a.wav"))
+
+
 @pytest.mark.parametrize("reader", [audio.read, audio.count_samples])
 class TestUnusableFiles:
     def test_missing(self, tmp_path, reader):

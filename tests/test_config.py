@@ -57,7 +57,7 @@ def test_recipe_from_a_file(tmp_path):
     ("text", "message"),
     [
         ({"crops": 3}, "crops: Unexpected keyword"),
-        ({"stages": [{"epochs": 1, "batch_size": 0}]}, r"stages\.0\.batch_size: .*greater than 0"),
+        ({"stages": [{"epochs": 1, "batch_size": 0}]}, r"stages\.0\.batch_size: .*greater than or equal to 2"),
         ({"augmentation": {"room": 0.5}}, "room > 0 needs room_corpus"),
         ({"backend": {"temperatures": [1, 2, 3]}}, "temperatures"),
     ],

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
@@ -84,6 +86,17 @@ class TestSelfSupervised:
         frontend = build_frontend(FrontendConfig(str(tmp_path))).eval()
         assert frontend(waveforms).shape == (2, 49, 32)
         assert frontend(waveforms, all_layers=True).shape == (2, 3, 49, 32)
+
+    def test_weights_that_do_not_fit_are_refused(self, folder, tmp_path):
+        """transformers only warns, and would train from random layers."""
+        from safetensors.torch import load_file, save_file
+
+        shutil.copytree(folder, tmp_path / "part")
+        weights = load_file(folder / "model.safetensors")
+        kept = {name: value for name, value in weights.items() if "layers.2." not in name}
+        save_file(kept, tmp_path / "part" / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match=r"do not fit the architecture; missing \['encoder.layers.2"):
+            build_frontend(FrontendConfig(str(tmp_path / "part")))
 
     def test_rebuilt_from_its_architecture_alone(self, folder, waveforms):
         original = build_frontend(FrontendConfig(str(folder))).eval()

@@ -111,6 +111,7 @@ def test_cues_of_a_known_signal():
     assert found["trailing_s"] == 0.5
     assert found["floor_db"] == pytest.approx(-80, abs=1)
     assert found["crest_db"] == pytest.approx(3.01 + 10 * np.log10(28 / 16), abs=0.05)
+    assert found["fall_db"] > 40, "the tone breaks off"
     assert abs(found["dc"]) < 1e-3 and abs(found["skew"]) < 1e-3
 
 
@@ -118,7 +119,7 @@ def test_cues_see_bandwidth_skew_and_offset():
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(4 * SAMPLE_RATE)
     low = channel.signal.sosfilt(channel.signal.butter(10, 3000, fs=SAMPLE_RATE, output="sos"), noise)
-    assert channel.cues(low, SAMPLE_RATE)["bandwidth_hz"] == pytest.approx(3000, rel=0.9)
+    assert channel.cues(low, SAMPLE_RATE)["bandwidth_hz"] == pytest.approx(5000, rel=0.1)
     assert channel.cues(low, SAMPLE_RATE)["bandwidth_hz"] < 5500 < channel.cues(noise, SAMPLE_RATE)["bandwidth_hz"]
     leaning = rng.exponential(size=20_000) - 1
     assert channel.cues(leaning, SAMPLE_RATE)["skew"] == pytest.approx(2, abs=0.2)

@@ -45,6 +45,11 @@ class TestASVspoof5:
         assert table["n_samples"].tolist() == [800] * 3
         assert read_trials(tmp_path / "trials.tsv").equals(table)
 
+    def test_only_line_feeds_end_lines(self, corpus):
+        """Other separators that Python knows may stand in names."""
+        rows = "file,speaker,label\n0.wav,A\u2028B\x0bC\x85D,spoof\n1.wav,E,bona-fide\n"
+        assert corpus(rows, "in_the_wild")["speaker_id"][0] == "A\u2028B\x0bC\x85D"
+
     def test_windows_line_ends_and_byte_order_mark(self, corpus):
         assert len(corpus("", raw=b"\xef\xbb\xbf" + "\r\n".join(ROWS).encode() + b"\r\n")) == 3
 
@@ -56,6 +61,8 @@ class TestASVspoof5:
             (ROWS[0].replace(" ", "\t"), "line 1: 1 columns instead of 10: .*has tabs"),
             ("\n".join([ROWS[0], ROWS[1] + " x"]), "line 2: 11 columns instead of 10"),
             ("SPEAKER FILE GENDER CODEC CODEC_Q CODEC_SEED ATTACK_TAG ATTACK_LABEL KEY TMP", "line 1: .*header"),
+            (ROWS[1].replace("- bonafide bonafide", "- A05 bonafide"), "line 1: key 'bonafide' and .*'A05' contradict"),
+            (ROWS[0].replace("A05", "bonafide"), "line 1: key 'spoof' and .*'bonafide' contradict"),
             (ROWS[0].replace("spoof", "fake"), "line 1: label 'fake'; expected bonafide or spoof"),
             ("\n".join([ROWS[0], ROWS[1], ROWS[0]]), "line 3: T_0000000000 was already on line 1"),
             (ROWS[0].replace("T_0000000000", "T_0000000099"), "1 of 1 recordings are not in .*T_0000000099.flac"),

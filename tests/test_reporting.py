@@ -49,10 +49,10 @@ def inputs(tmp_path_factory):
                 pq.write_table(table, f"{stem}.parquet")
                 evaluate(f"{stem}.parquet", folder / f"{corpus}.trials.tsv", f"{stem}.metrics.tsv", n_bootstrap=20)
     rows = [
-        (system_name(k, v), 611_784 - 100 * i, 713_000_000 - 1_000_000 * i, "fvcore", 201)
+        (system_name(k, v), 611_784 - 100 * i, 713_000_000 - 1_000_000 * i, "fvcore", 201, 1024)
         for i, (k, v) in enumerate(SYSTEMS)
     ]
-    complexity = pd.DataFrame(rows, columns=["system", "n_params", "n_macs", "counter", "n_frames"])
+    complexity = pd.DataFrame(rows, columns=["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim"])
     complexity.to_csv(folder / "complexity.tsv", sep="\t", index=False)
     return folder
 

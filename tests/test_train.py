@@ -138,6 +138,31 @@ def test_resume_of_another_run_is_refused(synthetic, recipe, tmp_path, monkeypat
         train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 2)
 
 
+@pytest.mark.parametrize("crop", [100, 400])
+def test_a_crop_that_is_too_short(synthetic, recipe, tmp_path, crop):
+    with pytest.raises(ConfigError, match=f"a crop of {crop} samples is too short"):
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, replace(recipe, crop=crop), 0.5, 1)
+
+
+def test_killed_while_tidying_up(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+    """Dying after the checkpoint is written, in the midst of deleting the resume state."""
+    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1)
+    rmtree = shutil.rmtree
+
+    def dying(folder, **options):
+        if not options:
+            (folder / "best0.pt").unlink()
+            raise KeyboardInterrupt
+        rmtree(folder, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.shutil, "rmtree", dying)
+        train(*arguments)
+    train(*arguments)
+    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+    assert not [p for p in (tmp_path / "a").iterdir() if p.is_dir()]
+
+
 class TestStages:
     def run(self, synthetic, recipe, folder, monkeypatch, dev_eers, **changes):
         """Train with prescribed development EERs, epoch by epoch."""

@@ -31,6 +31,7 @@ Workers = Annotated[int, typer.Option(min=0, help="Processes that read audio; re
 OutputStem = Annotated[Path, typer.Option(help="Path of the outputs without their endings.")]
 Corpora = Annotated[list[str], typer.Option("--corpus", help="<name>=<title>; repeat for more.")]
 CostModelOption = Annotated[str, typer.Option(help="The cost_model section: JSON, or a YAML file holding it.")]
+Confidence = Annotated[float, typer.Option(min=0, max=1, help="Coverage of the intervals.")]
 Label = Annotated[str, typer.Option(help="A line shown above the result, e.g. on what data it was made.")]
 
 
@@ -145,7 +146,7 @@ def metrics(
     output: Output,
     cost_model: CostModelOption = "{}",
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals.")] = 1000,
-    confidence: Annotated[float, typer.Option(min=0, max=1)] = 0.95,
+    confidence: Confidence = 0.95,
 ) -> None:
     """Compute EER, minDCF, actDCF, Cllr and ECE with intervals: pooled, per attack, per codec."""
     from spaarsist.config import CostModel, parse
@@ -182,12 +183,13 @@ def table1(
     output_stem: OutputStem,
     label: Label = "",
     cost_model: CostModelOption = "{}",
+    confidence: Confidence = 0.95,
 ) -> None:
     """Write Table 1 as TSV, Markdown and LaTeX: size, compute and metrics of every system."""
     from spaarsist.config import CostModel, parse
     from spaarsist.reporting.tables import table1 as run
 
-    run(metrics, [complexity], _pairs(corpus), output_stem, label, parse(CostModel, cost_model))
+    run(metrics, [complexity], _pairs(corpus), output_stem, label, parse(CostModel, cost_model), confidence)
 
 
 @app.command()
@@ -217,13 +219,14 @@ def figure_eer_vs_macs(table: InputFile, corpus: Corpora, output_stem: OutputSte
 @app.command()
 def publish(
     file: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="Result to release; repeat for more.")],
+    scores: InputFiles,
     benchmarks: InputFolder,
     output: Output,
 ) -> None:
     """Copy finished results into one folder, with a record of code, versions, machine and times."""
     from spaarsist.artefacts import publish as run
 
-    run(file, benchmarks, output)
+    run(file, scores, benchmarks, output)
 
 
 def _system(text: str) -> tuple[float, Variant]:

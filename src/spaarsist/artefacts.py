@@ -13,8 +13,12 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-CODE_THAT_DECIDES_SCORES = ("config.py", "data", "models", "experiments")
-REPORTED_PACKAGES = ("torch", "torchaudio", "transformers", "numpy", "scipy")
+from spaarsist.config import ConfigError
+
+CODE_THAT_DECIDES_SCORES = ("config.py", "data", "models", "experiments", "evaluation/metrics.py")
+REPORTED_PACKAGES = (
+    "torch", "torchaudio", "transformers", "numpy", "scipy", "soundfile", "soxr", "librosa", "audiomentations",
+)  # fmt: skip
 
 
 @contextmanager
@@ -28,16 +32,25 @@ def writing(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    _remove(temporary)  # of a killed process that had the same number
     try:
         yield temporary
         if temporary.is_dir() and target.is_dir():
-            shutil.rmtree(target)
-        temporary.replace(target)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
+            replaced = target.with_name(f"{temporary.name}.old")
+            target.replace(replaced)
+            temporary.replace(target)
+            shutil.rmtree(replaced)
         else:
-            temporary.unlink(missing_ok=True)
+            temporary.replace(target)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
@@ -56,20 +69,35 @@ def code_hash() -> str:
     digest = hashlib.sha256()
     for part in CODE_THAT_DECIDES_SCORES:
         path = package / part
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        for source in sorted(p for p in path.rglob("*") if p.suffix in (".py", ".tsv")) if path.is_dir() else [path]:
             digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def publish(files: Sequence[Path], benchmarks: Path, output: Path) -> None:
+def publish(files: Sequence[Path], scores: Sequence[Path], benchmarks: Path, output: Path) -> None:
     """Copy finished results into one folder, beside a record of how they were made.
 
     Args:
         files: what to release.
+        scores: the score files that they rest on; these carry the code hash and versions of training and scoring.
         benchmarks: folder of the workflow's benchmark files: `<rule>.tsv` or `<rule>/.../<job>.tsv`.
         output: the folder to write, replaced if it exists. It gets the files, `record.json` (provenance, machine and
             sha256 of each file) and `times.tsv` (wall-clock seconds of each rule).
+
+    Raises:
+        ConfigError: the scores come from more than one state of the code or set of versions.
     """
+    import pyarrow.parquet
+
+    origins = set()
+    for path in scores:
+        metadata = json.loads(pyarrow.parquet.read_schema(path).metadata[b"spaarsist"])
+        origins |= {json.dumps(metadata[step], sort_keys=True) for step in ("trained_with", "provenance")}
+    if len(origins) != 1:
+        raise ConfigError(
+            f"the scores come from {len(origins)} states of the code or its dependencies; remove the older checkpoints "
+            "and scores and run the workflow again:\n  " + "\n  ".join(sorted(origins))
+        )
     seconds: dict[str, list[float]] = {}
     for path in sorted(benchmarks.rglob("*.tsv")):
         rule = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
@@ -80,7 +108,7 @@ def publish(files: Sequence[Path], benchmarks: Path, output: Path) -> None:
         for file in files:
             shutil.copy(file, folder)
         record = {
-            **provenance(),
+            **json.loads(origins.pop()),
             "machine": {"processor": _processor(), "cores": os.cpu_count()},
             "files": {file.name: file_hash(file) for file in files},
         }

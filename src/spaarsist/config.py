@@ -138,12 +138,12 @@ class BackendConfig:
     """Size of the AASIST back-end.
 
     Args:
-        embedding_dim: size E of the embedding (1024 in the paper).
+        embedding_dim: size E of the embedding (1024 in the paper); a multiple of 4, since the head halves it twice.
         temperatures: softmax temperatures of the spectral and temporal graph layers and of the first and second
             heterogeneous layers.
     """
 
-    embedding_dim: PositiveCount = 1024
+    embedding_dim: Annotated[int, Field(gt=0, multiple_of=4)] = 1024
     temperatures: tuple[Positive, Positive, Positive, Positive] = (2.0, 2.0, 100.0, 100.0)
 
 
@@ -177,7 +177,7 @@ class Stage:
 
     Args:
         epochs: passes over as many draws as the training list has trials.
-        batch_size: trials per step.
+        batch_size: trials per step, at least 2 (batch norm).
         learning_rate: Adam's.
         train_frontend: fine-tune the front-end too; false keeps it frozen.
         schedule: `constant` (the paper's) or `one_cycle` (rises to learning_rate and falls; for short runs).
@@ -185,7 +185,7 @@ class Stage:
     """
 
     epochs: Count
-    batch_size: PositiveCount
+    batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive = 1e-4
     train_frontend: bool = False
     schedule: Literal["constant", "one_cycle"] = "constant"

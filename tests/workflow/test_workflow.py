@@ -149,6 +149,25 @@ class TestConfiguration:
         result = snakemake(tmp_path, "-n", "--configfile", config)
         assert result.returncode == 1 and "'select_on' is a required property" in result.stdout
 
+    def test_a_partial_configfile_is_not_laid_over_the_default(self, tmp_path):
+        (tmp_path / "c.yaml").write_text("seeds: [9]\n")
+        result = snakemake(tmp_path, "-n", "--configfile", tmp_path / "c.yaml")
+        assert result.returncode == 1 and "is a required property" in result.stdout
+
+    def test_a_protocol_of_the_users_is_no_output(self, tmp_path):
+        """Snakemake deletes outputs before it makes them: what lies outside data.directory must not be one."""
+        (tmp_path / "mine.csv").write_text("file,label\n")
+        config = write_config(tmp_path / "c.yaml")
+        settings = yaml.safe_load(config.read_text())
+        mine = {"title": "Mine", "format": "list", "protocol": "mine.csv", "audio": ".", "expected": 0}
+        settings["corpora"]["mine"] = mine
+        settings["evaluate_on"].append("mine")
+        config.write_text(yaml.safe_dump(settings))
+        result = snakemake(tmp_path, "-n", "--configfile", config)
+        assert result.returncode == 0, result.stdout[-2000:]
+        made = re.search(r"rule corpora:.*?output: (.*?)\n", result.stdout, re.DOTALL)[1]
+        assert "ASVspoof5.train.tsv" in made and "mine.csv" not in made
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [

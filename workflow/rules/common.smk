@@ -8,14 +8,19 @@ RESULTS = f"results/{config['experiment']}"
 ENVIRONMENT = "../../environment.yml"
 CORPORA = config["corpora"]
 COMPUTE = config["compute"]
-PROTOCOLS = [corpus["protocol"] for corpus in CORPORA.values()]
+# What is built here, and nothing else, is an output: Snakemake deletes outputs before it makes them.
+PROTOCOLS = [
+    corpus["protocol"]
+    for corpus in CORPORA.values()
+    if Path(corpus["protocol"]).is_relative_to(config["data"]["directory"])
+]
 
 # Rules run the checkout's own package, also inside a rule's conda environment.
 shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; ")
 
 
 def code(ratio):
-    """Write a pooling ratio as system names do: 0.3 -> 03."""
+    """Write a pooling ratio as system names do: 0.3 -> 03 (`spaarsist.config` has the same; Snakemake may lack it)."""
     return str(float(ratio)).replace(".", "")
 
 
@@ -96,7 +101,7 @@ def options(flag, values):
 def corpora_verb():
     """The verb that builds the corpora."""
     if config["data"]["source"] == "mini":
-        return f"mini-corpora --cache {shlex.quote(config['data']['cache'])}"
+        return f"mini-corpora --jobs 2 --cache {shlex.quote(config['data']['cache'])}"
     return "synthetic-corpora"
 
 

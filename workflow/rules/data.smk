@@ -3,6 +3,14 @@
 if config["data"]["source"] != "local":
 
     rule corpora:
+        input:
+            modules=modules(
+                "data/mini.py",
+                "data/channel.py",
+                "data/vocoders.py",
+                "data/recordings.py",
+                "data/recordings.tsv",
+            ),
         output:
             protocols=PROTOCOLS,
         log:

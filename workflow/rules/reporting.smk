@@ -5,7 +5,7 @@ rule table1:
     input:
         metrics=METRICS,
         complexity=f"{RESULTS}/complexity/paper_size.tsv",
-        modules=modules("reporting/tables.py"),
+        modules=modules("reporting/tables.py", "config.py"),
     output:
         table=report(
             multiext(f"{RESULTS}/tables/table1", ".tsv", ".md", ".tex"),
@@ -29,16 +29,20 @@ rule table1:
         corpora=titles(),
         label=config["label"],
         cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
+        confidence=config["evaluation"]["confidence"],
     shell:
         "python -m spaarsist table1 {params.metrics} --complexity {input.complexity:q} {params.corpora}"
-        " --output-stem {params.stem:q} --label {params.label:q} --cost-model {params.cost:q} > {log} 2>&1"
+        " --output-stem {params.stem:q} --label {params.label:q} --cost-model {params.cost:q}"
+        " --confidence {params.confidence} > {log} 2>&1"
 
 
 rule figure_det:
     input:
         scores=SCORES,
         trials=TRIALS,
-        modules=modules("reporting/figures.py", "evaluation/metrics.py"),
+        modules=modules(
+            "reporting/figures.py", "reporting/tables.py", "evaluation/metrics.py"
+        ),
     output:
         report(
             multiext(f"{RESULTS}/figures/det", ".png", ".pdf", ".tsv"),
@@ -71,7 +75,7 @@ rule figure_det:
 rule figure_eer_vs_macs:
     input:
         table=f"{RESULTS}/tables/table1.tsv",
-        modules=modules("reporting/figures.py"),
+        modules=modules("reporting/figures.py", "reporting/tables.py"),
     output:
         report(
             multiext(f"{RESULTS}/figures/eer_vs_macs", ".png", ".pdf", ".tsv"),
@@ -101,6 +105,7 @@ rule figure_eer_vs_macs:
 rule publish:
     input:
         files=TABLES + FIGURES,
+        scores=SCORES,
     output:
         directory(f"results/published/{config['experiment']}"),
     log:
@@ -113,6 +118,7 @@ rule publish:
         runtime=10,
     params:
         files=options("--file", TABLES + FIGURES),
+        scores=options("--scores", SCORES),
         benchmarks=f"{RESULTS}/benchmarks",
     shell:
-        "python -m spaarsist publish {params.files} --benchmarks {params.benchmarks:q} --output {output:q} > {log} 2>&1"
+        "python -m spaarsist publish {params.files} {params.scores} --benchmarks {params.benchmarks:q} --output {output:q} > {log} 2>&1"

@@ -1,8 +1,8 @@
 """The way from a waveform to a clip of a mini corpus, the same for both classes, and what it may have left behind.
 
-Nothing here is told whether a waveform is bona fide. A recording and its vocoded twin pass the same steps with the
-same distributions of random parameters, so that the differences left are the vocoder's; `cue_errors` measures how
-far that holds.
+`transmit` is not told whether a waveform is bona fide: a recording and its vocoded twin pass the same steps with the
+same distributions of random parameters. Before it, `like` undoes what a vocoder did to the spectrum and the level.
+`cue_errors` measures how far the differences that are left are the vocoder's own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Channel:
     reverberation_s: tuple[float, float] = (0.0, 0.0)
     level_db: tuple[float, float] = (-32.0, -20.0)
     padding_s: tuple[float, float] = (0.05, 0.35)
-    all_passes: int = 16
+    all_passes: int = 48
     rate: int = SAMPLE_RATE
 
 
@@ -233,7 +233,8 @@ def cues(wave: np.ndarray, rate: int) -> dict[str, float]:
         last 10 ms frame within 30 dB of the loudest); `floor_db` (5th percentile of frame levels, re full scale)
         and `floor_rel_db` (the same, re the clip's level); `bandwidth_hz` (highest frequency within 45 dB of the
         long-term spectrum's peak); `skew` and `skew_size` (third standardised moment of the samples and its size);
-        `dc` (mean over RMS); `crest_db` (peak over RMS).
+        `dc` (mean over RMS); `crest_db` (peak over RMS); `fall_db` (steepest fall between successive frames within
+        the last 100 ms of speech: an abrupt end).
     """
     frame = rate // 100
     levels = _frame_levels(wave, frame)
@@ -254,7 +255,13 @@ def cues(wave: np.ndarray, rate: int) -> dict[str, float]:
         "skew_size": abs(skew),
         "dc": float(wave.mean() / (wave.std() + 1e-12)),
         "crest_db": float(20 * np.log10(np.abs(wave).max() + 1e-12) - rms_db),
+        "fall_db": float(-np.diff(levels[max(last - 10, 0) : last + 2]).min()),
     }
+
+
+def single_cue_errors(measured: Mapping[str, np.ndarray], bonafide: np.ndarray) -> dict[str, float]:
+    """Equal error rate of a detector that sees one cue only; arguments as for `cue_errors`."""
+    return {cue: min(e := _eer(values, bonafide), 1 - e) for cue, values in measured.items()}
 
 
 def cue_errors(measured: Mapping[str, np.ndarray], bonafide: np.ndarray) -> dict[str, float]:
@@ -275,7 +282,7 @@ def cue_errors(measured: Mapping[str, np.ndarray], bonafide: np.ndarray) -> dict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    errors = {cue: min(e := _eer(values, bonafide), 1 - e) for cue, values in measured.items()}
+    errors = single_cue_errors(measured, bonafide)
     together = np.column_stack(list(measured.values()))
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     for name, model in (

@@ -26,7 +26,7 @@ from numpy.random import Generator
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import code_hash, writing
 from spaarsist.config import SAMPLE_RATE
 from spaarsist.data import channel, vocoders
 from spaarsist.data.channel import Channel
@@ -164,7 +164,6 @@ WILD = Split(
         top_hz=(5000.0, 7400.0),
         reverberation_s=(0.05, 0.2),
         level_db=(-34.0, -16.0),
-        all_passes=24,
         padding_s=(0.0, 0.5),
         rate=22_050,
     ),
@@ -282,7 +281,7 @@ def _excerpts(voice: str, recordings: Sequence[tuple[str, Path]], count: int, se
         end = _quietest(stream, target, SAMPLE_RATE // 4)
         speech = channel.trim(stream[:end])
         if len(speech) >= 1.4 * SAMPLE_RATE:
-            cut.append(Excerpt(voice, _faded(speech), tuple(name for at, name in names if at < end)))
+            cut.append(Excerpt(voice, speech, tuple(name for at, name in names if at < end)))
         stream = stream[end:]
         names = [(at - end, name) for at, name in names if at < end][-1:] + [
             (at - end, name) for at, name in names if at >= end
@@ -324,12 +323,13 @@ class Clip:
     def render(self, folder: Path, conditions: Channel) -> dict[str, float]:
         """Make the clip, write it (FLAC or WAV, 16 bit) and return its cues, measured on what was written."""
         rng = np.random.default_rng(self.seed)
-        speech = self.excerpt.speech
+        speech, codec = self.excerpt.speech, VOICES[self.excerpt.voice].codec
         if self.spoken is not None:
-            speech = channel.like(self.spoken, speech, contour=False)
+            # Recordings come coded once already, and so does what is vocoded from them
+            speech = channel.like(codec(self.spoken), speech, contour=False)
         elif self.method:
             speech = channel.like(vocoders.METHODS[self.method](speech, rng), speech)
-        wave = VOICES[self.excerpt.voice].codec(speech)
+        wave = codec(_faded(speech))
         wave = channel.transmit(wave, conditions, self.codec, rng)
         path = folder / self.file
         soundfile.write(path, wave, conditions.rate, subtype="PCM_16")
@@ -380,8 +380,10 @@ def _with_speech(clips: list[Clip], index: int, seed: int) -> list[Clip]:
         requests.append((voice, text, level, int(rng.integers(140, 190))))
     waves = vocoders.speak(requests, seed + index) if requests else []
     for n, wave in zip(spoken, waves, strict=True):
-        wave = channel.trim(wave)[: len(clips[n].excerpt.speech)]
-        clips[n] = replace(clips[n], spoken=_faded(wave))
+        wave, longest, reach = channel.trim(wave), len(clips[n].excerpt.speech), SAMPLE_RATE // 4
+        if len(wave) > longest:
+            wave = channel.trim(wave[: _quietest(wave, longest - reach, reach)])
+        clips[n] = replace(clips[n], spoken=wave)
     return clips
 
 
@@ -413,7 +415,12 @@ def build_mini(root: Path, cache: Path, jobs: int = 2, seed: int = 5) -> None:
             by_voice = work(_excerpts, split.voices, files, [each] * len(files), orders)
             excerpts = [excerpt for group in zip(*by_voice, strict=True) for excerpt in group]
             plans.append((split, _with_speech(_plan(split, index, seed, excerpts), index, seed)))
-        about = {"seed": seed, "sources": _source_digests(recordings), "versions": _versions()}
+        about = {
+            "seed": seed,
+            "code_hash": code_hash(),
+            "sources": _source_digests(recordings),
+            "versions": _versions(),
+        }
         _write_asvspoof5(root / "asvspoof5", plans[:-1], work, about, MADE_FROM)
         _write_wild(root / "in_the_wild", *plans[-1], work, about, MADE_FROM)
 
@@ -501,6 +508,11 @@ def _summary(split: Split, trials: Sequence[tuple[Clip, dict[str, float]]], extr
     bonafide = np.array([clip.label == "bonafide" for clip, _ in trials])
     measured = {cue: np.array([m[cue] for _, m in trials]) for cue in trials[0][1]}
     attacks = [clip.attack for clip, _ in trials]
+
+    def against_all_bonafide(attack: str) -> dict[str, float]:
+        chosen = bonafide | np.array([a == attack for a in attacks])
+        return channel.single_cue_errors({cue: m[chosen] for cue, m in measured.items()}, bonafide[chosen])
+
     return {
         "trials": len(trials),
         "bonafide": int(bonafide.sum()),
@@ -510,8 +522,13 @@ def _summary(split: Split, trials: Sequence[tuple[Clip, dict[str, float]]], extr
         "attacks": {a: {"method": m, "clips": attacks.count(a)} for a, m in split.attacks.items()},
         "seconds": round(float(measured["duration_s"].sum()), 1),
         "sampling_rate": split.channel.rate,
-        "cue_eer": {cue: round(e, 4) for cue, e in channel.cue_errors(measured, bonafide).items()},
+        "cue_eer": _rounded(channel.cue_errors(measured, bonafide)),
+        "cue_eer_by_attack": {attack: _rounded(against_all_bonafide(attack)) for attack in split.attacks},
     }
+
+
+def _rounded(errors: Mapping[str, float]) -> dict[str, float]:
+    return {cue: round(error, 4) for cue, error in errors.items()}
 
 
 def _versions() -> dict[str, str]:
@@ -575,6 +592,14 @@ def _sources_text(
         cues=_table(
             ["cue", *records], [[c, *(f"{100 * r['cue_eer'][c]:.1f}" for r in records.values())] for c in cues]
         ),
+        by_attack=_table(
+            ["split", "attack", "cue", "EER %"],
+            [
+                [name, attack, cue := min(errors, key=errors.get), f"{100 * errors[cue]:.1f}"]
+                for name, r in records.items()
+                for attack, errors in r["cue_eer_by_attack"].items()
+            ],
+        ),
     )
 
 
@@ -623,6 +648,11 @@ EER in % of each cue alone, in the better of its two directions (at most 50), an
 boosting on all cues together (5-fold cross-validation). 50 is chance. Nothing is claimed about cues not in this table.
 
 {cues}
+
+That pools the attacks, and two that err to opposite sides can hide each other. For each attack against all bona fide
+clips of its split, the cue that tells most (all are in `record.json`):
+
+{by_attack}
 """
 
 
@@ -635,7 +665,8 @@ random lengths at a quiet place. Each excerpt (1.5–3.5 s) gives two trials: it
 text-to-speech clip is at most as long as the excerpt whose place it takes. A spoof is given the excerpt's long-term
 spectrum and, except for text-to-speech, its slow loudness contour. Then both go the same way: once more through the
 codec in which the recordings are distributed, silence before and after, random polarity, random all-pass phase,
-noise, band-pass, level and, where the split has one, a codec.
+noise, band-pass, level and, where the split has one, a codec. Synthetic speech from text first passes the codec of
+distribution once by itself, as the recordings did.
 
 No recording is in two splits. Unlike in ASVspoof 5, train, dev and eval share their six speakers (each split names
 them with its own prefix): too few free voices were found to part them and still train on more than a handful. The

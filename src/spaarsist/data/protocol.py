@@ -106,7 +106,7 @@ def _read_lines(protocol: Path) -> list[str]:
         raise ConfigError(f"{protocol}: cannot be read ({error.strerror}); check the corpus's `protocol`") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{protocol}: not UTF-8 text ({error.reason}); is this the protocol?") from None
-    return text.splitlines()
+    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def _read_asvspoof5(protocol: Path, lines: list[str]) -> Iterator[Trial]:
@@ -122,6 +122,10 @@ def _read_asvspoof5(protocol: Path, lines: list[str]) -> Iterator[Trial]:
         speaker, name, _gender, codec, _quality, _seed, _tag, attack, key, _ = fields
         if name.lower() == "file" or key.lower() == "key":
             raise ConfigError(f"{protocol}, line {number}: looks like a header; the release has none: remove it")
+        if (key == "bonafide") != (attack == "bonafide"):
+            raise ConfigError(
+                f"{protocol}, line {number}: key {key!r} and attack label {attack!r} contradict each other"
+            )
         attack = "-" if key == "bonafide" else attack
         yield Trial(number, name, f"{name}.flac", key, speaker, attack, codec)
 

@@ -11,9 +11,11 @@ import tarfile
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +23,8 @@ from spaarsist.artefacts import file_hash, writing
 from spaarsist.config import ConfigError
 
 MANIFEST = Path(__file__).with_name("recordings.tsv")
+UNREADABLE = (tarfile.TarError, EOFError, zlib.error)
+FETCH_ERRORS = (ConfigError, OSError, HTTPException, subprocess.SubprocessError, *UNREADABLE)
 PROBE_TIMEOUT_S = 4.0
 OFFLINE_MEND = "`--configfile config/synthetic.yaml` runs the whole pipeline offline on made-up signals"
 
@@ -103,7 +107,7 @@ def fetch(cache: Path, recordings: Sequence[Recording] | None = None) -> Path:
                     _take(files, [r for r in missing if r.source == source], folder, source)
                 missing = [r for r in missing if r.source != source]
             return folder
-        except (ConfigError, OSError, tarfile.TarError, subprocess.SubprocessError) as error:
+        except FETCH_ERRORS as error:
             failures.append(f"{(way.__doc__ or '').rstrip('.')}: {_reason(error)}")
     raise ConfigError(
         f"the recordings of the mini corpus cannot be fetched ({len(missing)} of {len(recordings)} missing "
@@ -161,8 +165,15 @@ def _from_upstream(source: str, cache: Path) -> Iterator[Iterable[tuple[str, byt
             if "html" in reply.headers.get("Content-Type", ""):
                 raise OSError(f"{address} answered with a web page, not an archive")
             shutil.copyfileobj(reply, out)
-    with tarfile.open(archive) as tar:
-        yield ((m.name, tar.extractfile(m).read()) for m in tar if m.isfile())
+            promised = reply.headers.get("Content-Length")
+            if promised and out.tell() != int(promised):
+                raise OSError(f"{address} broke off after {out.tell()} of {promised} bytes")
+    try:
+        with tarfile.open(archive) as tar:
+            yield ((m.name, tar.extractfile(m).read()) for m in tar if m.isfile())
+    except UNREADABLE:
+        archive.unlink()
+        raise
 
 
 def _probe(host: str) -> None:
@@ -206,7 +217,11 @@ def _from_packages(source: str, cache: Path) -> Iterator[Iterable[tuple[str, byt
         raise OSError(f"apt-get brought no {package}")
     unpacked = cache / "unpacked" / package
     with writing(unpacked) as folder:
-        _run(["dpkg-deb", "-x", str(found[-1]), str(folder.resolve())], archives)
+        try:
+            _run(["dpkg-deb", "-x", str(found[-1]), str(folder.resolve())], archives)
+        except subprocess.CalledProcessError:
+            found[-1].unlink()  # damaged: the next attempt must fetch it anew
+            raise
     try:
         yield (
             (p.relative_to(unpacked).as_posix(), p.read_bytes())

@@ -18,7 +18,7 @@ from spaarsist.artefacts import file_hash, provenance, writing
 from spaarsist.config import ConfigError, Variant
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
-from spaarsist.models.detector import Detector, load_checkpoint
+from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 
 METADATA_KEY = b"spaarsist"
 
@@ -84,10 +84,10 @@ def score(
     """
     if not variants:
         raise ConfigError("no variants to score")
-    torch.set_num_threads(threads)
+    device = prepare_torch(threads)
     trials = read_trials(trial_list)
     detector, record = load_checkpoint(checkpoint)
-    detector = detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    detector = detector.to(device)
     crop = record["recipe"]["crop"]
     scores = score_excerpts(detector, trials, crop, variants, batch_size, workers, f"score {trial_list.stem}")
     if not np.isfinite(scores).all():

@@ -30,7 +30,7 @@ from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.experiments.score import score_excerpts
-from spaarsist.models.detector import BONAFIDE, SPOOF, Detector, save_checkpoint
+from spaarsist.models.detector import BONAFIDE, SPOOF, Detector, prepare_torch, save_checkpoint
 
 HISTORY = ("stage", "epoch", "train_loss", "dev_eer", "lr", "seconds", "peak_memory_mb")
 
@@ -104,17 +104,19 @@ def train(
         ConfigError: bad lists or recipe; a loss that is not finite (names the epoch); or an unfinished run of another
             recipe, seed, list or code in `output/last`.
     """
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = prepare_torch(threads)
     identity = {
         "recipe": to_json(recipe),
         "k_train": k_train,
         "seed": seed,
         "train_list": file_hash(train_list),
         "dev_list": file_hash(dev_list),
+        "threads": threads,
+        "device": device.type,
         **provenance(),
     }
-    run = _Run(read_trials(train_list), read_trials(dev_list), output, recipe, k_train, seed, workers, identity)
+    trials = read_trials(train_list), read_trials(dev_list)
+    run = _Run(*trials, output, recipe, k_train, seed, workers, identity, device)
     run.resume()
     for number, stage in enumerate(recipe.stages):
         if number >= run.progress.stage:
@@ -133,16 +135,20 @@ class _Run:
         seed: int,
         workers: int,
         identity: dict,
+        device: torch.device,
     ) -> None:
         self.train, self.dev, self.output, self.recipe = train, dev, output, recipe
         self.k_train, self.seed, self.workers, self.identity = k_train, seed, workers, identity
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device
         self.augmenter = Augmenter(recipe.augmentation)
         self.last = output / "last"
         self.progress = Progress()
         self.pending: dict | None = None
         torch.manual_seed(seed)
         self.detector = Detector(recipe.frontend, recipe.backend, k_train).to(self.device)
+        self.n_frames = {
+            crop: self._count_frames(crop) for crop in {recipe.crop, *(s.crop for s in recipe.stages if s.crop)}
+        }
 
     def resume(self) -> None:
         """Go on from `last/`, if there is one of this very run."""
@@ -212,12 +218,13 @@ class _Run:
             "backend": asdict(self.recipe.backend),
             "architecture": self.detector.frontend.architecture,
             "feature_dim": self.detector.frontend.feature_dim,
-            "n_frames": self.detector.frontend(torch.zeros(1, self.recipe.crop, device=self.device)).shape[1],
+            "n_frames": self.n_frames[self.recipe.crop],
             "recipe": asdict(self.recipe),
             "stage": chosen + 1,
             "epoch": best[chosen][1],
             "dev_eer": best[chosen][0],
             "device": self.device.type,
+            "threads": self.identity["threads"],
             "train_list": self.identity["train_list"],
             "dev_list": self.identity["dev_list"],
             "provenance": provenance(),
@@ -227,7 +234,20 @@ class _Run:
                 path, sep="\t", index=False, quoting=csv.QUOTE_NONE
             )
         save_checkpoint({k: v.cpu() for k, v in self.detector.state_dict().items()}, record, self.output)
-        shutil.rmtree(self.last)
+        # Renamed first: killed half-way through deleting, a folder without its best weights could not be resumed
+        done = self.last.with_name(".last")
+        shutil.rmtree(done, ignore_errors=True)
+        self.last.rename(done)
+        shutil.rmtree(done)
+
+    @torch.inference_mode()
+    def _count_frames(self, crop: int) -> int:
+        try:
+            frames = self.detector.frontend(torch.zeros(1, crop, device=self.device))
+            self.detector.eval().backend.encode(frames)
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"training: a crop of {crop} samples is too short ({error})") from None
+        return frames.shape[1]
 
     def _train_epoch(
         self,

@@ -20,6 +20,17 @@ BONAFIDE, SPOOF = 0, 1
 """Positions of the classes in the logits."""
 
 
+def prepare_torch(threads: int) -> torch.device:
+    """Set torch to repeatable arithmetic and choose the device: the first GPU if there is one, else the CPU.
+
+    TF32 is off, so that on a GPU as well the batch size changes scores by rounding only.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class Detector(nn.Module):
     """Waveforms (B, n_samples) at 16 kHz -> logits (B, 2), bona fide first.
 

@@ -122,10 +122,10 @@ class SelfSupervised(nn.Module):
 class Spectral(nn.Module):
     """A bank of 40 bands over three views of the log spectrum; the bank starts as mel bands and can be fine-tuned.
 
-    With L the log magnitude (25 ms windows every 10 ms, floor 60 dB under the clip's mean magnitude, clip mean
-    removed), the views are the level L, the flux |L(t, f) - L(t-1, f)| and the contrast |L(t, f) - L(t, f-1)|: how
-    loud, how unsteady and how finely structured each band is. Vocoders hardly change the first but leave traces in the
-    others. Four successive spectra are averaged, which gives 25 frames a second: half of XLS-R's rate, for speed.
+    With L the log magnitude (25 ms windows every 10 ms, floor 60 dB under the clip's mean magnitude, each bin's mean
+    over time removed), the views are the level L, the flux |L(t, f) - L(t-1, f)| and the contrast
+    |L(t, f) - L(t, f-1)|: how loud, how unsteady and how finely structured each band is. Two successive spectra are
+    averaged, which gives 50 frames a second, about XLS-R's rate.
 
     Attributes:
         feature_dim: D = 120.
@@ -151,7 +151,7 @@ class Spectral(nn.Module):
         return {}
 
     def forward(self, waveforms: Tensor, *, all_layers: bool = False) -> Tensor:
-        """Turn waveforms (B, n_samples) into frames (B, T, 120), T = (1 + n_samples // 160) // 4; or (B, 1, T, 120).
+        """Turn waveforms (B, n_samples) into frames (B, T, 120), T = (1 + n_samples // 160) // 2; or (B, 1, T, 120).
 
         Raises:
             ValueError: fewer than 400 samples.
@@ -205,11 +205,23 @@ def _read_architecture(settings: FrontendConfig) -> PretrainedConfig:
 def _load_pretrained(settings: FrontendConfig, config: PretrainedConfig) -> nn.Module:
     try:
         # weights_only: some hubs' files are pickles, which may otherwise run code when read
-        return AutoModel.from_pretrained(
-            settings.model, revision=settings.revision or None, config=config, weights_only=True
+        model, report = AutoModel.from_pretrained(
+            settings.model,
+            revision=settings.revision or None,
+            config=config,
+            weights_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"frontend.model {settings.model!r}: weights cannot be loaded ({error})") from error
+    # masked_spec_embed serves SpecAugment alone, which is off
+    absent = sorted(name for name in report["missing_keys"] if name != "masked_spec_embed")
+    if absent or report["mismatched_keys"]:
+        raise ConfigError(
+            f"frontend.model {settings.model!r}: the weights do not fit the architecture; missing {absent[:5]}, "
+            f"of another shape {list(report['mismatched_keys'])[:5]}"
+        )
+    return model
 
 
 def _from_dict(architecture: dict) -> PretrainedConfig:

@@ -32,6 +32,7 @@ def table1(
     output_stem: Path,
     label: str = "",
     cost: CostModel = ASVSPOOF5,
+    confidence: float = 0.95,
 ) -> None:
     """Write Table 1 as `<output_stem>.tsv` (for machines), `.md` and `.tex` (for readers).
 
@@ -43,7 +44,7 @@ def table1(
     Args:
         metrics: TSV files that `spaarsist.evaluation.metrics.evaluate` wrote, any mix of systems, seeds and
             corpora.
-        complexity: TSV files with the columns system, n_params, n_macs, counter and n_frames; every system
+        complexity: TSV files with the columns system, n_params, n_macs, counter, n_frames, feature_dim; every system
             needs a row.
         corpora: (name in the metrics files, title) of each corpus to show, in order.
         output_stem: path of the outputs without their endings.
@@ -56,7 +57,7 @@ def table1(
     """
     table, counters = _collect(metrics, complexity, [name for name, _ in corpora])
     seeds = sorted({int(n) for name, _ in corpora for n in table[f"{name}.n_seeds"]} - {0})
-    notes = _caption(seeds, counters, cost)
+    notes = _caption(seeds, counters, cost, confidence)
     with writing(f"{output_stem}.tsv") as path:
         table.to_csv(path, sep="\t", float_format="%.10g")
     with writing(f"{output_stem}.md") as path:
@@ -94,8 +95,12 @@ def _collect(metrics: Sequence[Path], complexity: Sequence[Path], corpora: Seque
     if len(twice):
         raise ConfigError(f"the metrics files hold a number twice: {twice.iloc[0][[*key, 'seed']].to_dict()}")
 
-    size = _read(complexity, ["system", "n_params", "n_macs", "counter", "n_frames"])
-    size = size[["system", "n_params", "n_macs", "counter", "n_frames"]].drop_duplicates().set_index("system")
+    size = _read(complexity, ["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim"])
+    size = (
+        size[["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim"]]
+        .drop_duplicates()
+        .set_index("system")
+    )
     systems = sorted({*scores["system"]}, key=system_key)
     contradictory, unknown = {*size.index[size.index.duplicated()]}, {*systems} - {*size.index}
     if contradictory or unknown:
@@ -114,8 +119,8 @@ def _collect(metrics: Sequence[Path], complexity: Sequence[Path], corpora: Seque
         for metric in sorted(part["mean"], key=order.index):
             for statistic in ("mean", "std", "ci_low", "ci_high"):
                 table[f"{corpus}.{metric}.{statistic}"] = part[statistic, metric]
-    ways = size[["counter", "n_frames"]].drop_duplicates().itertuples(index=False)
-    return table, "; ".join(f"{way.counter}, {way.n_frames} frames" for way in ways)
+    ways = size[["counter", "n_frames", "feature_dim"]].drop_duplicates().itertuples(index=False)
+    return table, "; ".join(f"{way.counter}, {way.n_frames} frames of {way.feature_dim:,} features" for way in ways)
 
 
 def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
@@ -134,12 +139,12 @@ def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _caption(seeds: list[int], counters: str, cost: CostModel) -> str:
+def _caption(seeds: list[int], counters: str, cost: CostModel, confidence: float) -> str:
     """What the table shows, in plain text that is also legal in Markdown."""
     if seeds == [1]:
-        spread = "One training seed; 95 % bootstrap intervals are in the TSV beside this table."
+        spread = f"One training seed; {100 * confidence:g} % bootstrap intervals are in the TSV beside this table."
     else:
-        spread = f"Mean ± standard deviation over training seeds (n = {', '.join(map(str, seeds))})."
+        spread = f"Mean ± standard deviation over training seeds (n = {', '.join(map(str, seeds))}; rough)."
     return (
         "Systems are named AST-(k in training)-(k at inference)-(variant), k the share of nodes that a pooling keeps. "
         f"{spread} Lower is better; the best of each column is underlined. "
