@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
+
 from conftest import REPOSITORY
 
 RESULTS = REPOSITORY / "results" / "mini"
