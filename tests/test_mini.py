@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from threadpoolctl import threadpool_info
 
 from spaarsist.config import SAMPLE_RATE, ConfigError
 from spaarsist.data import channel, mini, vocoders
@@ -268,6 +269,18 @@ def test_same_seed_same_bytes_whatever_the_number_of_jobs(synthetic, tmp_path):
     again = sorted(p.relative_to(tmp_path / "two").as_posix() for p in (tmp_path / "two").rglob("*") if p.is_file())
     assert files == again
     assert filecmp.cmpfiles(synthetic, tmp_path / "two", files, shallow=False)[0] == files
+
+
+def _blas_threads(_):
+    return [library["num_threads"] for library in threadpool_info()]
+
+
+def test_every_process_computes_with_one_blas_thread():
+    """Otherwise sums, and so the clips, depend on the number of cores."""
+    for jobs in (1, 2):
+        with mini._workers(jobs) as work:
+            for threads in work(_blas_threads, range(2)):
+                assert threads and set(threads) == {1}
 
 
 def test_another_seed_gives_other_clips():

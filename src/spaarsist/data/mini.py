@@ -432,8 +432,13 @@ def _workers(jobs: int) -> Iterator[Callable[..., Iterable]]:
         with threadpool_limits(1):
             yield map
     else:
-        with ProcessPoolExecutor(jobs, get_context("spawn"), threadpool_limits, (1,)) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _one_blas_thread) as pool:
             yield pool.map
+
+
+def _one_blas_thread() -> None:
+    # Defined here, so that a new process imports NumPy and SciPy before it: a limit binds only what is loaded already
+    threadpool_limits(1)
 
 
 def _render(clips: Sequence[Clip], folder: Path, conditions: Channel, work: Callable[..., Iterable]) -> list[dict]:
