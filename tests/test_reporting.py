@@ -86,7 +86,7 @@ def test_table_of_two_seeds(inputs, tmp_path):
     assert cells[:3] == ["**AST-03-01-Mag**‡", f"{int(row['n_params']):,}", f"{row['n_macs'] / 1e6:.1f}"]
     assert cells[8] == f"{100 * values.mean():.2f} ± {100 * values.std():.2f}"
     assert cells[9].startswith(f"{row['wild.min_dcf.mean']:.3f} ±")
-    assert "(n = 2)" in text and "fvcore, 201 frames" in text and "† AASIST" in text
+    assert "(n = 2; rough)" in text and "fvcore, 201 frames of 1,024 features" in text and "† AASIST" in text
 
     best = table["home.cllr.mean"].idxmin()
     assert f"<ins>{table['home.cllr.mean'].min():.3f}</ins>" in next(
