@@ -102,7 +102,9 @@ def test_table_of_one_seed_has_intervals_instead(inputs, tmp_path):
         wanted[["value", "ci_low", "ci_high"]].to_list()
     )
     assert np.isnan(row["home.eer.std"])
-    assert " ± " not in md.read_text() and "One training seed" in md.read_text()
+    assert " ± " not in md.read_text() and "One training seed; 95 % bootstrap" in md.read_text()
+    _, md, _ = make_table(inputs, tmp_path / "other", seeds=1, confidence=0.9)
+    assert "90 % bootstrap intervals" in md.read_text()
     assert r"\pm" not in tex.read_text()
 
 
