@@ -242,10 +242,10 @@ class TestRoom:
         assert 2.9 < level_db(white) - level_db(noise) < 30.1
 
     def test_responses_and_noises_are_told_apart_by_file_name(self, tmp_path):
-        for name in ("RIRS_NOISES/real/type1_noise_1.WAV", "RIRS_NOISES/real/type1_rir_1.wav"):
-            self.write(tmp_path / name, np.ones(10))
+        for name in ("type1_noise_1.WAV", "TYPE2_NOISE_1.wav", "type1_rir_1.wav"):
+            self.write(tmp_path / "RIRS_NOISES" / "real" / name, np.ones(10))
         responses, noises = Augmenter(self.settings(tmp_path))._rooms
-        assert [len(responses.ir_files), len(noises.sound_file_paths)] == [1, 1]
+        assert [len(responses.ir_files), len(noises.sound_file_paths)] == [1, 2]
         assert "rir_1" in responses.ir_files[0]
 
     def test_missing_or_empty_folder(self, tmp_path):
