@@ -40,5 +40,10 @@ rule figures:
         FIGURES,
 
 
+rule temperature:
+    input:
+        TRAINED_TEMPERATURES,
+
+
 onsuccess:
     print(summary())

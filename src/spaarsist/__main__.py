@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from spaarsist.config import Variant
+    from spaarsist.config import BackendConfig
 
 app = typer.Typer(
     add_completion=False,
@@ -21,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Replication of SpAArSIST: sparsified AASIST back-ends for speech anti-spoofing.",
 )
+figure = typer.Typer(no_args_is_help=True, help="Draw one figure, as PNG, PDF and the TSV of what it shows.")
+app.add_typer(figure, name="figure")
 
 InputFile = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
 InputFiles = Annotated[list[Path], typer.Option(exists=True, dir_okay=False)]
@@ -32,6 +34,13 @@ OutputStem = Annotated[Path, typer.Option(help="Path of the outputs without thei
 Corpora = Annotated[list[str], typer.Option("--corpus", help="<name>=<title>; repeat for more.")]
 CostModelOption = Annotated[str, typer.Option(help="The cost_model section: JSON, or a YAML file holding it.")]
 Confidence = Annotated[float, typer.Option(min=0, max=1, help="Coverage of the intervals.")]
+Systems = Annotated[
+    list[str], typer.Option("--system", help="System name, e.g. AST-03-01-Mag or MHFA; repeat for more.")
+]
+Backends = Annotated[
+    str, typer.Option(help="The backends section (name to kind and options): JSON, or a YAML file holding it.")
+]
+TrialLists = Annotated[list[str], typer.Option("--trial-list", help="<corpus>=<trial list>; repeat for more.")]
 Label = Annotated[str, typer.Option(help="A line shown above the result, e.g. on what data it was made.")]
 
 
@@ -77,7 +86,7 @@ def train(
     train_list: InputFile,
     dev_list: InputFile,
     output: Output,
-    k_train: Annotated[float, typer.Option(help="Share of nodes that graph pooling keeps, in (0, 1].")],
+    system: Annotated[str, typer.Option(help="Name of the training: AST-<k_train> for AASIST, or a free one.")],
     seed: Annotated[int, typer.Option(min=0)],
     recipe: Annotated[str, typer.Option(help="The training section: JSON, or a YAML file holding it.")] = "{}",
     threads: Threads = 1,
@@ -87,16 +96,8 @@ def train(
     from spaarsist import config
     from spaarsist.experiments.train import train as run
 
-    run(
-        train_list,
-        dev_list,
-        output,
-        config.parse(config.TrainingRecipe, recipe),
-        config.Variant(k_infer=k_train).k_infer,
-        seed,
-        threads=threads,
-        workers=workers,
-    )
+    settings = config.parse(config.TrainingRecipe, recipe)
+    run(train_list, dev_list, output, system, settings, seed, threads=threads, workers=workers)
 
 
 @app.command()
@@ -104,7 +105,10 @@ def score(
     checkpoint: InputFolder,
     trial_list: InputFile,
     output: Output,
-    variant: Annotated[list[str], typer.Option(help="Score column, e.g. 05 or 01-Mag; repeat for more.")],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Variant of an AASIST, e.g. 05, 01-Mag or 05+stack1; repeat for more. Default: as trained."),
+    ] = None,
     corpus: Annotated[str, typer.Option(help="Name of the corpus; default: the trial list's.")] = "",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     threads: Threads = 1,
@@ -114,7 +118,7 @@ def score(
     from spaarsist.config import Variant
     from spaarsist.experiments.score import score as run
 
-    variants = [Variant.from_column(column) for column in variant]
+    variants = [Variant.from_column(column) for column in variant or ()]
     run(
         checkpoint,
         trial_list,
@@ -131,7 +135,7 @@ def score(
 def export_scores(
     scores: InputFile,
     output: Output,
-    variant: Annotated[str, typer.Option(help="Score column, e.g. 05 or 01-Mag.")],
+    variant: Annotated[str, typer.Option(help="Score column, e.g. 05 or 01-Mag; score for a back-end without any.")],
 ) -> None:
     """Write one variant's scores as the official ASVspoof 5 package reads them."""
     from spaarsist.experiments.score import export_scores as run
@@ -159,61 +163,240 @@ def metrics(
 def complexity(
     output: Output,
     breakdown: Annotated[Path, typer.Option(help="TSV of MACs by module and by operator.")],
-    system: Annotated[list[str], typer.Option(help="<k_train>:<score column>, e.g. 0.3:01-Mag; repeat for more.")],
+    system: Systems,
+    backends: Backends = "{}",
     feature_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    n_layers: Annotated[int, typer.Option(min=1)] = 24,
     embedding_dim: Annotated[int, typer.Option(min=1)] = 1024,
     n_frames: Annotated[int, typer.Option(min=3)] = 201,
     checkpoint: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="Take all three sizes from this one.")
+        Path | None, typer.Option(exists=True, file_okay=False, help="Take all four sizes from this one.")
     ] = None,
 ) -> None:
     """Count parameters and MACs of each system's back-end as it would ship."""
     from spaarsist.evaluation.complexity import Size, size_of, write_complexity
 
-    systems = [_system(text) for text in system]
-    size = size_of(checkpoint) if checkpoint else Size(feature_dim, embedding_dim, n_frames)
-    write_complexity(output, breakdown, systems, size)
+    size = size_of(checkpoint) if checkpoint else Size(feature_dim, n_layers, embedding_dim, n_frames)
+    write_complexity(output, breakdown, system, size, _backends(backends))
 
 
 @app.command()
-def table1(
+def latency(
+    output: Output,
+    system: Systems,
+    backends: Backends = "{}",
+    feature_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    n_layers: Annotated[int, typer.Option(min=1)] = 24,
+    embedding_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    n_frames: Annotated[int, typer.Option(min=3)] = 201,
+    threads: Threads = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of every system.")] = 15,
+) -> None:
+    """Time each system's back-end on one excerpt, on the CPU, in turns."""
+    from spaarsist.evaluation.complexity import Size, write_latency
+
+    size = Size(feature_dim, n_layers, embedding_dim, n_frames)
+    write_latency(output, system, size, _backends(backends), threads, rounds)
+
+
+@app.command()
+def findings(
+    output: Output,
+    record: Annotated[list[Path] | None, typer.Option(exists=True, help="model.json of a training; repeat.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Detector for F8.")] = None,
+    dev_list: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Its development list.")] = None,
+) -> None:
+    """Measure each place where the paper's text and its released code part (F1 to F11)."""
+    from spaarsist.evaluation.findings import measure
+
+    histories = [path.parent / "history.tsv" for path in record or ()]
+    measure(output, histories=histories, checkpoint=checkpoint, dev_list=dev_list)
+
+
+@app.command()
+def summary(
     metrics: InputFiles,
-    complexity: InputFile,
+    complexity: InputFiles,
+    output: Output,
+    latency: Annotated[list[Path] | None, typer.Option(exists=True, dir_okay=False)] = None,
+) -> None:
+    """Gather size, speed and metrics of every system, averaged over training seeds, in one table."""
+    from spaarsist.evaluation.summary import summarise
+
+    summarise(metrics, complexity, latency or [], output)
+
+
+@app.command()
+def composite(
+    summary: InputFile,
+    corpus: Annotated[list[str], typer.Option(help="Name of a corpus, the in-domain one first; repeat for more.")],
+    system: Systems,
+    output: Output,
+    sensitivity: Annotated[Path, typer.Option(help="TSV of how often each system takes each rank.")],
+    weights: Annotated[str, typer.Option(help="The composite section: JSON, or a YAML file holding it.")] = "{}",
+    draws: Annotated[int, typer.Option(min=1, help="Random weightings.")] = 10_000,
+) -> None:
+    """Rank systems by a weighted geometric mean of their ratios to the baseline, and by random weightings."""
+    from spaarsist.config import CompositeWeights, parse
+    from spaarsist.evaluation.selection import composite as run
+
+    run(summary, corpus, system, parse(CompositeWeights, weights), output, sensitivity, draws)
+
+
+@app.command()
+def table(
+    summary: InputFile,
+    composite: InputFile,
+    kind: Annotated[str, typer.Option(help="table1, table2 or temperature.")],
+    system: Systems,
     corpus: Corpora,
     output_stem: OutputStem,
     label: Label = "",
     cost_model: CostModelOption = "{}",
     confidence: Confidence = 0.95,
 ) -> None:
-    """Write Table 1 as TSV, Markdown and LaTeX: size, compute and metrics of every system."""
+    """Write a table of systems as TSV, Markdown and LaTeX: size, compute, metrics, composite score."""
     from spaarsist.config import CostModel, parse
-    from spaarsist.reporting.tables import table1 as run
+    from spaarsist.reporting.tables import write_table
 
-    run(metrics, [complexity], _pairs(corpus), output_stem, label, parse(CostModel, cost_model), confidence)
+    cost = parse(CostModel, cost_model)
+    write_table(summary, composite, kind, system, _pairs(corpus), output_stem, label, cost, confidence)
 
 
 @app.command()
-def figure_det(
+def claims(
+    claims: InputFile,
+    summary: InputFile,
+    findings: InputFile,
+    corpus: Corpora,
+    composite: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    paper_corpora: Annotated[
+        bool, typer.Option(help="The corpora and the front-end are the paper's: judge its accuracy claims too.")
+    ] = False,
+    output_stem: Annotated[Path | None, typer.Option(help="Also write TSV, Markdown and LaTeX here.")] = None,
+    label: Label = "",
+) -> None:
+    """Set each claim of the paper beside what we obtain, judged by rules fixed beforehand, and print the ledger."""
+    from spaarsist.reporting.claims import judge, render
+
+    print(render(judge(claims, summary, findings, output_stem, _pairs(corpus), paper_corpora, composite, label)))
+
+
+@figure.command()
+def det(
     scores: InputFiles,
-    trial_list: Annotated[list[str], typer.Option(help="<corpus>=<trial list>; repeat for more.")],
-    system: Annotated[list[str], typer.Option(help="Row of Table 1 to draw; repeat for more.")],
+    trial_list: TrialLists,
+    system: Systems,
     corpus: Corpora,
     output_stem: OutputStem,
     label: Label = "",
 ) -> None:
-    """Draw DET curves, as PNG, PDF and the TSV they show."""
-    from spaarsist.reporting.figures import det
+    """DET curves."""
+    from spaarsist.reporting.figures.scores import det as draw
 
-    trials = {name: Path(path) for name, path in _pairs(trial_list)}
-    det(scores, trials, system, _pairs(corpus), output_stem, label)
+    draw(scores, _paths(trial_list), system, _pairs(corpus), output_stem, label)
 
 
-@app.command()
-def figure_eer_vs_macs(table: InputFile, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
-    """Draw EER against multiply-accumulates, as PNG, PDF and the TSV it shows."""
-    from spaarsist.reporting.figures import eer_vs_macs
+@figure.command()
+def histograms(
+    scores: InputFiles,
+    trial_list: TrialLists,
+    system: Systems,
+    corpus: Corpora,
+    output_stem: OutputStem,
+    label: Label = "",
+) -> None:
+    """Distributions of the scores of both classes."""
+    from spaarsist.reporting.figures.scores import histograms as draw
 
-    eer_vs_macs(table, _pairs(corpus), output_stem, label)
+    draw(scores, _paths(trial_list), system, _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def reliability(
+    scores: InputFiles,
+    trial_list: TrialLists,
+    system: Systems,
+    corpus: Corpora,
+    output_stem: OutputStem,
+    label: Label = "",
+) -> None:
+    """Claimed probability of a spoof against the share of spoofs."""
+    from spaarsist.reporting.figures.scores import reliability as draw
+
+    draw(scores, _paths(trial_list), system, _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def training(
+    record: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="model.json; repeat for more.")],
+    output_stem: OutputStem,
+    label: Label = "",
+) -> None:
+    """Training loss and development EER by epoch."""
+    from spaarsist.reporting.figures.training import training as draw
+
+    draw(record, output_stem, label)
+
+
+@figure.command()
+def eer_vs_cost(
+    summary: InputFile,
+    cost: Annotated[str, typer.Option(help="n_macs or latency_ms.")],
+    system: Systems,
+    corpus: Corpora,
+    output_stem: OutputStem,
+    label: Label = "",
+) -> None:
+    """EER against multiply-accumulates or latency, with the Pareto front."""
+    from spaarsist.reporting.figures.systems import eer_vs_cost as draw
+
+    draw(summary, cost, system, _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def k_sweep(summary: InputFile, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
+    """EER against the share of nodes kept at inference, for each variant."""
+    from spaarsist.reporting.figures.systems import k_sweep as draw
+
+    draw(summary, _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def attacks(metrics: InputFiles, system: Systems, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
+    """EER of each system on each attack."""
+    from spaarsist.reporting.figures.systems import attacks as draw
+
+    draw(metrics, system, _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def temperature(summary: InputFile, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
+    """EER against the softmax temperatures, switched at inference or trained."""
+    from spaarsist.reporting.figures.systems import temperature as draw
+
+    draw(summary, _pairs(corpus), output_stem=output_stem, label=label)
+
+
+@figure.command("composite")
+def figure_composite(
+    composite: InputFile,
+    sensitivity: InputFile,
+    output_stem: OutputStem,
+    label: Label = "",
+) -> None:
+    """Composite score, its components, and how far its ranking depends on the weights."""
+    from spaarsist.reporting.figures.composite import composite as draw
+
+    draw(composite, sensitivity, output_stem, label)
+
+
+@figure.command()
+def macs_by_module(breakdown: InputFile, system: Systems, output_stem: OutputStem, label: Label = "") -> None:
+    """Where in the back-end the multiply-accumulates are."""
+    from spaarsist.reporting.figures.compute import macs_by_module as draw
+
+    draw(breakdown, system, output_stem, label)
 
 
 @app.command()
@@ -229,18 +412,18 @@ def publish(
     run(file, scores, benchmarks, output)
 
 
-def _system(text: str) -> tuple[float, Variant]:
-    from spaarsist.config import ConfigError, Variant
+def _backends(text: str) -> dict[str, BackendConfig]:
+    from spaarsist.config import BackendConfig, parse
 
-    k_train, _, column = text.partition(":")
-    try:
-        return Variant(k_infer=float(k_train)).k_infer, Variant.from_column(column)
-    except ValueError as error:
-        raise ConfigError(f"--system {text}: expected <k_train>:<score column>, e.g. 0.3:01-Mag ({error})") from None
+    return {name: parse(BackendConfig, section) for name, section in parse(dict[str, dict], text).items()}
 
 
 def _pairs(options: list[str]) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (option.partition("=") for option in options)]
+
+
+def _paths(options: list[str]) -> dict[str, Path]:
+    return {name: Path(path) for name, path in _pairs(options)}
 
 
 def main() -> None:

@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from spaarsist.config import ConfigError
+
+SCORE_METADATA = b"spaarsist"
+"""Key under which a score file (Parquet) holds JSON on how it was made."""
 
 CODE_THAT_DECIDES_SCORES = ("config.py", "data", "models", "experiments", "evaluation/metrics.py")
 REPORTED_PACKAGES = (
@@ -74,6 +78,28 @@ def code_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def read_metadata(scores: str | Path) -> dict[str, Any]:
+    """What a score file says about itself: the JSON under its metadata key.
+
+    Raises:
+        ConfigError: it is no Parquet file, or system, seed or corpus is missing or not of its type.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        metadata = json.loads((pyarrow.parquet.read_schema(scores).metadata or {})[SCORE_METADATA])
+        types = {"system": str, "seed": int, "corpus": str}
+        return metadata | {key: kind(metadata[key]) for key, kind in types.items()}
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise ConfigError(f"{scores}: not a readable Parquet file ({error})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{scores}: expected system, seed and corpus in JSON under the metadata key "
+            f"{SCORE_METADATA.decode()} ({error!r})"
+        ) from None
+
+
 def publish(files: Sequence[Path], scores: Sequence[Path], benchmarks: Path, output: Path) -> None:
     """Copy finished results into one folder, beside a record of how they were made.
 
@@ -87,11 +113,9 @@ def publish(files: Sequence[Path], scores: Sequence[Path], benchmarks: Path, out
     Raises:
         ConfigError: the scores come from more than one state of the code or set of versions.
     """
-    import pyarrow.parquet
-
     origins = set()
     for path in scores:
-        metadata = json.loads(pyarrow.parquet.read_schema(path).metadata[b"spaarsist"])
+        metadata = read_metadata(path)
         origins |= {json.dumps(metadata[step], sort_keys=True) for step in ("trained_with", "provenance")}
     if len(origins) != 1:
         raise ConfigError(

@@ -6,8 +6,9 @@ construction: an unknown key, a wrong type or a value out of range is an error t
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import asdict
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -52,6 +53,9 @@ class Variant:
         stack_aggregation: how the stack node gathers the others: `attention` (AASIST); `uniform` (plain mean of the
             nodes, as the paper's text says); `linear` (what the authors' code runs under the name mean: the stack node
             becomes a linear map of itself and the nodes lose their attention as well).
+        graph_temperature: softmax temperature of the spectral and temporal graph layers; None: as trained.
+        stack_temperature: softmax temperature of the stack node's attention in every heterogeneous layer (attention
+            among the nodes keeps its own); None: as trained.
 
     Source: Firc et al. 2026, arXiv 2606.11674, and the code its authors released.
     """
@@ -59,13 +63,21 @@ class Variant:
     k_infer: Ratio = 0.5
     node_scoring: NodeScoring = "learned"
     stack_aggregation: StackAggregation = "attention"
+    graph_temperature: Positive | None = None
+    stack_temperature: Positive | None = None
 
     @classmethod
-    def from_label(cls, k_infer: float, label: str) -> Variant:
+    def from_label(
+        cls,
+        k_infer: float,
+        label: str,
+        graph_temperature: float | None = None,
+        stack_temperature: float | None = None,
+    ) -> Variant:
         """Build the variant a table label stands for; raises `ConfigError` on an unknown label."""
         if label not in LABELS:
             raise ConfigError(f"unknown variant {label!r}; known: {', '.join(LABELS)}")
-        return cls(k_infer, *LABELS[label])
+        return cls(k_infer, *LABELS[label], graph_temperature, stack_temperature)
 
     @property
     def label(self) -> str:
@@ -74,19 +86,23 @@ class Variant:
 
     @property
     def column(self) -> str:
-        """Name of this variant's score column: `01-Mag`, or `05` for Base."""
+        """Name of this variant's score column: `01-Mag`, `05` for Base, `05+stack1` for a stack temperature of 1."""
         suffix = "" if self.label == "Base" else f"-{self.label}"
-        return ratio_code(self.k_infer) + suffix
+        return ratio_code(self.k_infer) + suffix + _temperature_code(self.graph_temperature, self.stack_temperature)
 
     @classmethod
     def from_column(cls, column: str) -> Variant:
         """Inverse of `column`; raises `ConfigError` on anything else."""
-        code, _, label = column.partition("-")
-        if code.isdigit() and len(code) > 1:
-            variant = cls.from_label(float(f"{code[0]}.{code[1:]}"), label or "Base")
+        found = re.fullmatch(rf"([0-9]{{2,}})(?:-([A-Za-z]+))?{_TEMPERATURES}", column)
+        if found:
+            code, label, *temperatures = found.groups()
+            variant = cls.from_label(_ratio(code), label or "Base", *(t and float(t) for t in temperatures))
             if variant.column == column:
                 return variant
-        raise ConfigError(f"{column!r} names no variant; expected something like 05 or 01-Mag")
+        raise ConfigError(f"{column!r} names no variant; expected something like 05, 01-Mag or 05+stack1")
+
+
+_TEMPERATURES = r"(?:\+graph([0-9.]+))?(?:\+stack([0-9.]+))?"
 
 
 def ratio_code(ratio: float) -> str:
@@ -94,9 +110,81 @@ def ratio_code(ratio: float) -> str:
     return str(float(ratio)).replace(".", "")
 
 
-def system_name(k_train: float, variant: Variant) -> str:
-    """Name a table row as the paper does: `AST-03-01-Mag`."""
-    return f"AST-{ratio_code(k_train)}-{variant.column}"
+def _ratio(code: str) -> float:
+    return float(f"{code[0]}.{code[1:]}")
+
+
+def _temperature_code(graph: float | None, stack: float | None) -> str:
+    return "".join(f"+{name}{t:g}" for name, t in (("graph", graph), ("stack", stack)) if t is not None)
+
+
+AS_TRAINED = "score"
+"""Name of the only score column of a back-end that has no variants."""
+
+BASELINE = "AST-05-05"
+"""System name of the plain AASIST."""
+
+RANK_1 = "AST-03-01-Mag"
+"""System name of the configuration that the paper ranks first."""
+
+
+def system_name(trained: str, column: str) -> str:
+    """Name a table row: `AST-03` and `01-Mag` -> `AST-03-01-Mag`, as the paper does; `MHFA` has no variants."""
+    return trained if column == AS_TRAINED else f"{trained}-{column}"
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A row of the tables, read off its name: what was trained, and how it is run.
+
+    `AST-<k_train>-<k_infer>[-<variant>]` are AASIST back-ends. Temperatures other than the configured ones stand behind
+    what they belong to: `AST-05-05+stack1` is switched at inference, `AST-05+stack1-05` was trained so. Any other name
+    is a back-end without variants.
+
+    Attributes:
+        name: the whole name.
+        trained: name of the training: `AST-03`, `AST-05+stack1`, `MHFA`.
+        column: its score column: `01-Mag`, or `score`.
+        variant: how an AASIST back-end is run; None for any other.
+        k_train: share of nodes kept in training; None for any other.
+        trained_graph_temperature, trained_stack_temperature: where they are not the configured ones.
+    """
+
+    name: str
+    trained: str
+    column: str = AS_TRAINED
+    variant: Variant | None = None
+    k_train: float | None = None
+    trained_graph_temperature: float | None = None
+    trained_stack_temperature: float | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> System:
+        """Read a system name; raises `ConfigError` on one that starts with AST- and has another form."""
+        if not name.startswith("AST-"):
+            if not re.fullmatch(r"[A-Za-z0-9._+-]+", name):
+                raise ConfigError(f"{name!r} is no system name: letters, digits, points, plus and minus signs only")
+            return cls(name, name)
+        found = re.fullmatch(rf"(AST-([0-9]{{2,}}){_TEMPERATURES})-(.+)", name)
+        try:
+            if not found:
+                raise ValueError("no k_train and k_infer")
+            trained, code, graph, stack, column = found.groups()
+            k_train, variant = Variant(k_infer=_ratio(code)).k_infer, Variant.from_column(column)
+        except ValueError as error:
+            raise ConfigError(f"{name!r} is not a system name such as AST-03-01-Mag ({error})") from None
+        return cls(name, trained, column, variant, k_train, graph and float(graph), stack and float(stack))
+
+    @property
+    def order(self) -> tuple:
+        """Sorting key: falling k_train, falling k_infer, order of `LABELS`; temperatures, then others, behind."""
+        if self.variant is None:
+            return (1, self.name)
+        v = self.variant
+        temperatures = (
+            self.trained_graph_temperature, self.trained_stack_temperature, v.graph_temperature, v.stack_temperature
+        )  # fmt: skip
+        return (0, [t or 0 for t in temperatures], -self.k_train, -v.k_infer, [*LABELS].index(v.label))
 
 
 @_checked
@@ -112,6 +200,29 @@ class CostModel:
     p_spoof: Annotated[float, Field(gt=0, lt=1)] = 0.05
     c_miss: Positive = 1.0
     c_fa: Positive = 10.0
+
+
+@_checked
+class CompositeWeights:
+    """Weights of the composite score's groups and of the domains within them; only their proportions matter.
+
+    Args:
+        accuracy: of EER and minDCF.
+        calibration: of actDCF - minDCF, Cllr and ECE.
+        compute: of MACs and parameters (which have no domain).
+        in_domain: of the first evaluation corpus.
+        out_of_domain: of the others.
+    """
+
+    accuracy: Annotated[float, Field(ge=0)] = 1.0
+    calibration: Annotated[float, Field(ge=0)] = 1.0
+    compute: Annotated[float, Field(ge=0)] = 1.0
+    in_domain: Annotated[float, Field(ge=0)] = 1.0
+    out_of_domain: Annotated[float, Field(ge=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.accuracy + self.calibration + self.compute == 0 or self.in_domain + self.out_of_domain == 0:
+            raise ValueError("a composite score needs a group and a domain with a weight above 0")
 
 
 @_checked
@@ -135,16 +246,17 @@ class FrontendConfig:
 
 @_checked
 class BackendConfig:
-    """Size of the AASIST back-end.
+    """What turns frames into an embedding.
 
     Args:
+        kind: a class of `spaarsist.models.backend` (AASIST) or of `spaarsist.models.pooling` (MHFA, ...).
         embedding_dim: size E of the embedding (1024 in the paper); a multiple of 4, since the head halves it twice.
-        temperatures: softmax temperatures of the spectral and temporal graph layers and of the first and second
-            heterogeneous layers.
+        options: further keywords of that class: k_train and temperatures of AASIST, n_heads of MHFA, ...
     """
 
+    kind: str = "AASIST"
     embedding_dim: Annotated[int, Field(gt=0, multiple_of=4)] = 1024
-    temperatures: tuple[Positive, Positive, Positive, Positive] = (2.0, 2.0, 100.0, 100.0)
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 @_checked
@@ -258,4 +370,4 @@ def _read_mapping(text: str) -> dict[str, Any]:
 
 def to_json(section: object) -> str:
     """Write a section as canonical JSON (sorted keys), the form stored beside checkpoints and scores."""
-    return json.dumps(asdict(section), sort_keys=True)
+    return json.dumps(dataclasses.asdict(section), sort_keys=True)

@@ -19,27 +19,85 @@ PROTOCOLS = [
 shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; ")
 
 
+# Names. `spaarsist.config` reads them back; it is not imported, since the Python of Snakemake may lack the package.
+
+
 def code(ratio):
-    """Write a pooling ratio as system names do: 0.3 -> 03 (`spaarsist.config` has the same; Snakemake may lack it)."""
+    """Write a pooling ratio as system names do: 0.3 -> 03."""
     return str(float(ratio)).replace(".", "")
 
 
-def column(k_infer, variant):
-    """Name of a variant's score column: 01-Mag; Base has no suffix."""
-    return code(k_infer) + ("" if variant == "Base" else f"-{variant}")
+def column(k_infer, variant, temperature=""):
+    """Name of a variant's score column: 01-Mag, 05+stack1; Base has no suffix."""
+    suffix = "" if variant == "Base" else f"-{variant}"
+    return code(k_infer) + suffix + temperature
+
+
+def pairs(k_infer):
+    """Pairs of k in training and one of these k at inference that is not above it."""
+    return [(t, i) for t, i in product(config["systems"]["k_train"], k_infer) if i <= t]
+
+
+TEMPERATURE = config["temperature"]
+SWITCHED = [
+    f"+{where}{t:g}" for where in ("graph", "stack") for t in TEMPERATURE[where]
+]
+TRAINED_SO = [
+    f"+{where}{t:g}"
+    for where in ("graph", "stack")
+    for t in TEMPERATURE["trained"][where]
+]
 
 
 def columns(k_train):
-    """Score columns of the checkpoint of one k_train."""
-    ratios = [k for k in config["systems"]["k_infer"] if k <= k_train]
+    """Score columns of the AASIST trained at k_train: Table 1's, the sweep's and those of the temperature ablation."""
+    systems = config["systems"]
+    ratios = [
+        i for t, i in [*pairs(systems["k_infer"]), *systems["also"]] if t == k_train
+    ]
+    ratios += [i for i in systems["k_sweep"] if i not in ratios]
+    start = f"AST-{code(k_train)}-"
+    switched = [
+        name.removeprefix(start) + temperature
+        for name in TEMPERATURE["systems"]
+        if name.startswith(start)
+        for temperature in SWITCHED
+    ]
     return [
-        column(k, variant)
-        for k, variant in product(ratios, config["systems"]["variants"])
+        column(k, variant) for k, variant in product(ratios, systems["variants"])
+    ] + switched
+
+
+K_TRAIN = {f"AST-{code(k)}": k for k in config["systems"]["k_train"]}
+# Trained for every seed: AASIST at each k_train, the other back-ends; on demand, AASIST at other temperatures.
+COLUMNS = {name: columns(k) for name, k in K_TRAIN.items()}
+COLUMNS |= {name: [] for name in config["backends"]}
+TRAINED_SO_AT = f"AST-{code(TEMPERATURE['trained']['k_train'])}"
+ON_DEMAND = {
+    f"{TRAINED_SO_AT}{t}": [code(TEMPERATURE["trained"]["k_train"])] for t in TRAINED_SO
+}
+
+
+def systems_of(trainings):
+    """Every system that these trainings serve."""
+    return [
+        f"{name}-{c}" if c else name
+        for name, its_columns in trainings.items()
+        for c in its_columns or [""]
     ]
 
 
-K_TRAIN = {code(k): k for k in config["systems"]["k_train"]}
-SYSTEMS = [f"AST-{k}-{name}" for k, ratio in K_TRAIN.items() for name in columns(ratio)]
+SYSTEMS = systems_of(COLUMNS)
+TABLE_1 = [
+    f"AST-{code(t)}-{column(i, variant)}"
+    for t, i in [*pairs(config["systems"]["k_infer"]), *config["systems"]["also"]]
+    for variant in config["systems"]["variants"]
+]
+TABLE_2 = [*config["systems"]["in_table2"], *config["backends"]]
+SWITCHED_SYSTEMS = [
+    name + t for name in TEMPERATURE["systems"] for t in ["", *SWITCHED]
+]
+RANKED = TABLE_1 + [name for name in TABLE_2 if name not in TABLE_1]
 
 
 def check_references():
@@ -51,41 +109,129 @@ def check_references():
                     f"config: {key} names {name}, which is not among corpora: {', '.join(CORPORA)}"
                 )
     for k_train in K_TRAIN.values():
-        if not columns(k_train):
+        if k_train not in [t for t, _ in pairs(config["systems"]["k_infer"])]:
             raise WorkflowError(
                 f"config: systems has no k_infer at or below k_train {k_train}"
             )
-    for system in config["systems"]["in_figures"]:
-        if system not in SYSTEMS:
+    for k_train, k_infer in config["systems"]["also"]:
+        if k_train not in K_TRAIN.values() or k_infer in config["systems"]["k_sweep"]:
             raise WorkflowError(
-                f"config: systems.in_figures names {system}, which is not a system of this config"
+                f"config: systems.also: [{k_train}, {k_infer}] needs its k_train in systems.k_train, and its k_infer"
+                " not in systems.k_sweep"
             )
+    if (
+        TRAINED_SO
+        and TEMPERATURE["trained"]["k_train"] not in config["systems"]["k_train"]
+    ):
+        raise WorkflowError(
+            "config: temperature.trained.k_train is not in systems.k_train"
+        )
+    for key, names, known in (
+        ("systems.in_figures", config["systems"]["in_figures"], SYSTEMS),
+        ("systems.in_table2", config["systems"]["in_table2"], SYSTEMS),
+        ("temperature.systems", TEMPERATURE["systems"], TABLE_1),
+    ):
+        for name in names:
+            if name not in known:
+                raise WorkflowError(
+                    f"config: {key} names {name}, which is not a system of this config"
+                )
 
 
 check_references()
-RUNS = expand("AST-{k}/seed{seed}", k=K_TRAIN, seed=config["seeds"])
-SCORES = expand(
-    f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
-    run=RUNS,
-    corpus=config["evaluate_on"],
-)
-METRICS = expand(
-    f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv", run=RUNS, corpus=config["evaluate_on"]
-)
+
+
+# Files.
+
+
+def runs(trainings):
+    return expand("{trained}/seed{seed}", trained=trainings, seed=config["seeds"])
+
+
+def scores_of(trainings):
+    return expand(
+        f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
+        run=runs(trainings),
+        corpus=config["evaluate_on"],
+    )
+
+
+def metrics_of(trainings):
+    return expand(
+        f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv",
+        run=runs(trainings),
+        corpus=config["evaluate_on"],
+    )
+
+
+def records_of(trainings):
+    return expand(f"{RESULTS}/checkpoints/{{run}}/model.json", run=runs(trainings))
+
+
+SCORES = scores_of(COLUMNS)
+METRICS = metrics_of(COLUMNS)
+RECORDS = records_of(COLUMNS)
+DRAWN = [
+    name
+    for name, its_columns in COLUMNS.items()
+    if {*systems_of({name: its_columns})} & {*config["systems"]["in_figures"]}
+]
 TRIALS = expand(f"{RESULTS}/trials/{{corpus}}.tsv", corpus=config["evaluate_on"])
-TABLES = expand(f"{RESULTS}/tables/table1.{{form}}", form=["tsv", "md", "tex"])
-TABLES += [f"{RESULTS}/complexity/as_run.tsv"]
+SWITCHES = bool(SWITCHED and TEMPERATURE["systems"])
+TABLES = expand(
+    f"{RESULTS}/tables/{{table}}.{{form}}",
+    table=["table1", "table2", "claims"] + ["temperature"] * SWITCHES,
+    form=["tsv", "md", "tex"],
+)
+TABLES += expand(
+    f"{RESULTS}/tables/{{table}}.tsv",
+    table=["summary", "composite", "composite_sensitivity", "findings"],
+)
+TABLES += expand(
+    f"{RESULTS}/complexity/{{table}}.tsv",
+    table=["paper_size", "paper_size_breakdown", "as_run", "latency"],
+)
 FIGURES = expand(
     f"{RESULTS}/figures/{{figure}}.{{form}}",
-    figure=["det", "eer_vs_macs"],
-    form=["png", "pdf"],
+    figure=[
+        "det",
+        "histograms",
+        "reliability",
+        "training",
+        "eer_vs_macs",
+        "eer_vs_latency",
+        "k_sweep",
+        "attacks",
+        "composite",
+        "macs_by_module",
+    ]
+    + ["temperature"] * SWITCHES,
+    form=["png", "pdf", "tsv"],
 )
+# Made on demand: each of its temperatures is a training of its own.
+TRAINED_TEMPERATURES = expand(
+    f"{RESULTS}/{{file}}",
+    file=[
+        "tables/temperature_trained.tsv",
+        "tables/temperature_trained.md",
+        "tables/temperature_trained.tex",
+        "figures/temperature_trained.png",
+        "figures/temperature_trained.pdf",
+        "figures/temperature_trained.tsv",
+    ],
+)
+
+PUBLISHED = [path for path in TABLES + FIGURES if not path.endswith("_breakdown.tsv")]
 
 
 wildcard_constraints:
-    k="[0-9]+",
+    trained="[A-Za-z0-9.+-]+",
+    run="[A-Za-z0-9.+-]+/seed[0-9]+",
     seed="[0-9]+",
     corpus="[a-z0-9_]+",
+
+
+# What rules are given.
 
 
 def modules(*names):
@@ -136,24 +282,39 @@ def corpus_expected(wildcards):
     return corpus_of(wildcards)["expected"]
 
 
-def k_train_of(wildcards):
-    return K_TRAIN[wildcards.k]
+def recipe_of(wildcards):
+    """The training section as JSON, with the back-end that the wildcard names."""
+    backend = config["training"]["backend"]
+    if wildcards.trained in config["backends"]:
+        backend = {
+            "embedding_dim": backend["embedding_dim"],
+            **config["backends"][wildcards.trained],
+        }
+    else:
+        name, *temperatures = wildcards.trained.split("+")
+        options = {**backend["options"], "k_train": K_TRAIN[name]}
+        for temperature in temperatures:
+            where, value = temperature[:5], float(temperature[5:])  # graph0.5, stack10
+            if where == "stack":
+                options["stack_temperature"] = value
+            else:
+                options["temperatures"] = [value, value, *options["temperatures"][2:]]
+        backend = {**backend, "options": options}
+    return json.dumps({**config["training"], "backend": backend}, sort_keys=True)
 
 
 def variant_options(wildcards):
-    return options("--variant", columns(K_TRAIN[wildcards.k]))
+    return options("--variant", (COLUMNS | ON_DEMAND)[wildcards.trained])
 
 
-def system_options():
-    return options(
-        "--system", [f"{k}:{name}" for k in K_TRAIN.values() for name in columns(k)]
-    )
-
-
-def titles():
+def corpora(*, titled):
+    """Every evaluation corpus, with its title or without."""
     return options(
         "--corpus",
-        [f"{name}={CORPORA[name]['title']}" for name in config["evaluate_on"]],
+        [
+            f"{name}={CORPORA[name]['title']}" if titled else name
+            for name in config["evaluate_on"]
+        ],
     )
 
 
@@ -174,5 +335,8 @@ def summary():
         )
     ]
     table = Path(RESULTS, "tables", "table1.md")
-    lines += [f"  {path}" for path in TABLES + FIGURES if Path(path).exists()]
+    made = {
+        Path(path).with_suffix("") for path in TABLES + FIGURES if Path(path).exists()
+    }
+    lines += [f"  {path}.*" for path in sorted(made)]
     return "\n".join(lines + ([f"\nRead {table} first."] if table.exists() else []))

@@ -29,7 +29,9 @@ rule metrics:
 
 rule complexity_at_paper_size:
     input:
-        modules=modules("evaluation/complexity.py", "models/backend.py"),
+        modules=modules(
+            "evaluation/complexity.py", "models/backend.py", "models/pooling.py"
+        ),
     output:
         counts=f"{RESULTS}/complexity/paper_size.tsv",
         breakdown=f"{RESULTS}/complexity/paper_size_breakdown.tsv",
@@ -44,18 +46,21 @@ rule complexity_at_paper_size:
         mem_mb=4000,
         runtime=30,
     params:
-        systems=system_options(),
+        systems=options("--system", SYSTEMS + systems_of(ON_DEMAND)),
+        backends=json.dumps(config["backends"], sort_keys=True),
         size=config["complexity"],
     shell:
         "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
-        " --feature-dim {params.size[feature_dim]} --embedding-dim {params.size[embedding_dim]}"
-        " --n-frames {params.size[n_frames]} > {log} 2>&1"
+        " --backends {params.backends:q} --feature-dim {params.size[feature_dim]} --n-layers {params.size[n_layers]}"
+        " --embedding-dim {params.size[embedding_dim]} --n-frames {params.size[n_frames]} > {log} 2>&1"
 
 
 rule complexity_as_run:
     input:
-        record=f"{RESULTS}/checkpoints/{RUNS[0]}/model.json",
-        modules=modules("evaluation/complexity.py", "models/backend.py"),
+        record=RECORDS[0],
+        modules=modules(
+            "evaluation/complexity.py", "models/backend.py", "models/pooling.py"
+        ),
     output:
         counts=f"{RESULTS}/complexity/as_run.tsv",
         breakdown=f"{RESULTS}/complexity/as_run_breakdown.tsv",
@@ -70,8 +75,135 @@ rule complexity_as_run:
         mem_mb=4000,
         runtime=30,
     params:
-        systems=system_options(),
+        systems=options("--system", RANKED),
+        backends=json.dumps(config["backends"], sort_keys=True),
         folder=subpath(input.record, parent=True),
     shell:
         "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
-        " --checkpoint {params.folder:q} > {log} 2>&1"
+        " --backends {params.backends:q} --checkpoint {params.folder:q} > {log} 2>&1"
+
+
+rule latency:
+    input:
+        modules=modules(
+            "evaluation/complexity.py", "models/backend.py", "models/pooling.py"
+        ),
+    output:
+        f"{RESULTS}/complexity/latency.tsv",
+    log:
+        f"{RESULTS}/logs/latency.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/latency.tsv"
+    conda:
+        ENVIRONMENT
+    # Takes every core, so that nothing runs beside what is timed
+    threads: workflow.cores
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        systems=options("--system", RANKED),
+        backends=json.dumps(config["backends"], sort_keys=True),
+        size=config["complexity"],
+        timed_threads=COMPUTE["score_threads"],
+    shell:
+        "python -m spaarsist latency --output {output:q} {params.systems} --backends {params.backends:q}"
+        " --feature-dim {params.size[feature_dim]} --n-layers {params.size[n_layers]}"
+        " --embedding-dim {params.size[embedding_dim]} --n-frames {params.size[n_frames]}"
+        " --threads {params.timed_threads} > {log} 2>&1"
+
+
+rule findings:
+    input:
+        records=RECORDS,
+        weights=f"{RESULTS}/checkpoints/{runs(K_TRAIN)[0]}/model.safetensors",
+        dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
+        modules=modules(
+            "evaluation/findings.py", "models/backend.py", "models/frontend.py"
+        ),
+    output:
+        f"{RESULTS}/tables/findings.tsv",
+    log:
+        f"{RESULTS}/logs/findings.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/findings.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+        gpu=COMPUTE["gpu"],
+    params:
+        records=options("--record", RECORDS),
+        checkpoint=subpath(input.weights, parent=True),
+    shell:
+        "python -m spaarsist findings --output {output:q} {params.records} --checkpoint {params.checkpoint:q}"
+        " --dev-list {input.dev_list:q} > {log} 2>&1"
+
+
+rule summary:
+    input:
+        metrics=METRICS,
+        complexity=f"{RESULTS}/complexity/paper_size.tsv",
+        latency=f"{RESULTS}/complexity/latency.tsv",
+        modules=modules("evaluation/summary.py", "config.py"),
+    output:
+        f"{RESULTS}/tables/summary.tsv",
+    log:
+        f"{RESULTS}/logs/summary.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/summary.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        metrics=options("--metrics", METRICS),
+    shell:
+        "python -m spaarsist summary {params.metrics} --complexity {input.complexity:q} --latency {input.latency:q}"
+        " --output {output:q} > {log} 2>&1"
+
+
+use rule summary as summary_with_trained_temperatures with:
+    input:
+        metrics=METRICS + metrics_of(ON_DEMAND),
+        complexity=f"{RESULTS}/complexity/paper_size.tsv",
+        latency=f"{RESULTS}/complexity/latency.tsv",
+        modules=modules("evaluation/summary.py", "config.py"),
+    output:
+        f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
+    log:
+        f"{RESULTS}/logs/summary_with_trained_temperatures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/summary_with_trained_temperatures.tsv"
+    params:
+        metrics=options("--metrics", METRICS + metrics_of(ON_DEMAND)),
+
+
+rule composite:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        modules=modules("evaluation/selection.py"),
+    output:
+        composite=f"{RESULTS}/tables/composite.tsv",
+        sensitivity=f"{RESULTS}/tables/composite_sensitivity.tsv",
+    log:
+        f"{RESULTS}/logs/composite.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/composite.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        corpora=corpora(titled=False),
+        systems=options("--system", RANKED),
+        weights=json.dumps(config["evaluation"]["composite"], sort_keys=True),
+    shell:
+        "python -m spaarsist composite --summary {input.summary:q} {params.corpora} {params.systems}"
+        " --weights {params.weights:q} --output {output.composite:q} --sensitivity {output.sensitivity:q} > {log} 2>&1"

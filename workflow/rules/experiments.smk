@@ -1,4 +1,4 @@
-# The runs: one training per k_train and seed, one scoring per training and corpus.
+# The runs: one training per back-end and seed, one scoring per training and corpus.
 
 
 rule train:
@@ -6,13 +6,13 @@ rule train:
         train_list=f"{RESULTS}/trials/{config['train_on']}.tsv",
         dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
     output:
-        weights=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/model.safetensors",
-        record=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/model.json",
-        history=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/history.tsv",
+        weights=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.safetensors",
+        record=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.json",
+        history=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/history.tsv",
     log:
-        f"{RESULTS}/logs/train/AST-{{k}}_seed{{seed}}.log",
+        f"{RESULTS}/logs/train/{{trained}}_seed{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/train/AST-{{k}}_seed{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/train/{{trained}}_seed{{seed}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE["train_threads"]
@@ -22,26 +22,25 @@ rule train:
         gpu=COMPUTE["gpu"],
     params:
         folder=subpath(output.weights, parent=True),
-        recipe=json.dumps(config["training"], sort_keys=True),
-        k_train=k_train_of,
+        recipe=recipe_of,
         workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist train --train-list {input.train_list:q} --dev-list {input.dev_list:q}"
-        " --output {params.folder:q} --k-train {params.k_train} --seed {wildcards.seed} --recipe {params.recipe:q}"
+        " --output {params.folder:q} --system {wildcards.trained} --seed {wildcards.seed} --recipe {params.recipe:q}"
         " --threads {threads} --workers {params.workers} > {log} 2>&1"
 
 
 rule score:
     input:
-        weights=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/model.safetensors",
-        record=f"{RESULTS}/checkpoints/AST-{{k}}/seed{{seed}}/model.json",
+        weights=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.safetensors",
+        record=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.json",
         trials=f"{RESULTS}/trials/{{corpus}}.tsv",
     output:
-        f"{RESULTS}/scores/AST-{{k}}/seed{{seed}}/{{corpus}}.parquet",
+        f"{RESULTS}/scores/{{trained}}/seed{{seed}}/{{corpus}}.parquet",
     log:
-        f"{RESULTS}/logs/score/AST-{{k}}_seed{{seed}}_{{corpus}}.log",
+        f"{RESULTS}/logs/score/{{trained}}_seed{{seed}}_{{corpus}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/score/AST-{{k}}_seed{{seed}}_{{corpus}}.tsv"
+        f"{RESULTS}/benchmarks/score/{{trained}}_seed{{seed}}_{{corpus}}.tsv"
     conda:
         ENVIRONMENT
     threads: COMPUTE["score_threads"]

@@ -1,17 +1,32 @@
 # What the reader sees; made from files alone.
 
+TITLED = corpora(titled=True)
+IN_FIGURES = options("--system", config["systems"]["in_figures"])
+FROM_SCORES = f"{options('--scores', scores_of(DRAWN))} {trial_lists()}"
+FROM_SUMMARY = f"--summary {RESULTS}/tables/summary.tsv"
+# One AASIST of each variant at the smallest share of nodes, the baseline, and the other back-ends
+DISSECTED = list(
+    dict.fromkeys(
+        [
+            TABLE_1[0],
+            *TABLE_1[-len(config["systems"]["variants"]) :],
+            *config["backends"],
+        ]
+    )
+)
+
 
 rule table1:
     input:
-        metrics=METRICS,
-        complexity=f"{RESULTS}/complexity/paper_size.tsv",
-        modules=modules("reporting/tables.py", "config.py"),
+        summary=f"{RESULTS}/tables/summary.tsv",
+        composite=f"{RESULTS}/tables/composite.tsv",
+        modules=modules("reporting/tables.py"),
     output:
-        table=report(
+        report(
             multiext(f"{RESULTS}/tables/table1", ".tsv", ".md", ".tex"),
             caption="../report/table1.rst",
             category="Tables",
-            labels={"table": "1"},
+            labels={"table": "1: AASIST and SpAArSIST"},
         ),
     log:
         f"{RESULTS}/logs/table1.log",
@@ -24,24 +39,117 @@ rule table1:
         mem_mb=2000,
         runtime=30,
     params:
+        kind="table1",
+        systems=options("--system", TABLE_1),
         stem=output_stem,
-        metrics=options("--metrics", METRICS),
-        corpora=titles(),
+        corpora=TITLED,
         label=config["label"],
         cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
         confidence=config["evaluation"]["confidence"],
     shell:
-        "python -m spaarsist table1 {params.metrics} --complexity {input.complexity:q} {params.corpora}"
-        " --output-stem {params.stem:q} --label {params.label:q} --cost-model {params.cost:q}"
-        " --confidence {params.confidence} > {log} 2>&1"
+        "python -m spaarsist table --summary {input.summary:q} --composite {input.composite:q} --kind {params.kind}"
+        " {params.systems} {params.corpora} --output-stem {params.stem:q} --label {params.label:q}"
+        " --cost-model {params.cost:q} --confidence {params.confidence} > {log} 2>&1"
+
+
+use rule table1 as table2 with:
+    output:
+        report(
+            multiext(f"{RESULTS}/tables/table2", ".tsv", ".md", ".tex"),
+            caption="../report/table2.rst",
+            category="Tables",
+            labels={"table": "2: other back-ends"},
+        ),
+    log:
+        f"{RESULTS}/logs/table2.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table2.tsv"
+    params:
+        kind="table2",
+        systems=options("--system", TABLE_2),
+
+
+use rule table1 as table_temperature with:
+    output:
+        report(
+            multiext(f"{RESULTS}/tables/temperature", ".tsv", ".md", ".tex"),
+            caption="../report/temperature.rst",
+            category="Tables",
+            labels={"table": "Softmax temperatures"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_temperature.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_temperature.tsv"
+    params:
+        kind="temperature",
+        systems=options("--system", SWITCHED_SYSTEMS),
+
+
+use rule table1 as table_temperature_trained with:
+    input:
+        summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
+        composite=f"{RESULTS}/tables/composite.tsv",
+        modules=modules("reporting/tables.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/tables/temperature_trained", ".tsv", ".md", ".tex"),
+            caption="../report/temperature.rst",
+            category="Tables",
+            labels={"table": "Softmax temperatures, trained too"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_temperature_trained.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_temperature_trained.tsv"
+    params:
+        kind="temperature",
+        systems=options("--system", SWITCHED_SYSTEMS + systems_of(ON_DEMAND)),
+
+
+rule claims:
+    input:
+        claims=f"{workflow.basedir}/paper/claims.csv",
+        summary=f"{RESULTS}/tables/summary.tsv",
+        findings=f"{RESULTS}/tables/findings.tsv",
+        composite=f"{RESULTS}/tables/composite.tsv",
+        modules=modules("reporting/claims.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/tables/claims", ".tsv", ".md", ".tex"),
+            caption="../report/claims.rst",
+            category="Tables",
+            labels={"table": "Claims against results"},
+        ),
+    log:
+        f"{RESULTS}/logs/claims.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/claims.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        stem=output_stem,
+        corpora=TITLED,
+        paper_corpora="--paper-corpora" if config["paper_corpora"] else "",
+        label=config["label"],
+    shell:
+        "python -m spaarsist claims --claims {input.claims:q} --summary {input.summary:q} --findings {input.findings:q}"
+        " --composite {input.composite:q} {params.corpora} {params.paper_corpora} --output-stem {params.stem:q}"
+        " --label {params.label:q} > {log} 2>&1"
 
 
 rule figure_det:
     input:
-        scores=SCORES,
+        scores=scores_of(DRAWN),
         trials=TRIALS,
         modules=modules(
-            "reporting/figures.py", "reporting/tables.py", "evaluation/metrics.py"
+            "reporting/figures/scores.py",
+            "evaluation/metrics.py",
+            "reporting/figures/style.py",
         ),
     output:
         report(
@@ -61,21 +169,89 @@ rule figure_det:
         mem_mb=4000,
         runtime=30,
     params:
+        figure="det",
+        given=f"{FROM_SCORES} {IN_FIGURES} {TITLED}",
         stem=output_stem,
-        scores=options("--scores", SCORES),
-        trials=trial_lists(),
-        systems=options("--system", config["systems"]["in_figures"]),
-        corpora=titles(),
         label=config["label"],
     shell:
-        "python -m spaarsist figure-det {params.scores} {params.trials} {params.systems} {params.corpora}"
-        " --output-stem {params.stem:q} --label {params.label:q} > {log} 2>&1"
+        "python -m spaarsist figure {params.figure} {params.given} --output-stem {params.stem:q}"
+        " --label {params.label:q} > {log} 2>&1"
 
 
-rule figure_eer_vs_macs:
+use rule figure_det as figure_histograms with:
     input:
-        table=f"{RESULTS}/tables/table1.tsv",
-        modules=modules("reporting/figures.py", "reporting/tables.py"),
+        scores=scores_of(DRAWN),
+        trials=TRIALS,
+        modules=modules(
+            "reporting/figures/scores.py",
+            "evaluation/metrics.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/histograms", ".png", ".pdf", ".tsv"),
+            caption="../report/histograms.rst",
+            category="Figures",
+            labels={"figure": "Score histograms"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_histograms.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_histograms.tsv"
+    params:
+        figure="histograms",
+        given=f"{FROM_SCORES} {IN_FIGURES} {TITLED}",
+
+
+use rule figure_det as figure_reliability with:
+    input:
+        scores=scores_of(DRAWN),
+        trials=TRIALS,
+        modules=modules(
+            "reporting/figures/scores.py",
+            "evaluation/metrics.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/reliability", ".png", ".pdf", ".tsv"),
+            caption="../report/reliability.rst",
+            category="Figures",
+            labels={"figure": "Reliability diagrams"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_reliability.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_reliability.tsv"
+    params:
+        figure="reliability",
+        given=f"{FROM_SCORES} {IN_FIGURES} {TITLED}",
+
+
+use rule figure_det as figure_training with:
+    input:
+        records=RECORDS,
+        modules=modules("reporting/figures/training.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/training", ".png", ".pdf", ".tsv"),
+            caption="../report/training.rst",
+            category="Figures",
+            labels={"figure": "Training curves"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_training.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_training.tsv"
+    params:
+        figure="training",
+        given=options("--record", RECORDS),
+
+
+use rule figure_det as figure_eer_vs_macs with:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
     output:
         report(
             multiext(f"{RESULTS}/figures/eer_vs_macs", ".png", ".pdf", ".tsv"),
@@ -87,24 +263,154 @@ rule figure_eer_vs_macs:
         f"{RESULTS}/logs/figure_eer_vs_macs.log",
     benchmark:
         f"{RESULTS}/benchmarks/figure_eer_vs_macs.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
     params:
-        stem=output_stem,
-        corpora=titles(),
-        label=config["label"],
-    shell:
-        "python -m spaarsist figure-eer-vs-macs --table {input.table:q} {params.corpora}"
-        " --output-stem {params.stem:q} --label {params.label:q} > {log} 2>&1"
+        figure="eer-vs-cost --cost n_macs",
+        given=f"{FROM_SUMMARY} {options('--system', RANKED)} {TITLED}",
+
+
+use rule figure_det as figure_eer_vs_latency with:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/eer_vs_latency", ".png", ".pdf", ".tsv"),
+            caption="../report/eer_vs_latency.rst",
+            category="Figures",
+            labels={"figure": "EER against latency"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_eer_vs_latency.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_eer_vs_latency.tsv"
+    params:
+        figure="eer-vs-cost --cost latency_ms",
+        given=f"{FROM_SUMMARY} {options('--system', RANKED)} {TITLED}",
+
+
+use rule figure_det as figure_k_sweep with:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/k_sweep", ".png", ".pdf", ".tsv"),
+            caption="../report/k_sweep.rst",
+            category="Figures",
+            labels={"figure": "EER against k at inference"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_k_sweep.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_k_sweep.tsv"
+    params:
+        figure="k-sweep",
+        given=f"{FROM_SUMMARY} {TITLED}",
+
+
+use rule figure_det as figure_attacks with:
+    input:
+        metrics=metrics_of(DRAWN),
+        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/attacks", ".png", ".pdf", ".tsv"),
+            caption="../report/attacks.rst",
+            category="Figures",
+            labels={"figure": "EER by attack"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_attacks.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_attacks.tsv"
+    params:
+        figure="attacks",
+        given=f"{options('--metrics', metrics_of(DRAWN))} {IN_FIGURES} {TITLED}",
+
+
+use rule figure_det as figure_temperature with:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/temperature", ".png", ".pdf", ".tsv"),
+            caption="../report/temperature.rst",
+            category="Figures",
+            labels={"figure": "Softmax temperatures"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_temperature.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_temperature.tsv"
+    params:
+        figure="temperature",
+        given=f"{FROM_SUMMARY} {TITLED}",
+
+
+use rule figure_det as figure_composite with:
+    input:
+        composite=f"{RESULTS}/tables/composite.tsv",
+        sensitivity=f"{RESULTS}/tables/composite_sensitivity.tsv",
+        modules=modules("reporting/figures/composite.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/composite", ".png", ".pdf", ".tsv"),
+            caption="../report/composite.rst",
+            category="Figures",
+            labels={"figure": "Composite score"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_composite.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_composite.tsv"
+    params:
+        figure="composite",
+        given=f"--composite {RESULTS}/tables/composite.tsv --sensitivity {RESULTS}/tables/composite_sensitivity.tsv",
+
+
+use rule figure_det as figure_macs_by_module with:
+    input:
+        breakdown=f"{RESULTS}/complexity/paper_size_breakdown.tsv",
+        modules=modules("reporting/figures/compute.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/macs_by_module", ".png", ".pdf", ".tsv"),
+            caption="../report/macs_by_module.rst",
+            category="Figures",
+            labels={"figure": "MACs by module"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_macs_by_module.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_macs_by_module.tsv"
+    params:
+        figure="macs-by-module",
+        given=f"--breakdown {RESULTS}/complexity/paper_size_breakdown.tsv {options('--system', DISSECTED)}",
+
+
+use rule figure_temperature as figure_temperature_trained with:
+    input:
+        summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
+        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+    output:
+        report(
+            multiext(f"{RESULTS}/figures/temperature_trained", ".png", ".pdf", ".tsv"),
+            caption="../report/temperature.rst",
+            category="Figures",
+            labels={"figure": "Softmax temperatures, trained too"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_temperature_trained.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_temperature_trained.tsv"
+    params:
+        given=f"--summary {RESULTS}/tables/summary_with_trained_temperatures.tsv {TITLED}",
 
 
 rule publish:
     input:
-        files=TABLES + FIGURES,
+        files=PUBLISHED,
         scores=SCORES,
     output:
         directory(f"results/published/{config['experiment']}"),
@@ -117,7 +423,7 @@ rule publish:
         mem_mb=2000,
         runtime=10,
     params:
-        files=options("--file", TABLES + FIGURES),
+        files=options("--file", PUBLISHED),
         scores=options("--scores", SCORES),
         benchmarks=f"{RESULTS}/benchmarks",
     shell:

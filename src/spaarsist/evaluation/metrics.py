@@ -6,20 +6,18 @@ never a percentage.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from spaarsist.artefacts import writing
-from spaarsist.config import ConfigError, CostModel, Variant, system_name
+from spaarsist.artefacts import file_hash, read_metadata, writing
+from spaarsist.config import ConfigError, CostModel, System, system_name
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.statistics import bootstrap, percentile_interval
 
@@ -212,30 +210,12 @@ def _eer(missed: np.ndarray, accepted: np.ndarray, n_spoof: np.ndarray) -> np.nd
     return np.where(before, miss_before + fa_before, miss_after + fa_after) / 2
 
 
-def read_metadata(scores: Path) -> dict[str, Any]:
-    """What a score file says about itself: the JSON under its metadata key `spaarsist`.
-
-    Raises:
-        ConfigError: it is no Parquet file, or k_train, seed or corpus is missing or not of its type.
-    """
-    try:
-        metadata = json.loads((pq.read_schema(scores).metadata or {})[b"spaarsist"])
-        types = {"k_train": float, "seed": int, "corpus": str}
-        return metadata | {key: kind(metadata[key]) for key, kind in types.items()}
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ConfigError(f"{scores}: not a readable Parquet file ({error})") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{scores}: expected k_train, seed and corpus in JSON under the metadata key spaarsist ({error!r})"
-        ) from None
-
-
 def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Read a score file and the trial list that says what its trials are, and join them.
 
     Args:
-        scores: Parquet: `trial_id` and one float column per variant; metadata key `spaarsist` holds JSON with
-            at least k_train, seed and corpus.
+        scores: Parquet: `trial_id` and one float column per variant; its metadata holds at least system, seed and
+            corpus, and the trial list's hash if the package made it.
         trials: trial list that `spaarsist.data.protocol.make_trials` wrote.
 
     Returns:
@@ -243,8 +223,8 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
         trial list.
 
     Raises:
-        ConfigError: a file is not of that form, names no known variant, a trial is missing, left over or
-            there twice, a score is NaN or infinite, or a class is empty.
+        ConfigError: a file is not of that form, names no known variant, was made from another trial list, a trial is
+            missing, left over or there twice, a score is NaN or infinite, or a class is empty.
     """
     metadata = read_metadata(scores)
     table = pq.read_table(scores)
@@ -252,7 +232,12 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
     if len(columns) == len(table.column_names) or not columns or len({*columns}) < len(columns):
         raise ConfigError(f"{scores}: expected trial_id and one column per variant; found {table.column_names}")
     for column in columns:
-        _variant(column, scores)
+        try:
+            System.parse(system_name(metadata["system"], column))
+        except ConfigError as error:
+            raise ConfigError(f"{scores}: column {column!r} of {metadata['system']}: {error}") from None
+    if metadata.get("trial_list", made := file_hash(trials)) != made:
+        raise ConfigError(f"{scores}: scored from another trial list than {trials} is now; score again")
 
     listed = read_trials(trials)
     if absent := {"bonafide", "spoof"}.difference(listed["label"]):
@@ -316,7 +301,7 @@ def evaluate(
             replicates = bootstrap({c: r.metrics for c, r in ranked.items()}, sizes, n_bootstrap, seed)
         for column, trials_of_column in ranked.items():
             identity = (
-                system_name(metadata["k_train"], _variant(column, scores)),
+                system_name(metadata["system"], column),
                 metadata["seed"],
                 column,
                 metadata["corpus"],
@@ -342,13 +327,6 @@ def _conditions(listed: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
         chosen = listed["codec"] == codec
         if listed.loc[chosen, "label"].nunique() == 2:
             yield f"codec:{codec}", chosen
-
-
-def _variant(column: str, origin: Path) -> Variant:
-    try:
-        return Variant.from_column(column)
-    except ValueError as error:
-        raise ConfigError(f"{origin}: column {column!r} names no variant ({error})") from None
 
 
 def _reject(ids: Iterable[str], complaint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from spaarsist.artefacts import file_hash, provenance, writing
-from spaarsist.config import ConfigError, Variant
+from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
+from spaarsist.config import AS_TRAINED, ConfigError, Variant
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
-
-METADATA_KEY = b"spaarsist"
 
 
 class Excerpts(Dataset):
@@ -43,7 +42,7 @@ def score_excerpts(
     detector: Detector,
     trials: pd.DataFrame,
     crop: int,
-    variants: list[Variant],
+    variants: Sequence[Variant],
     batch_size: int,
     workers: int,
     description: str,
@@ -51,11 +50,11 @@ def score_excerpts(
     """Score the centre excerpt of every trial with every variant, in one pass over the audio.
 
     Returns:
-        float32 (n_trials, n_variants) in the list's order; see `Detector.scores`.
+        float32 (n_trials, n_variants) in the list's order, one column without variants; see `Detector.scores`.
     """
     detector.eval()
     device = next(detector.parameters()).device
-    scores = np.full((len(trials), len(variants)), np.nan, dtype=np.float32)
+    scores = np.full((len(trials), max(len(variants), 1)), np.nan, dtype=np.float32)
     batches = DataLoader(Excerpts(trials, crop), batch_size, num_workers=workers)
     for waveforms, positions in tqdm(batches, desc=description, unit="batch", mininterval=2):
         scores[positions.numpy()] = detector.scores(waveforms.to(device), variants).cpu().numpy()
@@ -66,36 +65,38 @@ def score(
     checkpoint: Path,
     trial_list: Path,
     output: Path,
-    variants: list[Variant],
+    variants: Sequence[Variant] = (),
     *,
     corpus: str = "",
     batch_size: int = 16,
     threads: int = 1,
     workers: int = 0,
 ) -> None:
-    """Score every trial of a list with every variant of a checkpoint; write Parquet.
+    """Score every trial of a list with every variant of a checkpoint, or with the back-end as trained; write Parquet.
 
-    The file has `trial_id` and one float32 column per variant, named by `Variant.column`: log P(bona fide) -
+    The file has `trial_id` and one float32 column per variant, named by `Variant.column` (`score` for a back-end that
+    has none): log P(bona fide) -
     log P(spoof) in nats, higher = more bona fide, in the list's order; no labels. Its metadata (key `spaarsist`, JSON)
     says which checkpoint, code, excerpt and versions made it. The batch size changes scores by no more than rounding.
 
     Raises:
-        ConfigError: no variants, an unreadable file, or a score that is not finite (names the trial).
+        ConfigError: variants of a back-end that has none, an unreadable file, or a score that is not finite (names the
+            trial).
     """
-    if not variants:
-        raise ConfigError("no variants to score")
     device = prepare_torch(threads)
     trials = read_trials(trial_list)
     detector, record = load_checkpoint(checkpoint)
     detector = detector.to(device)
+    if variants and detector.column == AS_TRAINED:
+        raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
+    columns = [variant.column for variant in variants] or [detector.column]
     crop = record["recipe"]["crop"]
     scores = score_excerpts(detector, trials, crop, variants, batch_size, workers, f"score {trial_list.stem}")
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
-        raise ConfigError(f"trial {trials['trial_id'][row]}, variant {variants[column].column}: score is not finite")
+        raise ConfigError(f"trial {trials['trial_id'][row]}, column {columns[column]}: score is not finite")
     metadata = {
         "system": record["system"],
-        "k_train": record["k_train"],
         "seed": record["seed"],
         "corpus": corpus or trial_list.stem,
         "checkpoint": file_hash(checkpoint / "model.safetensors"),
@@ -105,9 +106,9 @@ def score(
         "trained_with": record["provenance"],
         "provenance": provenance(),
     }
-    columns = {"trial_id": trials["trial_id"].to_numpy(dtype=object)}
-    columns |= {variant.column: scores[:, i] for i, variant in enumerate(variants)}
-    table = pyarrow.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    table = {"trial_id": trials["trial_id"].to_numpy(dtype=object)}
+    table |= {column: scores[:, i] for i, column in enumerate(columns)}
+    table = pyarrow.table(table).replace_schema_metadata({SCORE_METADATA: json.dumps(metadata, sort_keys=True)})
     with writing(output) as path:
         pyarrow.parquet.write_table(table, path)
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from spaarsist.artefacts import file_hash, provenance, writing
-from spaarsist.config import ConfigError, Stage, TrainingRecipe, Variant, ratio_code, to_json
+from spaarsist.config import AS_TRAINED, ConfigError, Stage, System, TrainingRecipe, system_name, to_json
 from spaarsist.data import audio
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
@@ -81,8 +81,8 @@ def train(
     train_list: Path,
     dev_list: Path,
     output: Path,
+    system: str,
     recipe: TrainingRecipe,
-    k_train: float,
     seed: int,
     *,
     threads: int = 1,
@@ -96,7 +96,7 @@ def train(
     Args:
         train_list: trial list to train on.
         dev_list: trial list that selects the epoch.
-        k_train: share of nodes that graph pooling keeps, in (0, 1].
+        system: name of the training: `AST-03` (checked against the recipe's k_train) or a free one, such as `MHFA`.
         threads: CPU threads of torch; results are bit-identical only for equal numbers.
         workers: processes that read and augment audio; 0 = in the training process. Does not change results.
 
@@ -106,8 +106,8 @@ def train(
     """
     device = prepare_torch(threads)
     identity = {
+        "system": system,
         "recipe": to_json(recipe),
-        "k_train": k_train,
         "seed": seed,
         "train_list": file_hash(train_list),
         "dev_list": file_hash(dev_list),
@@ -116,7 +116,7 @@ def train(
         **provenance(),
     }
     trials = read_trials(train_list), read_trials(dev_list)
-    run = _Run(*trials, output, recipe, k_train, seed, workers, identity, device)
+    run = _Run(*trials, output, recipe, seed, workers, identity, device)
     run.resume()
     for number, stage in enumerate(recipe.stages):
         if number >= run.progress.stage:
@@ -131,21 +131,21 @@ class _Run:
         dev: pd.DataFrame,
         output: Path,
         recipe: TrainingRecipe,
-        k_train: float,
         seed: int,
         workers: int,
         identity: dict,
         device: torch.device,
     ) -> None:
         self.train, self.dev, self.output, self.recipe = train, dev, output, recipe
-        self.k_train, self.seed, self.workers, self.identity = k_train, seed, workers, identity
+        self.seed, self.workers, self.identity = seed, workers, identity
         self.device = device
         self.augmenter = Augmenter(recipe.augmentation)
         self.last = output / "last"
         self.progress = Progress()
         self.pending: dict | None = None
         torch.manual_seed(seed)
-        self.detector = Detector(recipe.frontend, recipe.backend, k_train).to(self.device)
+        self.detector = Detector(recipe.frontend, recipe.backend).to(self.device)
+        _check_name(identity["system"], self.detector)
         self.n_frames = {
             crop: self._count_frames(crop) for crop in {recipe.crop, *(s.crop for s in recipe.stages if s.crop)}
         }
@@ -211,13 +211,13 @@ class _Run:
         chosen = min(best, key=lambda n: best[n][0]) if self.recipe.keep_better_stage else max(best)
         self._load_best(chosen)
         record = {
-            "system": f"AST-{ratio_code(self.k_train)}",
-            "k_train": self.k_train,
+            "system": self.identity["system"],
             "seed": self.seed,
             "frontend": asdict(self.recipe.frontend),
             "backend": asdict(self.recipe.backend),
             "architecture": self.detector.frontend.architecture,
             "feature_dim": self.detector.frontend.feature_dim,
+            "n_layers": self.detector.frontend.n_layers,
             "n_frames": self.n_frames[self.recipe.crop],
             "recipe": asdict(self.recipe),
             "stage": chosen + 1,
@@ -243,11 +243,11 @@ class _Run:
     @torch.inference_mode()
     def _count_frames(self, crop: int) -> int:
         try:
-            frames = self.detector.frontend(torch.zeros(1, crop, device=self.device))
-            self.detector.eval().backend.encode(frames)
+            frames = self.detector.eval().frames(torch.zeros(1, crop, device=self.device))
+            self.detector.backend(frames)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"training: a crop of {crop} samples is too short ({error})") from None
-        return frames.shape[1]
+        return frames.shape[-2]
 
     def _train_epoch(
         self,
@@ -289,8 +289,7 @@ class _Run:
     def _dev_eer(self, description: str) -> float:
         # The largest batch of the recipe: it fits into memory even with gradients
         size = max(stage.batch_size for stage in self.recipe.stages)
-        baseline = [Variant(k_infer=self.k_train)]
-        scores = score_excerpts(self.detector, self.dev, self.recipe.crop, baseline, size, self.workers, description)
+        scores = score_excerpts(self.detector, self.dev, self.recipe.crop, (), size, self.workers, description)
         bonafide = (self.dev["label"] == "bonafide").to_numpy()
         return compute_metrics(scores[bonafide, 0], scores[~bonafide, 0])["eer"]
 
@@ -301,6 +300,23 @@ class _Run:
     def _save(self, path: Path, state: dict) -> None:
         with writing(path) as temporary:
             torch.save(state, temporary)
+
+
+def _check_name(system: str, detector: Detector) -> None:
+    """Refuse a name that would make tables lie: AST- is for AASIST alone, and says its k_train and temperatures."""
+    named, backend = System.parse(system_name(system, detector.column)), detector.backend
+    fits = named.variant is None and detector.column == AS_TRAINED
+    if named.variant and detector.column != AS_TRAINED:
+        fits = (
+            named.k_train == backend.variant.k_infer
+            and named.trained_graph_temperature in (None, backend.spectral_attention.temperature)
+            and named.trained_stack_temperature in (None, backend.branches[0].first.stack_temperature)
+        )
+    if not fits:
+        raise ConfigError(
+            f"system {system}: AASIST back-ends, and they alone, are named AST-<k_train>, with +graph<temperature> and "
+            "+stack<temperature> behind it if these are not AASIST's; the recipe's backend.options say otherwise"
+        )
 
 
 def _schedule(optimiser: torch.optim.Optimizer, stage: Stage, n_steps: int) -> torch.optim.lr_scheduler.LRScheduler:

@@ -1,8 +1,8 @@
 """AASIST: the graph back-end, and the ways SpAArSIST runs it at inference.
 
-One module class serves every variant. `encode` turns frames into two graphs and does not depend on the variant;
-`readout` does the rest for any `Variant`; `export` gives the module that would ship for one variant, without the
-weights that variant never uses.
+One module class serves every variant. `encode` turns frames into two graphs, by convolutions (`nodes`) and attention
+within each graph (`attend`); it does not depend on the variant, but for its graph temperature. `readout` does the rest
+for any `Variant`; `export` gives the module that would ship for one variant, without the weights that it never uses.
 
 Sources: Jung et al. 2022 (AASIST, arXiv 2110.01200); Tak et al. 2022 (AASIST on self-supervised features, arXiv
 2202.12233); Firc et al. 2026 (SpAArSIST, arXiv 2606.11674) and the code its authors released.
@@ -55,7 +55,7 @@ PUBLIC_NAMES = {
 
 
 class Graphs(NamedTuple):
-    """What `AASIST.encode` hands to `AASIST.readout`: the two node sets, before any pooling.
+    """The two node sets, before any pooling: what `AASIST.encode` hands to `AASIST.readout`.
 
     Shapes: spectral (B, 42, 64), temporal (B, T // 3, 64).
     """
@@ -111,11 +111,11 @@ class GraphAttention(nn.Module):
         self.proj_without_att = nn.Linear(in_dim, out_dim)
         self.bn = nn.BatchNorm1d(out_dim)
 
-    def forward(self, nodes: Tensor) -> Tensor:
-        """Update every node from all nodes."""
+    def forward(self, nodes: Tensor, temperature: float | None = None) -> Tensor:
+        """Update every node from all nodes; a temperature given here replaces the layer's own."""
         nodes = self.dropout(nodes)
         scores = torch.tanh(self.att_proj(_pairwise_products(nodes))) @ self.att_weight
-        attention = torch.softmax(scores.squeeze(-1) / self.temperature, dim=-1)
+        attention = torch.softmax(scores.squeeze(-1) / (temperature or self.temperature), dim=-1)
         updated = self.proj_with_att(attention @ nodes) + self.proj_without_att(nodes)
         return F.selu(_over_features(self.bn, updated))
 
@@ -135,14 +135,16 @@ class HeterogeneousAttention(nn.Module):
     linear             W_0 x_i, no attention, batch norm, SELU or dropout     W_M0 m: independent of the input
     =================  =====================================================  =====================================
 
+    Both softmaxes have one temperature in AASIST; `stack_temperature` gives the stack node's its own.
+
     Shape: temporal (B, N_T, in_dim), spectral (B, N_S, in_dim), stack node (B, 1, in_dim) -> the same with out_dim.
     Source: Jung et al. 2022, section 3.3; `uniform`: Firc et al. 2026, as the text describes it; `linear`: what their
     released code computes under the name mean.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, temperature: float) -> None:
+    def __init__(self, in_dim: int, out_dim: int, temperature: float, stack_temperature: float | None = None) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.stack_temperature = temperature, stack_temperature or temperature
         self.dropout = nn.Dropout(0.2)
         self.proj_type1 = nn.Linear(in_dim, in_dim)
         self.proj_type2 = nn.Linear(in_dim, in_dim)
@@ -159,17 +161,17 @@ class HeterogeneousAttention(nn.Module):
         self.bn = nn.BatchNorm1d(out_dim)
 
     def forward(
-        self, temporal: Tensor, spectral: Tensor, stack_node: Tensor, stack_aggregation: str
+        self, temporal: Tensor, spectral: Tensor, stack_node: Tensor, variant: Variant
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Update both node sets and the stack node."""
+        """Update both node sets and the stack node as `variant` says."""
         n_temporal = temporal.shape[1]
         nodes = torch.cat([self.proj_type1(temporal), self.proj_type2(spectral)], dim=1)
-        if stack_aggregation == "linear":
+        if variant.stack_aggregation == "linear":
             updated, stack_node = self.proj_without_att(nodes), self.proj_without_attM(stack_node)
         else:
             nodes = self.dropout(nodes)
             attention = self._node_attention(nodes, n_temporal)
-            stack_node = self._update_stack_node(nodes, stack_node, stack_aggregation)
+            stack_node = self._update_stack_node(nodes, stack_node, variant)
             updated = self.proj_with_att(attention @ nodes) + self.proj_without_att(nodes)
             updated = F.selu(_over_features(self.bn, updated))
         return updated[:, :n_temporal], updated[:, n_temporal:], stack_node
@@ -181,17 +183,17 @@ class HeterogeneousAttention(nn.Module):
         scores = torch.cat([first, second], dim=1).squeeze(-1)
         return torch.softmax(scores / self.temperature, dim=-1)
 
-    def _update_stack_node(self, nodes: Tensor, stack_node: Tensor, stack_aggregation: str) -> Tensor:
-        if stack_aggregation == "uniform":
+    def _update_stack_node(self, nodes: Tensor, stack_node: Tensor, variant: Variant) -> Tensor:
+        if variant.stack_aggregation == "uniform":
             gathered = nodes.mean(dim=1, keepdim=True)
         else:
-            gathered = self.stack_attention(nodes, stack_node) @ nodes
+            gathered = self.stack_attention(nodes, stack_node, variant.stack_temperature) @ nodes
         return self.proj_with_attM(gathered) + self.proj_without_attM(stack_node)
 
-    def stack_attention(self, nodes: Tensor, stack_node: Tensor) -> Tensor:
+    def stack_attention(self, nodes: Tensor, stack_node: Tensor, temperature: float | None = None) -> Tensor:
         """Attention weights of the stack node over the projected nodes: (B, 1, N), each row sums to one."""
         scores = torch.tanh(self.att_projM(nodes * stack_node)) @ self.att_weightM
-        return torch.softmax(scores.squeeze(-1) / self.temperature, dim=-1).unsqueeze(1)
+        return torch.softmax(scores.squeeze(-1) / (temperature or self.stack_temperature), dim=-1).unsqueeze(1)
 
     def drop_unused(self, stack_aggregation: str) -> None:
         """Remove what this way of aggregating never calls.
@@ -250,22 +252,21 @@ class Branch(nn.Module):
     Shape: temporal (B, N_T, 64), spectral (B, N_S, 64) -> pooled node sets and stack node with 32 features.
     """
 
-    def __init__(self, temperatures: Sequence[float]) -> None:
+    def __init__(self, temperatures: Sequence[float], stack_temperature: float | None) -> None:
         super().__init__()
         self.stack_node = nn.Parameter(torch.randn(1, 1, NODE_DIM))
-        self.first = HeterogeneousAttention(NODE_DIM, STACK_DIM, temperatures[0])
+        self.first = HeterogeneousAttention(NODE_DIM, STACK_DIM, temperatures[0], stack_temperature)
         self.spectral_pool = GraphPool(STACK_DIM)
         self.temporal_pool = GraphPool(STACK_DIM)
-        self.second = HeterogeneousAttention(STACK_DIM, STACK_DIM, temperatures[1])
+        self.second = HeterogeneousAttention(STACK_DIM, STACK_DIM, temperatures[1], stack_temperature)
 
     def forward(self, temporal: Tensor, spectral: Tensor, variant: Variant) -> tuple[Tensor, Tensor, Tensor]:
         """Run the branch as `variant` says."""
         stack_node = self.stack_node.expand(len(temporal), -1, -1)
-        how = variant.stack_aggregation
-        temporal, spectral, stack_node = self.first(temporal, spectral, stack_node, how)
+        temporal, spectral, stack_node = self.first(temporal, spectral, stack_node, variant)
         spectral = self.spectral_pool(spectral, variant.k_infer, variant.node_scoring)
         temporal = self.temporal_pool(temporal, variant.k_infer, variant.node_scoring)
-        more = self.second(temporal, spectral, stack_node, how)
+        more = self.second(temporal, spectral, stack_node, variant)
         return temporal + more[0], spectral + more[1], stack_node + more[2]
 
 
@@ -278,6 +279,8 @@ class AASIST(nn.Module):
         k_train: share of nodes that graph pooling keeps when the module is called directly, in (0, 1].
         temperatures: softmax temperatures of the spectral and temporal graph layers and of the first and second
             heterogeneous layers.
+        stack_temperature: softmax temperature of the stack node's attention in the heterogeneous layers; None: theirs,
+            as in every public AASIST.
 
     Calling the module runs the baseline at `k_train` (the form that is trained) or, after `export`, that variant.
     """
@@ -288,8 +291,10 @@ class AASIST(nn.Module):
         embedding_dim: int = 1024,
         k_train: float = 0.5,
         temperatures: Sequence[float] = (2.0, 2.0, 100.0, 100.0),
+        stack_temperature: float | None = None,
     ) -> None:
         super().__init__()
+        spectral, temporal, *heterogeneous = temperatures
         self.variant = Variant(k_infer=k_train)
         self.projection = nn.Linear(feature_dim, PROJECTED)
         self.input_norm = nn.BatchNorm2d(1)
@@ -299,21 +304,29 @@ class AASIST(nn.Module):
             nn.Conv2d(NODE_DIM, 128, 1), nn.SELU(), nn.BatchNorm2d(128), nn.Conv2d(128, NODE_DIM, 1)
         )
         self.spectral_position = nn.Parameter(torch.randn(1, SPECTRAL_NODES, NODE_DIM))
-        self.spectral_attention = GraphAttention(NODE_DIM, NODE_DIM, temperatures[0])
-        self.temporal_attention = GraphAttention(NODE_DIM, NODE_DIM, temperatures[1])
+        self.spectral_attention = GraphAttention(NODE_DIM, NODE_DIM, spectral)
+        self.temporal_attention = GraphAttention(NODE_DIM, NODE_DIM, temporal)
         self.spectral_pool = GraphPool(NODE_DIM)
         self.temporal_pool = GraphPool(NODE_DIM)
-        self.branches = nn.ModuleList(Branch(temperatures[2:]) for _ in range(2))
+        self.branches = nn.ModuleList(Branch(heterogeneous, stack_temperature) for _ in range(2))
         self.branch_dropout = nn.Dropout(0.2)
         self.output_dropout = nn.Dropout(0.5)
         self.output = nn.Linear(5 * STACK_DIM, embedding_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Embed frames: (B, T, feature_dim) -> (B, embedding_dim); T of at least 3."""
-        return self.readout(self.encode(frames), self.variant)
+        return self.readout(self.attend(self.nodes(frames), self.variant.graph_temperature), self.variant)
 
     def encode(self, frames: Tensor) -> Graphs:
-        """Turn frames (B, T, feature_dim) into graphs; the same for every variant.
+        """Turn frames (B, T, feature_dim) into graphs: the same for every variant that keeps the graph temperature.
+
+        Raises:
+            ValueError: see `nodes`.
+        """
+        return self.attend(self.nodes(frames))
+
+    def nodes(self, frames: Tensor) -> Graphs:
+        """Turn frames (B, T, feature_dim) into nodes, by convolutions alone; the same for every variant.
 
         Raises:
             ValueError: fewer than 3 frames, or another number of features than the back-end was built for.
@@ -329,10 +342,17 @@ class AASIST(nn.Module):
         weights = self.map_attention(x)
         spectral = (x * torch.softmax(weights, dim=3)).sum(dim=3).transpose(1, 2) + self.spectral_position
         temporal = (x * torch.softmax(weights, dim=2)).sum(dim=2).transpose(1, 2)
-        return Graphs(self.spectral_attention(spectral), self.temporal_attention(temporal))
+        return Graphs(spectral, temporal)
+
+    def attend(self, nodes: Graphs, graph_temperature: float | None = None) -> Graphs:
+        """Let the nodes of each graph attend to each other; None: at the temperatures the back-end was built with."""
+        return Graphs(
+            self.spectral_attention(nodes.spectral, graph_temperature),
+            self.temporal_attention(nodes.temporal, graph_temperature),
+        )
 
     def readout(self, graphs: Graphs, variant: Variant) -> Tensor:
-        """Embed the graphs as `variant` says: (B, embedding_dim)."""
+        """Embed the graphs as `variant` says, its graph temperature aside: (B, embedding_dim)."""
         spectral = self.spectral_pool(graphs.spectral, variant.k_infer, variant.node_scoring)
         temporal = self.temporal_pool(graphs.temporal, variant.k_infer, variant.node_scoring)
         branches = [
@@ -354,7 +374,8 @@ class AASIST(nn.Module):
     def export(self, variant: Variant) -> AASIST:
         """Return the module that would ship for `variant`: a copy in evaluation mode, without weights it never calls.
 
-        Its output equals `readout(encode(frames), variant)` of this module in evaluation mode.
+        Its output equals `readout(encode(frames), variant)` of this module in evaluation mode (with another graph
+        temperature: `readout(attend(nodes(frames), temperature), variant)`).
         """
         shipped = copy.deepcopy(self).eval()
         shipped.variant = variant

@@ -1,4 +1,4 @@
-"""The countermeasure: front-end, graph back-end, classification head; and the checkpoints that hold it."""
+"""The countermeasure: front-end, back-end, classification head; and the checkpoints that hold it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spaarsist.artefacts import writing
-from spaarsist.config import BackendConfig, ConfigError, FrontendConfig, Variant, parse
+from spaarsist.config import AS_TRAINED, BackendConfig, ConfigError, FrontendConfig, Variant, parse
+from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
 from spaarsist.models.frontend import build_frontend
 
@@ -38,19 +39,17 @@ class Detector(nn.Module):
 
     Args:
         frontend: the front-end's settings.
-        backend: the back-end's size.
-        k_train: share of nodes that graph pooling keeps in training, in (0, 1].
+        backend: the back-end's class, size and options.
         architecture: see `build_frontend`; given when the weights come from a checkpoint.
+
+    Raises:
+        ConfigError: no such back-end, or options that it does not take.
     """
 
-    def __init__(
-        self, frontend: FrontendConfig, backend: BackendConfig, k_train: float, architecture: dict | None = None
-    ) -> None:
+    def __init__(self, frontend: FrontendConfig, backend: BackendConfig, architecture: dict | None = None) -> None:
         super().__init__()
         self.frontend = build_frontend(frontend, architecture)
-        self.backend = AASIST(
-            self.frontend.feature_dim, backend.embedding_dim, k_train=k_train, temperatures=backend.temperatures
-        )
+        self.backend = build_backend(backend, self.frontend.feature_dim, self.frontend.n_layers)
         size = backend.embedding_dim
         self.head = nn.Sequential(
             nn.Linear(size, size // 2),
@@ -62,20 +61,63 @@ class Detector(nn.Module):
             nn.Linear(size // 4, 2),
         )
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Classify with the baseline, the form that is trained."""
-        return self.head(self.backend(self.frontend(waveforms)))
+    @property
+    def column(self) -> str:
+        """Name of the score column of the back-end run as it was trained: `05`, or `score` if it has no variants."""
+        return self.backend.variant.column if isinstance(self.backend, AASIST) else AS_TRAINED
 
-    def scores(self, waveforms: Tensor, variants: Sequence[Variant]) -> Tensor:
-        """Score with several variants in one pass: front-end and graph encoder run once.
+    def frames(self, waveforms: Tensor) -> Tensor:
+        """What the back-end takes: the last layer's frames (B, T, D), or all layers' (B, L, T, D)."""
+        return self.frontend(waveforms, all_layers=not isinstance(self.backend, AASIST))
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Classify with the back-end as it is trained."""
+        return self.head(self.backend(self.frames(waveforms)))
+
+    def scores(self, waveforms: Tensor, variants: Sequence[Variant] = ()) -> Tensor:
+        """Score with several variants of an AASIST back-end in one pass: front-end and convolutions run once.
 
         Returns:
             (B, len(variants)): log P(bona fide) - log P(spoof) in nats, higher = more bona fide. Taken from the logits,
-            so it does not saturate as a difference of probabilities would.
+            so it does not saturate as a difference of probabilities would. Without variants (B, 1): as trained.
         """
-        graphs = self.backend.encode(self.frontend(waveforms))
-        logits = torch.stack([self.head(self.backend.readout(graphs, v)) for v in variants], dim=1)
+        if not variants:
+            logits = self(waveforms).unsqueeze(1)
+        else:
+            nodes = self.backend.nodes(self.frames(waveforms))
+            graphs = {t: self.backend.attend(nodes, t) for t in {v.graph_temperature for v in variants}}
+            embeddings = (self.backend.readout(graphs[v.graph_temperature], v) for v in variants)
+            logits = torch.stack([self.head(embedding) for embedding in embeddings], dim=1)
         return logits[..., BONAFIDE] - logits[..., SPOOF]
+
+
+def build_backend(settings: BackendConfig, feature_dim: int, n_layers: int) -> nn.Module:
+    """Build the back-end that `settings.kind` names: `AASIST`, or a public class of `spaarsist.models.pooling`.
+
+    Args:
+        settings: class, embedding size and further keywords.
+        feature_dim: D, features per frame.
+        n_layers: L, transformer layers that the front-end gives (AASIST takes the last one).
+
+    Raises:
+        ConfigError: there is no such class, or it does not take these options.
+    """
+    kinds = {name: kind for name, kind in vars(pooling).items() if _is_backend(kind)}
+    try:
+        if settings.kind == AASIST.__name__:
+            return AASIST(feature_dim, settings.embedding_dim, **settings.options)
+        kind = kinds[settings.kind]
+        return kind(
+            feature_dim=feature_dim, n_layers=n_layers, embedding_dim=settings.embedding_dim, **settings.options
+        )
+    except KeyError:
+        raise ConfigError(f"backend.kind {settings.kind!r}; there are AASIST, {', '.join(sorted(kinds))}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"backend {settings.kind}: options {settings.options} do not fit ({error})") from None
+
+
+def _is_backend(kind: object) -> bool:
+    return isinstance(kind, type) and kind.__module__ == pooling.__name__ and not kind.__name__.startswith("_")
 
 
 def save_checkpoint(weights: dict[str, Tensor], record: dict, folder: Path) -> None:
@@ -83,7 +125,7 @@ def save_checkpoint(weights: dict[str, Tensor], record: dict, folder: Path) -> N
 
     Args:
         weights: state of a `Detector`.
-        record: what is known of the run; must hold `frontend`, `backend`, `k_train` and `architecture`, from which
+        record: what is known of the run; must hold `frontend`, `backend` and `architecture`, from which
             `load_checkpoint` builds the detector.
     """
     with writing(folder / "model.safetensors") as path:
@@ -103,7 +145,6 @@ def load_checkpoint(folder: Path) -> tuple[Detector, dict]:
         detector = Detector(
             parse(FrontendConfig, record["frontend"]),
             parse(BackendConfig, record["backend"]),
-            record["k_train"],
             record["architecture"],
         )
         detector.load_state_dict(load_file(folder / "model.safetensors"), strict=True)

@@ -1,243 +1,211 @@
-"""Table 1: every AASIST and SpAArSIST configuration, its size, its compute and its metrics on each corpus."""
+"""Tables of systems: size, compute, metrics on each corpus and composite score, as TSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from spaarsist.artefacts import writing
-from spaarsist.config import LABELS, ConfigError, CostModel, Variant
+from spaarsist.config import BASELINE, RANK_1, ConfigError, CostModel, System
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS
-
-BASELINE = "AST-05-05"
-"""Table-row name of the plain AASIST."""
-
-RANK_1 = "AST-03-01-Mag"
-"""Table-row name of the configuration that the paper ranks first."""
+from spaarsist.evaluation.summary import read_summary
 
 SHOWN = {"eer": "EER %", "min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr", "ece": "ECE"}
-"""Metrics in the readable tables, with their headings; the TSV holds every metric of the metrics files."""
+"""Metrics in the readable tables, with their headings; the TSV holds every metric of the summary."""
+
+
+class Kind(NamedTuple):
+    """One of the paper's tables, or of ours: heading, what its rows are, and its LaTeX label."""
+
+    heading: str
+    subject: str
+    label: str
+
+
+KINDS = {
+    "table1": Kind("Table 1", "AASIST and SpAArSIST configurations.", "tab:systems"),
+    "table2": Kind("Table 2", "Back-ends under one front-end and one training recipe.", "tab:backends"),
+    "temperature": Kind(
+        "Temperatures",
+        "Softmax temperatures of the graph layers (2 unless said otherwise) and of the stack node (100): behind "
+        "k at inference, switched there; behind k in training, trained so.",
+        "tab:temperature",
+    ),
+}
+"""The tables that can be written, by file name."""
 
 _MARKS = {BASELINE: ("†", r"$^\dagger$"), RANK_1: ("‡", r"$^\ddagger$")}
 _NOTES = {BASELINE: "AASIST, the baseline", RANK_1: "the paper's rank 1"}
 
 
-def table1(
-    metrics: Sequence[Path],
-    complexity: Sequence[Path],
+def write_table(
+    summary: Path,
+    composite: Path,
+    kind: str,
+    systems: Sequence[str],
     corpora: Sequence[tuple[str, str]],
     output_stem: Path,
     label: str = "",
     cost: CostModel = ASVSPOOF5,
     confidence: float = 0.95,
 ) -> None:
-    """Write Table 1 as `<output_stem>.tsv` (for machines), `.md` and `.tex` (for readers).
+    """Write one table as `<output_stem>.tsv` (for machines), `.md` and `.tex` (for readers).
 
-    Rows are the systems of the metrics files by falling k_train, falling k_infer and the order of `LABELS`. A
-    cell holds the mean over training seeds and, from two seeds on, the standard deviation (n − 1). The TSV
-    gives fractions in columns `<corpus>.<metric>.mean` and `.std` (empty for one seed), `.ci_low` and
-    `.ci_high` (the bootstrap interval of that one seed; empty for several) and `<corpus>.n_seeds`.
+    The TSV holds the systems' rows of the summary and their composite score. A cell of the readable ones holds the mean
+    over training seeds and, from two seeds on, the standard deviation (n - 1).
 
     Args:
-        metrics: TSV files that `spaarsist.evaluation.metrics.evaluate` wrote, any mix of systems, seeds and
-            corpora.
-        complexity: TSV files with the columns system, n_params, n_macs, counter, n_frames, feature_dim; every system
-            needs a row.
-        corpora: (name in the metrics files, title) of each corpus to show, in order.
+        summary: file of `evaluation.summary.summarise`.
+        composite: file of `evaluation.selection.composite`; systems it does not rank have no composite score.
+        kind: which of `KINDS`.
+        systems: rows, in order.
+        corpora: (name in the summary, title) of each corpus to show, in order.
         output_stem: path of the outputs without their endings.
         label: said in heading and caption, e.g. that the corpora are miniatures.
-        cost: the cost model that the metrics files were made with, for the caption.
+        cost: the cost model that the metrics were made with, for the caption.
+        confidence: of the intervals, likewise.
 
     Raises:
-        ConfigError: a file lacks columns, a corpus or a system is missing, or two files contradict each
-            other.
+        ConfigError: no such kind; a file is unreadable; a corpus or a system is missing.
     """
-    table, counters = _collect(metrics, complexity, [name for name, _ in corpora])
-    seeds = sorted({int(n) for name, _ in corpora for n in table[f"{name}.n_seeds"]} - {0})
-    notes = _caption(seeds, counters, cost, confidence)
+    if kind not in KINDS:
+        raise ConfigError(f"no table {kind!r}; there are {', '.join(KINDS)}")
+    names = [name for name, _ in corpora]
+    table = read_summary(summary, names, systems)
+    try:
+        ranked = pd.read_csv(composite, sep="\t", index_col="system")["composite"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{composite}: not a readable composite score ({error!r})") from None
+    table["composite"] = ranked.reindex(table.index)
+    seeds = sorted({int(n) for name in names for n in table[f"{name}.n_seeds"]} - {0})
+    notes = _notes(table, seeds, cost, confidence)
     with writing(f"{output_stem}.tsv") as path:
         table.to_csv(path, sep="\t", float_format="%.10g")
     with writing(f"{output_stem}.md") as path:
-        path.write_text(_markdown(table, corpora, label, notes), encoding="utf-8")
+        path.write_text(_markdown(table, corpora, KINDS[kind], label, notes), encoding="utf-8")
     with writing(f"{output_stem}.tex") as path:
-        path.write_text(_latex(table, corpora, label, notes), encoding="utf-8")
+        path.write_text(_latex(table, corpora, KINDS[kind], label, notes), encoding="utf-8")
 
 
-def system_key(system: str) -> tuple[float, float, int]:
-    """Sorting key of a table-row name: falling k_train, falling k_infer, order of `LABELS`.
-
-    Raises:
-        ConfigError: the name is not of the form `AST-03-01-Mag`.
-    """
-    family, _, rest = system.partition("-")
-    code, _, column = rest.partition("-")
-    try:
-        if family != "AST":
-            raise ValueError("it does not start with AST-")
-        variant = Variant.from_column(column)
-        return -Variant.from_column(code).k_infer, -variant.k_infer, [*LABELS].index(variant.label)
-    except ValueError as error:
-        raise ConfigError(f"{system!r} is not a system name such as AST-03-01-Mag ({error})") from None
-
-
-def _collect(metrics: Sequence[Path], complexity: Sequence[Path], corpora: Sequence[str]) -> tuple[pd.DataFrame, str]:
-    """One row per system (index), numbers in fractions; and what counted the operations, in words."""
-    key = ["system", "corpus", "metric"]
-    scores = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"])
-    scores = scores[(scores["condition"] == "pooled") & scores["corpus"].isin(corpora)]
-    for corpus in corpora:
-        if corpus not in scores["corpus"].array:
-            raise ConfigError(f"no pooled metrics of corpus {corpus!r} in {', '.join(map(str, metrics))}")
-    twice = scores[scores.duplicated([*key, "seed"])]
-    if len(twice):
-        raise ConfigError(f"the metrics files hold a number twice: {twice.iloc[0][[*key, 'seed']].to_dict()}")
-
-    size = _read(complexity, ["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim"])
-    size = (
-        size[["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim"]]
-        .drop_duplicates()
-        .set_index("system")
-    )
-    systems = sorted({*scores["system"]}, key=system_key)
-    contradictory, unknown = {*size.index[size.index.duplicated()]}, {*systems} - {*size.index}
-    if contradictory or unknown:
-        raise ConfigError(f"complexity is missing for {sorted(unknown)} and contradictory for {sorted(contradictory)}")
-    size = size.loc[systems]
-
-    table = size[["n_params", "n_macs"]].copy()
-    groups = scores.groupby(key)
-    summary = groups["value"].agg(["mean", "std", "count"])
-    alone = summary["count"] == 1
-    summary[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(alone)
-    order = list(scores["metric"].unique())
-    for corpus in corpora:
-        part = summary.xs(corpus, level="corpus").unstack("metric")
-        table[f"{corpus}.n_seeds"] = part["count"].max(axis=1).reindex(systems).fillna(0).astype(int)
-        for metric in sorted(part["mean"], key=order.index):
-            for statistic in ("mean", "std", "ci_low", "ci_high"):
-                table[f"{corpus}.{metric}.{statistic}"] = part[statistic, metric]
-    ways = size[["counter", "n_frames", "feature_dim"]].drop_duplicates().itertuples(index=False)
-    return table, "; ".join(f"{way.counter}, {way.n_frames} frames of {way.feature_dim:,} features" for way in ways)
-
-
-def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
-    frames = []
-    for path in paths:
-        try:
-            frame = pd.read_csv(path, sep="\t", keep_default_na=False, na_values={"ci_low": "", "ci_high": ""})
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: not a readable TSV file ({error})") from None
-        missing = [name for name in columns if name not in frame]
-        if missing:
-            raise ConfigError(f"{path}: columns missing: {', '.join(missing)}")
-        frames.append(frame)
-    if not frames:
-        raise ConfigError(f"no file given that holds {', '.join(columns)}")
-    return pd.concat(frames, ignore_index=True)
-
-
-def _caption(seeds: list[int], counters: str, cost: CostModel, confidence: float) -> str:
+def _notes(table: pd.DataFrame, seeds: list[int], cost: CostModel, confidence: float) -> str:
     """What the table shows, in plain text that is also legal in Markdown."""
+    ways = table[["counter", "n_frames", "feature_dim"]].drop_duplicates().itertuples(index=False)
+    counters = "; ".join(f"{way.counter}, {way.n_frames} frames of {way.feature_dim:,} features" for way in ways)
+    sentences = []
+    if table["k_train"].notna().any():
+        sentences.append(
+            "AST-(k in training)-(k at inference)-(variant) are AASIST back-ends, k the share of nodes that a pooling "
+            "keeps."
+        )
     if seeds == [1]:
-        spread = f"One training seed; {100 * confidence:g} % bootstrap intervals are in the TSV beside this table."
+        sentences.append(f"One training seed; {100 * confidence:g} % bootstrap intervals are in the TSV beside this.")
     else:
-        spread = f"Mean ± standard deviation over training seeds (n = {', '.join(map(str, seeds))}; rough)."
-    return (
-        "Systems are named AST-(k in training)-(k at inference)-(variant), k the share of nodes that a pooling keeps. "
-        f"{spread} Lower is better; the best of each column is underlined. "
-        f"Costs: spoof prior {cost.p_spoof:g}, miss {cost.c_miss:g}, false acceptance {cost.c_fa:g}; "
-        "actDCF at the Bayes threshold of the ASVspoof 5 evaluation package; "
-        f"Cllr in bits; ECE over {ECE_BINS} bins. "
-        f"Parameters and multiply-adds (MACs) are of the exported back-end ({counters})."
+        sentences.append(f"Mean ± standard deviation over training seeds (n = {', '.join(map(str, seeds))}; rough).")
+    sentences.append("Lower is better; the best of each column is underlined.")
+    if table["composite"].notna().any():
+        sentences.append(f"Composite: our score over accuracy, calibration and compute, 1 = {BASELINE}.")
+    sentences.append(
+        f"Costs: spoof prior {cost.p_spoof:g}, miss {cost.c_miss:g}, false acceptance {cost.c_fa:g}; actDCF at the "
+        f"Bayes threshold of the ASVspoof 5 evaluation package; Cllr in bits; ECE over {ECE_BINS} bins. Parameters and "
+        f"multiply-adds (MACs) are of the exported back-end ({counters})."
     )
+    return " ".join(sentences)
 
 
-def _cells(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Text of every metric cell as (mean, std, is best), columns (corpus, metric)."""
-    cells = {}
+def _columns(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Heading and cells of every numeric column behind the MACs; a cell is (mean, spread, is best)."""
+    columns = []
     for corpus, _ in corpora:
-        for metric in SHOWN:
-            mean, std = (
-                table.get(f"{corpus}.{metric}.{part}", pd.Series(math.nan, table.index)) for part in ("mean", "std")
-            )
+        for metric, heading in SHOWN.items():
             scale, digits = (100, 2) if metric == "eer" else (1, 3)
-            text = [_number(value * scale, digits) for value in mean]
-            spread = [_number(value * scale, digits) for value in std]
-            best = _number(mean.min() * scale, digits)
-            cells[corpus, metric] = [(m, s, m == best != "–") for m, s in zip(text, spread, strict=True)]
-    return pd.DataFrame(cells, index=table.index)
+            columns.append((heading, f"{corpus}.{metric}.mean", f"{corpus}.{metric}.std", scale, digits))
+    if table["composite"].notna().any():
+        columns.append(("Composite", "composite", None, 1, 2))
+    filled = []
+    for heading, mean, std, scale, digits in columns:
+        text = [_number(value * scale, digits) for value in table[mean]]
+        spread = [_number(value * scale, digits) for value in table[std]] if std else ["–"] * len(table)
+        best = _number(table[mean].min() * scale, digits)
+        filled.append((heading, [(m, s, m == best != "–") for m, s in zip(text, spread, strict=True)]))
+    return filled
 
 
 def _number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _markdown(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], label: str, notes: str) -> str:
-    def cell(mean: str, std: str, best: bool) -> str:
+def _markdown(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, label: str, notes: str) -> str:
+    def cell(mean: str, spread: str, best: bool) -> str:
         text = f"<ins>{mean}</ins>" if best else mean
-        return text if std == "–" else f"{text} ± {std}"
+        return text if spread == "–" else f"{text} ± {spread}"
 
-    heads = ["System", "Params", "MACs (M)", *(f"{title}<br>{head}" for _, title in corpora for head in SHOWN.values())]
-    lines = [f"# Table 1{f' ({label})' if label else ''}", "", f"| {' | '.join(heads)} |"]
-    lines.append("| :--- |" + " ---: |" * (len(heads) - 1))
-    cells = _cells(table, corpora)
-    for system, row in table.iterrows():
+    columns = _columns(table, corpora)
+    titles = [title for _, title in corpora for _ in SHOWN]
+    heads = [f"{title}<br>{head}" for title, (head, _) in zip(titles, columns, strict=False)]
+    heads += [head for head, _ in columns[len(titles) :]]
+    lines = [f"# {kind.heading}{f' ({label})' if label else ''}", "", kind.subject, ""]
+    lines += [f"| {' | '.join(['System', 'Params', 'MACs (M)', *heads])} |", "| :--- |" + " ---: |" * (len(heads) + 2)]
+    for row, (system, size) in enumerate(table[["n_params", "n_macs"]].iterrows()):
         name = f"**{system}**{_MARKS[system][0]}" if system in _MARKS else system
-        numbers = [f"{int(row['n_params']):,}", f"{row['n_macs'] / 1e6:.1f}", *(cell(*c) for c in cells.loc[system])]
-        lines.append(f"| {' | '.join([name, *numbers])} |")
+        numbers = [f"{int(size['n_params']):,}", f"{size['n_macs'] / 1e6:.1f}"]
+        lines.append(f"| {' | '.join([name, *numbers, *(cell(*cells[row]) for _, cells in columns)])} |")
     marked = "; ".join(f"{_MARKS[s][0]} {_NOTES[s]}" for s in _MARKS if s in table.index)
     return "\n".join([*lines, "", f"{notes}{f' {marked}.' if marked else ''}", ""])
 
 
-def _latex(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], label: str, notes: str) -> str:
-    def cell(mean: str, std: str, best: bool) -> str:
+def _latex(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, label: str, notes: str) -> str:
+    def cell(mean: str, spread: str, best: bool) -> str:
         if mean == "–":
             return "--"
-        mean, std = mean.removeprefix("0"), std.removeprefix("0")  # width is scarce
+        if mean.startswith("0."):  # width is scarce
+            mean = mean[1:]
         text = rf"\underline{{{mean}}}" if best else mean
-        return f"${text}$" if std == "–" else rf"${text}_{{\pm{std}}}$"
+        return f"${text}$" if spread == "–" else rf"${text}_{{\pm{spread.removeprefix('0')}}}$"
 
     marked = "; ".join(f"{_MARKS[s][1]}~{_NOTES[s]}" for s in _MARKS if s in table.index)
     caption = " ".join(
         [
             *([rf"\textbf{{{_escape(label)}.}}"] if label else []),
-            "AASIST and SpAArSIST configurations.",
+            _escape(kind.subject),
             _escape(notes),
             *([f"{marked}."] if marked else []),
         ]
     )
+    columns = _columns(table, corpora)
     width = len(SHOWN)
     groups = [rf"\multicolumn{{{width}}}{{c}}{{{_escape(title)}}}" for _, title in corpora]
+    groups += [""] * (len(columns) - width * len(corpora))
     with_spread = any(table[f"{name}.n_seeds"].max() > 1 for name, _ in corpora)
     first = [4 + index * width for index in range(len(corpora))]
     lines = [
         r"\begin{table*}[p]",
         r"\centering",
         rf"\caption{{{caption}}}",
-        r"\label{tab:systems}",
+        rf"\label{{{kind.label}}}",
         r"\fontsize{6}{7.2}\selectfont" if with_spread else r"\scriptsize",
         r"\setlength{\tabcolsep}{2pt}",
         r"\makebox[\textwidth][c]{%",
-        rf"\begin{{tabular}}{{lrr{'r' * width * len(corpora)}}}",
+        rf"\begin{{tabular}}{{lrr{'r' * len(columns)}}}",
         r"\toprule",
         rf" & & & {' & '.join(groups)} \\",
         " ".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in first),
-        rf"System & Params & MACs (M) & {' & '.join(_escape(h) for _ in corpora for h in SHOWN.values())} \\",
+        rf"System & Params & MACs (M) & {' & '.join(_escape(head) for head, _ in columns)} \\",
         r"\midrule",
     ]
-    cells = _cells(table, corpora)
     previous = None
-    for system, row in table.iterrows():
-        k_train, k_infer, _ = system_key(system)
-        if previous and previous != (k_train, k_infer):
-            lines.append(r"\midrule" if previous[0] != k_train else r"\addlinespace")
-        previous = k_train, k_infer
+    for row, (system, size) in enumerate(table[["n_params", "n_macs"]].iterrows()):
+        named = System.parse(system)
+        ratios = named.k_train, named.variant and named.variant.k_infer
+        if previous and previous != ratios:
+            lines.append(r"\midrule" if previous[0] != ratios[0] else r"\addlinespace")
+        previous = ratios
         name = rf"\textbf{{{system}}}{_MARKS[system][1]}" if system in _MARKS else system
-        numbers = [rf"{int(row['n_params']):,}".replace(",", r"\,"), f"{row['n_macs'] / 1e6:.1f}"]
-        lines.append(rf"{' & '.join([name, *numbers, *(cell(*c) for c in cells.loc[system])])} \\")
+        numbers = [rf"{int(size['n_params']):,}".replace(",", r"\,"), f"{size['n_macs'] / 1e6:.1f}"]
+        lines.append(rf"{' & '.join([name, *numbers, *(cell(*cells[row]) for _, cells in columns)])} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
 
 

@@ -1,0 +1,122 @@
+"""One row per system: its size, its speed, and the mean of each metric over training seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from spaarsist.artefacts import writing
+from spaarsist.config import ConfigError, System
+
+IDENTITY = (
+    "trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature",
+    "trained_graph_temperature", "trained_stack_temperature",
+)  # fmt: skip
+SIZE = ("n_params", "n_macs", "counter", "n_frames", "feature_dim")
+SPEED = ("latency_ms", "latency_iqr_ms")
+
+
+def summarise(metrics: Sequence[Path], complexity: Sequence[Path], latency: Sequence[Path], output: Path) -> None:
+    """Write the summary that every table, figure and verdict on systems is made from.
+
+    Columns: `system`; what its name says (`trained, k_train, k_infer, variant, graph_temperature, stack_temperature,
+    trained_graph_temperature, trained_stack_temperature`, empty where it has none); `n_params, n_macs, counter,
+    n_frames, feature_dim`; `latency_ms, latency_iqr_ms` (empty where not measured); and for each corpus
+    `<corpus>.n_seeds` and, for each metric, `<corpus>.<metric>.mean`, `.std` (n - 1; empty for one seed), `.ci_low` and
+    `.ci_high` (bootstrap interval of the only seed; empty for several). Fractions, pooled over all trials. Rows come in
+    the order of `System.order`.
+
+    Args:
+        metrics: files of `evaluation.metrics.evaluate`, any mix of systems, seeds and corpora.
+        complexity: files of `evaluation.complexity.write_complexity`; every system needs a row.
+        latency: files of `evaluation.complexity.write_latency`; may lack systems.
+        output: TSV to write.
+
+    Raises:
+        ConfigError: a file is unreadable or lacks columns, a system has no size, or two files contradict each other.
+    """
+    key = ["system", "corpus", "metric"]
+    scores = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"])
+    scores = scores[scores["condition"] == "pooled"]
+    twice = scores[scores.duplicated([*key, "seed"])]
+    if len(twice):
+        raise ConfigError(f"the metrics files hold a number twice: {twice.iloc[0][[*key, 'seed']].to_dict()}")
+    systems = sorted((System.parse(name) for name in scores["system"].unique()), key=lambda s: s.order)
+    names = [s.name for s in systems]
+
+    size = _one_row_each(_read(complexity, ["system", *SIZE])[["system", *SIZE]])
+    if unknown := [name for name in names if name not in size.index]:
+        raise ConfigError(f"no size in {', '.join(map(str, complexity))} of {', '.join(unknown)}")
+    identity = {
+        s.name: (
+            s.trained, s.k_train, s.variant and s.variant.k_infer, s.variant and s.variant.label,
+            s.variant and s.variant.graph_temperature, s.variant and s.variant.stack_temperature,
+            s.trained_graph_temperature, s.trained_stack_temperature,
+        )
+        for s in systems
+    }  # fmt: skip
+    parts = [pd.DataFrame.from_dict(identity, orient="index", columns=IDENTITY), size.loc[names]]
+    speed = pd.DataFrame(columns=["system", *SPEED])
+    if latency:
+        speed = _read(latency, ["system", *SPEED])[["system", *SPEED]]
+    parts.append(_one_row_each(speed).reindex(names))
+
+    groups = scores.groupby(key)
+    means = groups["value"].agg(["mean", "std", "count"])
+    means[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(means["count"] == 1)
+    for corpus in scores["corpus"].unique():
+        part = means.xs(corpus, level="corpus").unstack("metric").reindex(names)
+        parts.append(part["count"].max(axis=1).fillna(0).astype(int).rename(f"{corpus}.n_seeds"))
+        parts += [
+            part[statistic, metric].rename(f"{corpus}.{metric}.{statistic}")
+            for metric in scores["metric"].unique()
+            for statistic in ("mean", "std", "ci_low", "ci_high")
+        ]
+    with writing(output) as path:
+        pd.concat(parts, axis=1).rename_axis("system").to_csv(path, sep="\t", float_format="%.10g")
+
+
+def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a summary: index `system`, columns as `summarise` writes them.
+
+    Args:
+        summary: its file.
+        corpora: those it must hold.
+        systems: the rows to return, in this order; None returns all.
+
+    Raises:
+        ConfigError: it is unreadable, or lacks a corpus or a system (named).
+    """
+    table = _read([summary], ["system", *IDENTITY, *SIZE, *SPEED]).set_index("system")
+    for corpus in corpora:
+        if f"{corpus}.eer.mean" not in table:
+            raise ConfigError(f"{summary}: holds no metrics of corpus {corpus!r}")
+    if systems is None:
+        return table
+    if unknown := [name for name in systems if name not in table.index]:
+        raise ConfigError(f"{summary}: holds no system {', '.join(unknown)}")
+    return table.loc[[*systems]]
+
+
+def _one_row_each(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.drop_duplicates().set_index("system")
+    if contradictory := {*table.index[table.index.duplicated()]}:
+        raise ConfigError(f"two files contradict each other on {', '.join(sorted(contradictory))}")
+    return table
+
+
+def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+    if not paths:
+        raise ConfigError(f"no file given with the columns {', '.join(columns)}")
+    tables = []
+    for path in paths:
+        try:
+            table = pd.read_csv(path, sep="\t", keep_default_na=True, dtype={"system": str, "trained": str})
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: not a readable TSV ({error})") from None
+        if absent := [column for column in columns if column not in table]:
+            raise ConfigError(f"{path}: columns missing: {', '.join(absent)}")
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,295 @@
+"""Figures drawn from scores: DET curves, histograms, reliability diagrams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy.special import expit, ndtr, ndtri
+
+from spaarsist.artefacts import read_metadata
+from spaarsist.config import ConfigError, System
+from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS, compute_metrics, det_curve, read_scored_trials
+from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, save, width
+
+_DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_DET_POINTS = 1500  # per curve; a plotter cannot show more
+_HISTOGRAM_BINS = 30
+_FEW = 10  # trials whose share of spoofs says little
+_BAYES_THRESHOLD = -math.log(ASVSPOOF5.c_miss * (1 - ASVSPOOF5.p_spoof) / (ASVSPOOF5.c_fa * ASVSPOOF5.p_spoof))
+
+_Classes = tuple[int, np.ndarray, np.ndarray]
+"""Training seed, scores of the bona fide trials, scores of the spoofs."""
+
+
+def det(
+    scores: Sequence[Path],
+    trials: Mapping[str, Path],
+    systems: Sequence[str],
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    label: str = "",
+) -> None:
+    """Draw DET curves of a few systems, one panel per corpus, on normal-deviate axes.
+
+    With several training seeds the curve is that of the lowest-numbered one, chosen before any result is known, and the
+    figure says so: scores of different seeds have different scales and must not be pooled. The marker is that curve's
+    EER, which is the legend's number too.
+
+    Args:
+        scores: score files of any systems, seeds and corpora.
+        trials: corpus -> trial list.
+        systems: table-row names to draw, at most seven, in legend order.
+        corpora: (name in the score files, title) of each panel.
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`.
+        label: printed small below the panels.
+
+    Raises:
+        ConfigError: a system has no scores on a corpus, a trial list is missing, or there are too many systems.
+    """
+    chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
+    curves = pd.concat([_det_curve(*key, *classes) for key, classes in chosen.items()], ignore_index=True)
+    shown = curves[["p_miss", "p_fa"]].to_numpy()
+    low = max(shown[shown > 0].min() * 0.8, 5e-4)
+    eers = curves.groupby(["corpus", "system"], sort=False)["eer"].first()
+    high = float(np.clip(ndtr(ndtri(eers.max()) + 0.9), 0.3, 0.95))
+    with mpl.rc_context(STYLE):
+        rows = 3.5, 0.2 + 0.14 * len(systems)  # inches for the panels and for the legends under them
+        figure = Figure(figsize=(width(len(corpora)), sum(rows)), layout="constrained")
+        panels, feet = figure.subplots(2, len(corpora), squeeze=False, height_ratios=rows)
+        for axes, foot, (corpus, title) in zip(panels, feet, corpora, strict=True):
+            for index, system in enumerate(systems):
+                look = {"color": COLOURS[index], "ls": DASHES[index], "marker": MARKERS[index]}
+                eer = eers[corpus, system]
+                curve = curves[(curves["corpus"] == corpus) & (curves["system"] == system)]
+                # Rates of 0 and 1 lie at infinity: draw them just outside the frame.
+                points = ndtri(curve[["p_fa", "p_miss"]].clip(low / 4, 1 - (1 - high) / 4).to_numpy())
+                axes.plot(*points.T, color=look["color"], ls=look["ls"], zorder=3 + 0.1 * index)
+                if 0 < eer < 1:
+                    axes.plot(ndtri(eer), ndtri(eer), **look, **DOT, zorder=5)
+            axes.axline((0, 0), slope=1, color="0.75", lw=0.6, zorder=1)
+            handles = [
+                Line2D([], [], color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], **DOT) for i in range(len(systems))
+            ]
+            names = [f"{NAMES.get(s, s)}, EER {100 * eers[corpus, s]:.2f} %" for s in systems]
+            foot.axis("off")
+            foot.legend(handles, names, loc="center", handlelength=4)
+            ticks = _det_ticks(low, high)
+            text = [f"{100 * tick:g}" for tick in ticks]
+            limits = ndtri([low, high])
+            axes.set(xticks=ndtri(ticks), yticks=ndtri(ticks), xticklabels=text, yticklabels=text)
+            axes.set(xlim=limits, ylim=limits, aspect="equal")
+            axes.set(title=title, xlabel="Spoofs accepted (%)", ylabel="Bona fide rejected (%)")
+        save(figure, curves, output_stem, note, label)
+
+
+def _det_ticks(low: float, high: float) -> list[float]:
+    """Round rates inside the limits, none so close to the one before that their numbers would touch."""
+    ticks, room = [], 0.06 * (ndtri(high) - ndtri(low))
+    for tick in _DET_TICKS:
+        if low <= tick <= high and (not ticks or ndtri(tick) - ndtri(ticks[-1]) > room):
+            ticks.append(tick)
+    return ticks
+
+
+def _det_curve(corpus: str, system: str, seed: int, bonafide: np.ndarray, spoof: np.ndarray) -> pd.DataFrame:
+    """The DET curve, thinned to equal steps along what is drawn."""
+    p_miss, p_fa, _ = det_curve(bonafide, spoof)
+    edge = 0.5 / p_miss.size  # the ends lie at infinity: half a trial stands for none
+    drawn = ndtri(np.clip([p_fa, p_miss], edge, 1 - edge))
+    length = np.append(0, np.cumsum(np.abs(np.diff(drawn)).sum(axis=0)))
+    kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], _DET_POINTS)))
+    identity = {"corpus": corpus, "system": system, "seed": seed, "eer": compute_metrics(bonafide, spoof)["eer"]}
+    return pd.DataFrame({**identity, "p_fa": p_fa[kept], "p_miss": p_miss[kept]})
+
+
+def histograms(
+    scores: Sequence[Path],
+    trials: Mapping[str, Path],
+    systems: Sequence[str],
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    label: str = "",
+) -> None:
+    """Draw how the scores of bona fide trials and of spoofs are distributed: a row per corpus, a column per system.
+
+    A column shares its axis of scores, since a shift between corpora is a system's own; scales of different systems are
+    not comparable. Each class has area one, whatever its size. Marked are the threshold at which the EER is reached
+    and Bayes' threshold of the ASVspoof 5 costs: the further they lie apart, the more a decision costs for want of
+    calibration. The seed is that of `det`.
+
+    Args: as of `det`. The TSV has a row per bin: low and high edge (nats), n_bonafide, n_spoof.
+
+    Raises:
+        ConfigError: as `det`.
+    """
+    chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
+    edges = {  # equal scores get a bin of width 1 around them
+        system: np.histogram_bin_edges(
+            np.concatenate([values for corpus, _ in corpora for values in chosen[corpus, system][1:]]), _HISTOGRAM_BINS
+        )
+        for system in systems
+    }
+    looks = {
+        "Bona fide": {"fill": True, "fc": f"{COLOURS[0]}50", "ec": COLOURS[0], "lw": 0.7},
+        "Spoof": {"fill": False, "hatch": "//////", "ec": COLOURS[3], "lw": 0.9},
+    }
+    marks = {
+        f"Bayes' threshold of the ASVspoof 5 costs ({_BAYES_THRESHOLD:.2f} nats)".replace("-", "−"): "-",
+        "EER threshold": (0, (2, 1.2)),
+    }
+    with mpl.rc_context(STYLE):
+        figure, panels = _grid(systems, corpora, height=1.2)
+        shown = []
+        for (corpus, system), (seed, *classes) in chosen.items():
+            axes, bins = panels[corpus, system], edges[system]
+            eer = compute_metrics(*classes)["eer"]
+            p_miss, p_fa, thresholds = det_curve(*classes)
+            eer_threshold = thresholds[np.argmin(np.abs(p_miss - p_fa))]
+            counts = [np.histogram(values, bins)[0] for values in classes]
+            for values, look in zip(counts, looks.values(), strict=True):
+                axes.stairs(values / values.sum(), bins, **look)
+            for threshold, dashes in zip((_BAYES_THRESHOLD, eer_threshold), marks.values(), strict=True):
+                axes.axvline(threshold, color="0.1", ls=dashes, lw=0.9)
+            axes.set_title(f"{axes.get_title()}EER {100 * eer:.2f} %")
+            axes.set(xlabel="Score (nats)", yticks=[])
+            identity = {"corpus": corpus, "system": system, "seed": seed, "eer": eer}
+            identity |= {"eer_threshold": eer_threshold, "bayes_threshold": _BAYES_THRESHOLD}
+            columns = {"low": bins[:-1], "high": bins[1:], "n_bonafide": counts[0], "n_spoof": counts[1]}
+            shown.append(pd.DataFrame({**identity, **columns}))
+        for corpus, _ in corpora:
+            panels[corpus, systems[0]].set_ylabel("Density")
+        handles = [Patch(**look) for look in looks.values()]
+        handles += [Line2D([], [], color="0.1", ls=dashes, lw=0.9) for dashes in marks.values()]
+        columns = 2 if len(systems) == 1 else 4
+        figure.legend(handles, [*looks, *marks], loc="outside upper center", ncols=columns)
+        save(figure, pd.concat(shown, ignore_index=True), output_stem, f"Higher is more bona fide  ·  {note}", label)
+
+
+def reliability(
+    scores: Sequence[Path],
+    trials: Mapping[str, Path],
+    systems: Sequence[str],
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    label: str = "",
+) -> None:
+    """Draw reliability diagrams of P(spoof) = sigmoid(-score): a row per corpus, a column per system.
+
+    A dot is one of the 15 bins of the ECE: the share of spoofs among its trials against their mean P(spoof); it is
+    hollow where the bin holds fewer than 10 trials. A grey bar is the bin's share of all trials, on the same axis. The
+    ECE is the mean distance of the dots from the diagonal (the stems), weighted by the bars. The seed is that of `det`.
+
+    Args: as of `det`. The TSV has a row per bin: low and high edge (the bin is (low, high], 0 in the first), n_trials,
+        mean_p_spoof and share_spoof (empty for an empty bin).
+
+    Raises:
+        ConfigError: as `det`.
+    """
+    chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    bar = {"fc": "0.82", "ec": "none"}
+    dots = {f"Bin of {_FEW} or more trials": COLOURS[0], "of fewer": "white"}
+    with mpl.rc_context(STYLE):
+        figure, panels = _grid(systems, corpora, height=min(2.4, (TEXT_WIDTH - 0.6) / len(systems)))
+        shown = []
+        for (corpus, system), (seed, *classes) in chosen.items():
+            p_spoof = expit(-np.concatenate(classes))
+            is_spoof = np.repeat([0, 1], [values.size for values in classes])
+            index = np.maximum(np.searchsorted(edges, p_spoof) - 1, 0)
+            n_trials = np.bincount(index, minlength=ECE_BINS)
+            with np.errstate(invalid="ignore"):  # empty bins have neither mean nor share
+                mean = np.bincount(index, p_spoof, ECE_BINS) / n_trials
+                share = np.bincount(index, is_spoof, ECE_BINS) / n_trials
+            ece = compute_metrics(*classes)["ece"]
+            axes = panels[corpus, system]
+            axes.stairs(n_trials / p_spoof.size, edges, fill=True, **bar)
+            axes.plot([0, 1], [0, 1], color="0.5", lw=0.8)
+            axes.vlines(mean, mean, share, color=COLOURS[0], lw=0.9)
+            some = n_trials > 0
+            face = np.where(n_trials[some] < _FEW, "white", COLOURS[0])
+            axes.scatter(mean[some], share[some], 12, face, ec=COLOURS[0], lw=0.8, clip_on=False, zorder=3)
+            axes.set_title(f"{axes.get_title()}ECE {ece:.3f}")
+            axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
+            axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"] if system == systems[0] else [])
+            axes.set(xlabel="P(spoof)", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+            identity = {"corpus": corpus, "system": system, "seed": seed, "ece": ece}
+            columns = {"low": edges[:-1], "high": edges[1:], "n_trials": n_trials}
+            shown.append(pd.DataFrame({**identity, **columns, "mean_p_spoof": mean, "share_spoof": share}))
+        for corpus, _ in corpora:
+            panels[corpus, systems[0]].set_ylabel("Share of spoofs")
+        handles = [Line2D([], [], ls="", marker="o", ms=3.5, mec=COLOURS[0], mfc=face) for face in dots.values()]
+        names = [*dots, "Its share of all trials"]
+        figure.legend([*handles, Patch(**bar)], names, loc="outside upper center", ncols=3)
+        text = f"Above the diagonal: more spoofs than predicted  ·  {note}"
+        save(figure, pd.concat(shown, ignore_index=True), output_stem, text, label)
+
+
+def _grid(
+    systems: Sequence[str], corpora: Sequence[tuple[str, str]], height: float
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """A panel of that height in inches per corpus (row) and system (column): (corpus, system) -> axes.
+
+    Each row stands under its corpus's title; a panel's title is the system's name and a line break, ready for a number.
+    """
+    figure = Figure(figsize=(width(len(systems)), 0.5 + (0.95 + height) * len(corpora)), layout="constrained")
+    panels = {}
+    for (corpus, title), row in zip(corpora, figure.subfigures(len(corpora), squeeze=False).flat, strict=True):
+        row.suptitle(title, fontsize=8.5, fontweight="bold")
+        for system, axes in zip(systems, row.subplots(1, len(systems), squeeze=False).flat, strict=True):
+            axes.set_title(_two_lines(system) + "\n", fontsize=7.5)
+            panels[corpus, system] = axes
+    return figure, panels
+
+
+def _two_lines(system: str) -> str:
+    """A system's name, broken if seven of its length could not stand side by side."""
+    name = NAMES.get(system, system)
+    if " (" in name:
+        return name.replace(" (", "\n(")
+    return name if len(name) < 15 else "-\n".join(name.rsplit("-", 1))
+
+
+def _of_lowest_seed(
+    scores: Sequence[Path], trials: Mapping[str, Path], systems: Sequence[str], corpora: Sequence[tuple[str, str]]
+) -> tuple[dict[tuple[str, str], _Classes], str]:
+    """(corpus, system) -> its scores under the lowest training seed, in drawing order; and a note that says so."""
+    if not 0 < len(systems) <= len(DASHES):
+        raise ConfigError(f"a readable figure holds 1 to {len(DASHES)} systems; got {len(systems)}")
+    files: dict[tuple[str, str], list[tuple[int, Path]]] = {}
+    for path in scores:
+        metadata = read_metadata(path)
+        files.setdefault((metadata["corpus"], metadata["system"]), []).append((metadata["seed"], path))
+    rows = [System.parse(name) for name in systems]
+    found, drawn, held = {}, set(), set()
+    for corpus, _ in corpora:
+        if corpus not in trials:
+            raise ConfigError(f"no trial list was given for corpus {corpus!r}")
+        for trained in {row.trained: row for row in rows}:
+            wanted = [row for row in rows if row.trained == trained]
+            if (corpus, trained) not in files:
+                raise ConfigError(f"no scores of {wanted[0].name} on corpus {corpus!r}")
+            seed, path = min(files[corpus, trained])
+            drawn.add(seed)
+            held |= {other for other, _ in files[corpus, trained]}
+            _, listed, frame = read_scored_trials(path, trials[corpus])
+            is_bonafide = (listed["label"] == "bonafide").to_numpy()
+            for row in wanted:
+                if row.column not in frame:
+                    raise ConfigError(f"{path}: no scores of {row.name} on corpus {corpus!r}")
+                values = frame[row.column].to_numpy()
+                found[corpus, row.name] = seed, values[is_bonafide], values[~is_bonafide]
+    note = f"Training seed {', '.join(map(str, sorted(drawn)))}"
+    if len(drawn) > 1:
+        note += ", each the lowest of its training"
+    elif len(held) > 1:
+        note += f", the lowest of {len(held)}"
+    return {(corpus, system): found[corpus, system] for corpus, _ in corpora for system in systems}, note

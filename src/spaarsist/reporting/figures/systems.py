@@ -1,0 +1,545 @@
+"""Figures that compare systems: their errors against compute, pooling ratio, attack and temperature."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import NullLocator
+from matplotlib.transforms import Bbox, offset_copy
+
+from spaarsist.config import BASELINE, LABELS, RANK_1, ConfigError
+from spaarsist.evaluation.summary import read_summary
+from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, look, save, width
+
+_SHAPES = dict(zip(LABELS, "os^DPX", strict=True))
+_RING = {"ms": 9, "mfc": "none", "mew": 0.8}
+_RINGS = {BASELINE: ("AASIST", "o"), RANK_1: ("rank 1", "s")}
+_COSTS = {"n_macs": ("Back-end multiply-adds (M)", 1e-6), "latency_ms": ("Back-end latency (ms)", 1.0)}
+_MOST_ROWS = 15  # of a heatmap
+_NODES = {"stack": "stack node", "graph": "graph layers"}  # what has a temperature
+_TEMPERATURES = ["graph_temperature", "stack_temperature", "trained_graph_temperature", "trained_stack_temperature"]
+
+
+def eer_vs_cost(
+    summary: Path,
+    cost: str,
+    systems: Sequence[str],
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    label: str = "",
+) -> None:
+    """Draw the EER of systems against the cost of their back-ends, one row of panels per corpus.
+
+    On the left all systems, cost on a logarithmic axis (linear below 1 M multiply-adds); those that are no AASIST bear
+    their names. On the right the AASIST ones, enlarged: colour tells k in training, the marker's shape the variant and
+    its filling k at inference (the darker, the more nodes are kept). With systems of one sort only, one panel remains.
+    The grey staircase joins the Pareto front of its panel: the systems than which no other is both as cheap and as
+    good, and cheaper or better. For legibility, vertical bars stand at these, the named and the ringed systems only.
+
+    Args:
+        summary: file of `evaluation.summary.summarise`.
+        cost: `n_macs` or `latency_ms` (whose interquartile range is drawn, centred on the median).
+        systems: names of the systems to draw.
+        corpora: (name in the summary, title) of each row of panels.
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds the cost in its own unit and
+            the EER as a fraction, both with the ends of their bars, and whether the system is on the front of all
+            systems (`on_front`) and on that of the AASIST ones (`on_aasist_front`).
+        label: printed small below the panels.
+
+    Raises:
+        ConfigError: the cost is unknown, there is no system, or the summary lacks a corpus, a system, a cost or an EER.
+    """
+    points = _cost_points(summary, cost, systems, [name for name, _ in corpora])
+    is_aasist = points["k_train"].notna()
+    views = [view for view, needed in (("all", not is_aasist.all()), ("aasist", is_aasist.any())) if needed]
+    ratios = sorted({*points["k_train"].dropna(), *points["k_infer"].dropna()}, reverse=True)
+    # k is a quantity: hues that darken with it, told apart in grey print too.
+    colours = dict(zip(ratios, mpl.colormaps["viridis"](np.linspace(0.05, 0.75, len(ratios))), strict=True))
+    fills = {k: 1 - index / max(1, len(ratios) - 1) for index, k in enumerate(ratios)}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(TEXT_WIDTH, max(3.5, 0.6 + 2.4 * len(corpora))), layout="constrained")
+        shares = [{"all": 1, "aasist": 1.8}[view] for view in views]
+        panels = figure.subplots(
+            len(corpora), len(views), squeeze=False, sharex="col", sharey="row", width_ratios=shares
+        )
+        for row, (corpus, title) in zip(panels, corpora, strict=True):
+            part = points[points["corpus"] == corpus]
+            row[0].set_ylabel(f"{title}\nEER (%)")
+            _scale_eer(row[0], part["eer"], *(part[end].where(part["bar"], part["eer"]) for end in ("low", "high")))
+            for axes, view in zip(row, views, strict=True):
+                if view == "all":
+                    _draw_all(axes, part, cost)
+                else:
+                    _draw_aasists(axes, part[part["k_train"].notna()], cost, colours, fills)
+                axes.label_outer()
+        if len(views) == 2:
+            panels[0, 0].set_title("All (dots: AASIST back-ends)")
+            panels[0, 1].set_title("AASIST back-ends, enlarged")
+        entries = []
+        if "aasist" in views:
+            present = {name: {*points.loc[is_aasist, name]} for name in ("k_train", "k_infer", "variant")}
+            entries += [("k in training", None)]
+            entries += [(f"{k:g}", look(colours[k], 1, "o")) for k in ratios if k in present["k_train"]]
+            entries += [("k at inference", None)]
+            entries += [(f"{k:g}", look("0.2", fills[k], "o")) for k in ratios if k in present["k_infer"]]
+            entries += [("Variant", None)]
+            entries += [(name, look("0.2", 1, shape)) for name, shape in _SHAPES.items() if name in present["variant"]]
+        if rings := [ring for system, ring in _RINGS.items() if system in systems]:
+            entries += [("Of the paper", None)]
+            entries += [(name, look("0.1", 0, shape) | _RING) for name, shape in rings]
+        handles = [Line2D([], [], ls="", **(style or {"alpha": 0})) for _, style in entries]
+        legend = figure.legend(handles, [name for name, _ in entries], loc="outside right center", handletextpad=0.2)
+        for text, (_, style) in zip(legend.get_texts(), entries, strict=True):
+            text.set_weight("normal" if style else "bold")
+        figure.draw_without_rendering()  # fixes the panels, so that names find their room
+        for row, (corpus, _) in zip(panels, corpora, strict=True):
+            if views[0] == "all":
+                _name_others(row[0], points[points["corpus"] == corpus], _COSTS[cost][1])
+        note = f"Vertical bars (at named, ringed and front systems): {_spread_note(points)}"
+        if points["cost_high"].gt(points["cost_low"]).any():
+            note += "; horizontal: interquartile range of the latency"
+        save(figure, points, output_stem, f"{note}; staircase: Pareto front of the panel; equal costs set side by side", label)
+
+
+def _cost_points(summary: Path, cost: str, systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
+    """One row per corpus and system: identity, cost and EER with the ends of their bars, membership of the fronts."""
+    if cost not in _COSTS:
+        raise ConfigError(f"cost {cost!r} is unknown; take one of {', '.join(_COSTS)}")
+    if not systems:
+        raise ConfigError("no system was named to draw the cost of")
+    table = read_summary(summary, corpora, systems)
+    if absent := [*table.index[table[cost].isna()]]:
+        raise ConfigError(f"{summary}: holds no {cost} of {', '.join(absent)}; measure it or leave these out")
+    parts = []
+    for corpus in corpora:
+        part = table[["k_train", "k_infer", "variant"]].join(_eers(summary, table, corpus))
+        if absent := [*part.index[part["eer"].isna()]]:
+            raise ConfigError(f"{summary}: holds no EER of {', '.join(absent)} on corpus {corpus!r}")
+        reach = table["latency_iqr_ms"].fillna(0) / 2 if cost == "latency_ms" else 0
+        part = part.assign(cost=table[cost], cost_low=table[cost] - reach, cost_high=table[cost] + reach)
+        part["on_front"] = _on_front(part)
+        part["on_aasist_front"] = _on_front(part[part["k_train"].notna()]).reindex(part.index, fill_value=False)
+        is_named = part["k_train"].isna() | part.index.isin(_RINGS)
+        part["bar"] = is_named | part["on_front"] | part["on_aasist_front"]
+        parts.append(part.reset_index().assign(corpus=corpus))
+    points = pd.concat(parts, ignore_index=True)
+    return points[["corpus", *points.columns.drop("corpus")]]
+
+
+def _on_front(points: pd.DataFrame) -> pd.Series:
+    """Whether no other point is as cheap and as good, and cheaper or better."""
+    costs, eers = points["cost"].to_numpy(), points["eer"].to_numpy()
+    as_good = (costs[:, None] <= costs) & (eers[:, None] <= eers)
+    better = (costs[:, None] < costs) | (eers[:, None] < eers)
+    return pd.Series(~(as_good & better).any(axis=0), points.index, bool)
+
+
+def _draw_all(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+    """Every system on a logarithmic cost axis; AASIST back-ends, which nearly coincide, as dots."""
+    axis, unit = _COSTS[cost]
+    _draw_front(axes, points, "on_front", unit)
+    for point in points.itertuples():
+        x, y = point.cost * unit, 100 * point.eer
+        if point.variant in _SHAPES:
+            axes.plot(x, y, marker="o", ms=2.5, mec="none", mfc="0.45", zorder=2)
+            _ring(axes, point.system, x, y)
+        else:
+            _draw_bars(axes, point, unit, color="0.1")
+            axes.plot(x, y, **look("0.1", 1, "D") | {"ms": 4}, zorder=3)
+    if cost == "n_macs":
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(-0.3, 2.5 * max(1, points["cost"].max() * unit))
+        axes.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1,000"])
+    else:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(axis)
+
+
+def _draw_aasists(axes: Axes, points: pd.DataFrame, cost: str, colours: Mapping, fills: Mapping) -> None:
+    """AASIST back-ends; their multiply-adds, most of which crowd at the cheap end, on an axis that is wider there."""
+    axis, unit = _COSTS[cost]
+    _draw_front(axes, points, "on_aasist_front", unit)
+    low, high = points["cost_low"].min() * unit, points["cost_high"].max() * unit
+    if cost == "n_macs" and low < high:
+        _stretch(axes, low, high)
+        axis = f"{axis}, stretched at the cheap end"
+    elif low < high:
+        axes.set_xlim(1.04 * low - 0.04 * high, 1.04 * high - 0.04 * low)
+    # Configurations that differ in k_train alone cost the same: set them side by side.
+    middle = points.groupby("cost")["k_train"].transform(lambda k: (k.min() + k.max()) / 2)
+    for point, aside in zip(points.itertuples(), points["k_train"] - middle, strict=True):
+        beside = offset_copy(axes.transData, axes.figure, x=15 * aside, units="points")
+        if point.bar:
+            _draw_bars(axes, point, unit, color=colours[point.k_train], transform=beside)
+        style = look(colours[point.k_train], fills[point.k_infer], _SHAPES[point.variant])
+        axes.plot(point.cost * unit, 100 * point.eer, **style, transform=beside, zorder=3)
+        _ring(axes, point.system, point.cost * unit, 100 * point.eer, transform=beside)
+    axes.set_xlabel(axis)
+
+
+def _stretch(axes: Axes, low: float, high: float) -> None:
+    """Give the axis a scale that is linear near `low` and logarithmic in the distance from there towards `high`."""
+    wide = (high - low) / 30
+    axes.set_xscale("function", functions=(lambda x: np.arcsinh((x - low) / wide), lambda u: low + wide * np.sinh(u)))
+    axes.set_xlim(low - 0.4 * wide, low + 1.5 * (high - low))
+    decimals = max(0, 2 - math.floor(math.log10(high - low)))
+    ticks = np.round(low + wide * np.sinh(np.linspace(0, np.arcsinh(30), 6)), decimals)
+    axes.set_xticks(ticks, [f"{tick:.{decimals}f}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _draw_front(axes: Axes, points: pd.DataFrame, column: str, unit: float) -> None:
+    front = points[points[column]].sort_values(["cost", "eer"])
+    x, y = front["cost"] * unit, front["eer"] * 100
+    end = points["cost"].max() * unit
+    axes.step([*x, end], [*y, y.iloc[-1]], where="post", color="0.6", lw=0.9, zorder=1)
+
+
+def _draw_bars(axes: Axes, point: tuple, unit: float, **style: object) -> None:
+    x, y = point.cost * unit, 100 * point.eer
+    axes.plot([x, x], [100 * point.low, 100 * point.high], **style, lw=0.7, zorder=2)
+    axes.plot([point.cost_low * unit, point.cost_high * unit], [y, y], **style, lw=0.7, zorder=2)
+
+
+def _ring(axes: Axes, system: str, x: float, y: float, **style: object) -> None:
+    if system in _RINGS:
+        axes.plot(x, y, **look("0.1", 0, _RINGS[system][1]) | _RING | style, zorder=4)
+
+
+def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
+    """Write the names of the systems that are no AASIST beside their marks, clear of all marks and of each other."""
+    point_size = axes.figure.dpi / 72
+    at = axes.transData.transform(np.column_stack([points["cost"] * unit, 100 * points["eer"]]))
+    taken = [Bbox.from_extents(*(centre - 4 * point_size), *(centre + 4 * point_size)) for centre in at]
+    sides = [(4, 9), (4, -9), (-4, 9), (-4, -9), (7, 0), (-7, 0), (4, 17), (4, -17), (-4, 17), (-4, -17)]
+    for point in points[points["variant"].isna()].itertuples():
+        for x, y in sides:
+            text = axes.annotate(
+                point.system, (point.cost * unit, 100 * point.eer), (x, y), textcoords="offset points", fontsize=6.5,
+                ha="left" if x > 0 else "right", va="center", zorder=5,
+                path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            )  # fmt: skip
+            box = text.get_window_extent().padded(1)
+            inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+            inside = inside and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
+            if (inside and not box.count_overlaps(taken)) or (x, y) == sides[-1]:
+                break
+            text.remove()
+        taken.append(box)
+
+
+def k_sweep(summary: Path, corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
+    """Draw the EER against k at inference: a line per variant, a row of panels per corpus, a column per k in training.
+
+    All AASIST systems of the summary are drawn, save those with other temperatures. A dotted upright marks the k of
+    training. The band is that of Base, the variant that was trained: more of them would hide each other.
+
+    Args:
+        summary: file of `evaluation.summary.summarise`.
+        corpora: (name in the summary, title) of each row of panels.
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds EERs as fractions with the
+            bounds that the band of each variant would have, and what they are.
+        label: printed small below the panels.
+
+    Raises:
+        ConfigError: the summary lacks a corpus, or holds no EER of an AASIST system on it.
+    """
+    table = read_summary(summary, [name for name, _ in corpora])
+    table = table[table["variant"].isin(LABELS) & table[_TEMPERATURES].isna().all(axis=1)]
+    table["variant"] = pd.Categorical(table["variant"], LABELS)
+    table = table.sort_values(["k_train", "variant", "k_infer"], ascending=[False, True, True])
+    parts = []
+    for corpus, _ in corpora:
+        part = table[["k_train", "k_infer", "variant"]].join(_eers(summary, table, corpus)).dropna(subset="eer")
+        if part.empty:
+            raise ConfigError(f"{summary}: holds no EER of an AASIST system (AST-...) on corpus {corpus!r}")
+        parts.append(part.reset_index().assign(corpus=corpus))
+    points = pd.concat(parts, ignore_index=True)
+    points = points[["corpus", *points.columns.drop("corpus")]]
+    ratios, variants = points["k_train"].unique(), [v for v in LABELS if v in points["variant"].array]
+    looks = {
+        name: {"color": colour, "ls": dashes, **DOT, "marker": _SHAPES[name]}
+        for name, colour, dashes in zip(LABELS, COLOURS, DASHES, strict=False)
+    }
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width(len(ratios)), 0.9 + 2.1 * len(corpora)), layout="constrained")
+        panels = figure.subplots(len(corpora), len(ratios), squeeze=False, sharex=True, sharey="row")
+        for row, (corpus, title) in zip(panels, corpora, strict=True):
+            part = points[points["corpus"] == corpus]
+            row[0].set_ylabel(f"{title}\nEER (%)")
+            bounds = (part[end].where(part["variant"] == "Base", part["eer"]) for end in ("low", "high"))
+            _scale_eer(row[0], part["eer"], *bounds)
+            for axes, k_train in zip(row, ratios, strict=True):
+                axes.axvline(k_train, color="0.3", ls=":", lw=0.9, zorder=1)
+                for variant in variants:
+                    line = part[(part["k_train"] == k_train) & (part["variant"] == variant)]
+                    if variant == "Base":
+                        area = 100 * line["low"], 100 * line["high"]
+                        axes.fill_between(line["k_infer"], *area, color=looks[variant]["color"], alpha=0.15, lw=0)
+                    axes.plot(line["k_infer"], 100 * line["eer"], **looks[variant], zorder=3)
+                axes.set_xscale("log")
+                low, high = points["k_infer"].min(), points["k_infer"].max()
+                ticks = [k for k in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1) if low <= k <= high]
+                axes.set_xticks(ticks, [f"{k:g}" for k in ticks])
+                axes.xaxis.set_minor_locator(NullLocator())
+        for axes, k_train in zip(panels[0], ratios, strict=True):
+            axes.set_title(f"Trained with k = {k_train:g}")
+        for axes in panels[-1]:
+            axes.set_xlabel("k at inference (share of nodes kept)")
+        handles = [Line2D([], [], **looks[variant]) for variant in variants]
+        handles.append(Line2D([], [], color="0.3", ls=":", lw=0.9))
+        figure.legend(handles, [*variants, "k in training"], loc="outside upper center", ncols=7, handlelength=3.2)
+        band = _spread_note(points[points["variant"] == "Base"])
+        save(figure, points, output_stem, f"Band (Base only): {band}" if band else "", label)
+
+
+def attacks(
+    metrics: Sequence[Path],
+    systems: Sequence[str],
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    label: str = "",
+) -> None:
+    """Draw the EER of each system on each attack as a heatmap, one panel per corpus whose attacks are known.
+
+    A cell sets one attack's spoofs against all bona fide trials of the corpus and is the mean over training seeds. The
+    number of spoofs stands under the attack's name.
+
+    Args:
+        metrics: files of `evaluation.metrics.evaluate`, any mix of systems, seeds and corpora.
+        systems: names of the systems to draw, from top to bottom, at most 15.
+        corpora: (name in the files, title) of each panel; one without attacks is left out.
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds EERs as fractions.
+        label: printed small below the panels.
+
+    Raises:
+        ConfigError: a file is unreadable, the files hold a number twice or contradict each other on the number of
+            spoofs, no corpus has attacks, a system lacks one, or there are too many systems.
+    """
+    if not 0 < len(systems) <= _MOST_ROWS:
+        raise ConfigError(f"a readable heatmap holds 1 to {_MOST_ROWS} systems; got {len(systems)}")
+    cells = _attack_cells(metrics, systems, [name for name, _ in corpora])
+    drawn = [(name, title) for name, title in corpora if name in cells["corpus"].array]
+    # Most attacks lie near zero: the root spreads them.
+    colours, norm = mpl.colormaps["cividis_r"], PowerNorm(0.5, 0, max(0.01, cells["eer"].max()))
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        heights = 0.7 + 0.19 * len(systems)
+        figure = Figure(figsize=(TEXT_WIDTH, 0.4 + heights * len(drawn)), layout="constrained")
+        panels = figure.subplots(len(drawn), squeeze=False)[:, 0]
+        for axes, (corpus, title) in zip(panels, drawn, strict=True):
+            part = cells[cells["corpus"] == corpus]
+            grid = part.pivot(index="system", columns="attack", values="eer").loc[[*systems]]
+            axes.pcolormesh(grid, cmap=colours, norm=norm, edgecolors="white", lw=0.8)
+            for (row, column), eer in np.ndenumerate(grid.to_numpy()):
+                red, green, blue, _ = colours(norm(eer))
+                dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+                axes.text(
+                    column + 0.5, row + 0.5, f"{100 * eer:.1f}", color="white" if dark else "0.1", fontsize=6.5,
+                    ha="center", va="center_baseline",
+                )  # fmt: skip
+            sizes = part.groupby("attack")["n_spoof"].first()
+            names = [f"{attack}\n{sizes[attack]:,}" for attack in grid]
+            axes.set_xticks(np.arange(len(names)) + 0.5, names)
+            axes.set_yticks(np.arange(len(systems)) + 0.5, [NAMES.get(system, system) for system in systems])
+            axes.tick_params(length=0)
+            axes.invert_yaxis()
+            axes.set(title=title)
+            for spine in axes.spines.values():
+                spine.set_visible(False)
+        panels[-1].set_xlabel("Attack, and the number of its spoofs")
+        seeds = "–".join(f"{n}" for n in sorted({cells["n_seeds"].min(), cells["n_seeds"].max()}))
+        note = f"EER (%), the darker the higher; mean over {seeds} training seed{'' if seeds == '1' else 's'}"
+        save(figure, cells, output_stem, note, label)
+
+
+def _attack_cells(metrics: Sequence[Path], systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
+    """One row per corpus, system and attack: mean EER over seeds, their number, number of spoofs."""
+    columns = ["system", "seed", "corpus", "condition", "metric", "value", "n_spoof"]
+    parts = []
+    for path in metrics:
+        try:
+            part = pd.read_csv(path, sep="\t", usecols=columns, dtype={"system": str, "value": float, "n_spoof": int})
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: not a readable metrics file ({error})") from None
+        chosen = (part["metric"] == "eer") & part["condition"].str.startswith("attack:") & part["system"].isin(systems)
+        parts.append(part[chosen & part["corpus"].isin(corpora)])
+    cells = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    if cells.empty:
+        raise ConfigError(
+            f"no EER by attack of {', '.join(systems)} on {', '.join(corpora)} in the metrics files; the trial list of "
+            "a corpus needs attack_id, or leave this figure out"
+        )
+    cells["attack"] = cells.pop("condition").str.removeprefix("attack:")
+    twice = cells[cells.duplicated(["corpus", "system", "attack", "seed"])]
+    if len(twice):
+        key = twice.iloc[0][["corpus", "system", "attack", "seed"]].to_dict()
+        raise ConfigError(f"the metrics files hold a number twice: {key}")
+    sizes = cells.groupby(["corpus", "attack"])["n_spoof"]
+    if (sizes.nunique() > 1).any():
+        corpus, attack = sizes.nunique().idxmax()
+        raise ConfigError(
+            f"the metrics files contradict each other on the number of spoofs of attack {attack} in {corpus}: "
+            f"{', '.join(map(str, sorted(sizes.get_group((corpus, attack)).unique())))}; evaluate them on one trial list"
+        )
+    groups = cells.groupby(["corpus", "system", "attack"])
+    means = groups.agg(eer=("value", "mean"), n_seeds=("seed", "size"), n_spoof=("n_spoof", "first"))
+    wanted = [
+        (corpus, system, attack)
+        for corpus in corpora
+        for system in systems
+        for attack in sorted(cells.loc[cells["corpus"] == corpus, "attack"].unique())
+    ]
+    if absent := [key for key in wanted if key not in means.index]:
+        corpus, system, attack = absent[0]
+        raise ConfigError(f"the metrics files hold no EER of {system} on attack {attack} of corpus {corpus!r}")
+    return means.loc[wanted].reset_index()
+
+
+def temperature(
+    summary: Path,
+    corpora: Sequence[tuple[str, str]],
+    trained: Mapping[str, float] = MappingProxyType({"graph": 2.0, "stack": 100.0}),
+    *,
+    output_stem: Path,
+    label: str = "",
+) -> None:
+    """Draw the EER against the softmax temperature: a row of panels for the stack node, one for the graph layers.
+
+    A line joins what one system becomes when the temperature is switched at inference; it passes through the system as
+    trained, whose EER goes on as a thin level line. A star is a system that was trained at that temperature too. What
+    has several temperatures at once is left out.
+
+    Args:
+        summary: file of `evaluation.summary.summarise`.
+        corpora: (name in the summary, title) of each column of panels.
+        trained: the temperatures at which systems without a temperature in their name are trained and run.
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds EERs as fractions with the
+            ends of their bars; `how` is `as trained`, `switched` or `trained so`.
+        label: printed small below the panels.
+
+    Raises:
+        ConfigError: the summary lacks a corpus, temperatures, the system that belongs to one, or an EER; or more than
+            seven systems have temperatures.
+    """
+    points = _temperature_points(summary, [name for name, _ in corpora], trained)
+    nodes, systems = points["node"].unique(), points["of"].unique()
+    if len(systems) > len(DASHES):
+        raise ConfigError(f"{summary}: temperatures of {len(systems)} systems; at most {len(DASHES)} are readable")
+    looks = {
+        system: {"color": colour, "ls": dashes, "marker": marker, **DOT}
+        for system, colour, dashes, marker in zip(systems, COLOURS, DASHES, MARKERS, strict=False)
+    }
+    star = {"ls": "", "marker": "*", "ms": 9, "mfc": "white", "mew": 0.9}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width(len(corpora)), 0.9 + 2.1 * len(nodes)), layout="constrained")
+        panels = figure.subplots(len(nodes), len(corpora), squeeze=False, sharex="row", sharey="col")
+        for column, (corpus, title) in zip(panels.T, corpora, strict=True):
+            on_corpus = points[points["corpus"] == corpus]
+            column[0].set_title(title)
+            _scale_eer(column[0], on_corpus["eer"], on_corpus["low"], on_corpus["high"])
+            for axes, node in zip(column, nodes, strict=True):
+                part = on_corpus[on_corpus["node"] == node]
+                axes.axvline(trained[node], color="0.3", ls=":", lw=0.9, zorder=1)
+                for system, style in looks.items():
+                    own = part[part["of"] == system]
+                    bars = 100 * own["low"], 100 * own["high"]
+                    axes.vlines(own["temperature"], *bars, color=style["color"], lw=0.7, zorder=2)
+                    line, alike = own[own["how"] != "trained so"], own[own["how"] == "trained so"]
+                    axes.plot(line["temperature"], 100 * line["eer"], **style, zorder=3)
+                    for level in 100 * line.loc[line["how"] == "as trained", "eer"]:
+                        axes.axhline(level, color=style["color"], ls=style["ls"], lw=0.6, zorder=1)
+                    axes.plot(alike["temperature"], 100 * alike["eer"], **star, mec=style["color"], zorder=4)
+                axes.set_xscale("log")
+                ticks = sorted({*points.loc[points["node"] == node, "temperature"]})
+                axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.set_xlabel(f"Softmax temperature of the {_NODES[node]}")
+        for axes in panels[:, 0]:
+            axes.set_ylabel("EER (%)")
+        entries = {NAMES.get(system, system): style for system, style in looks.items()}
+        entries["as trained"] = {"color": "0.3", "ls": ":", "lw": 0.9}
+        if (points["how"] == "trained so").any():
+            entries["trained at that temperature"] = star | {"mec": "0.2"}
+        handles = [Line2D([], [], **style) for style in entries.values()]
+        figure.legend(handles, [*entries], loc="outside upper center", ncols=4, handlelength=3.2)
+        save(figure, points, output_stem, f"Bars: {_spread_note(points)}", label)
+
+
+def _temperature_points(summary: Path, corpora: Sequence[str], trained: Mapping[str, float]) -> pd.DataFrame:
+    """One row per corpus, place of the temperature and system: the system without it (`of`), temperature, EER."""
+    table = read_summary(summary, corpora)
+    varied = table[table[_TEMPERATURES].notna().sum(axis=1) == 1]
+    varied = varied.assign(of=[re.sub(r"\+(graph|stack)[0-9.]+", "", name) for name in varied.index])
+    switched = varied[varied[["graph_temperature", "stack_temperature"]].notna().any(axis=1)]
+    systems = (varied if switched.empty else switched)["of"].unique()
+    if not len(systems):
+        raise ConfigError(f"{summary}: holds no system with a temperature, such as {BASELINE}+stack1")
+    if absent := [name for name in systems if name not in table.index]:
+        raise ConfigError(f"{summary}: holds {absent[0]} with other temperatures, but not as trained")
+    parts = []
+    for corpus in corpora:
+        eers = _eers(summary, table, corpus)
+        for node in _NODES:
+            for system in systems:
+                of = varied[varied["of"] == system]
+                switched, alike = of[f"{node}_temperature"].dropna(), of[f"trained_{node}_temperature"].dropna()
+                if switched.empty and alike.empty:
+                    continue
+                own = pd.Series({system: trained[node]})
+                temperatures = pd.concat([own, switched, alike]).rename("temperature").rename_axis("system")
+                how = ["as trained"] + ["switched"] * len(switched) + ["trained so"] * len(alike)
+                part = temperatures.to_frame().assign(corpus=corpus, node=node, of=system, how=how)
+                parts.append(part.sort_values("temperature", kind="stable").join(eers).reset_index())
+    points = pd.concat(parts, ignore_index=True)
+    if absent := [*points.loc[points["eer"].isna(), "system"]]:
+        raise ConfigError(f"{summary}: holds no EER of {absent[0]} on every corpus of {', '.join(corpora)}")
+    return points[["corpus", "node", "of", "system", "temperature", "how", "eer", "low", "high", "spread"]]
+
+
+def _eers(summary: Path, table: pd.DataFrame, corpus: str) -> pd.DataFrame:
+    """EER of each system on a corpus, the ends of its bar, and what the bar is."""
+    try:
+        eer, std, low, high = (table[f"{corpus}.eer.{part}"] for part in ("mean", "std", "ci_low", "ci_high"))
+    except KeyError as error:
+        raise ConfigError(f"{summary}: columns missing: {error.args[0]}") from None
+    low, high = (eer - std).fillna(low).fillna(eer), (eer + std).fillna(high).fillna(eer)
+    spread = np.select([std.notna(), table[f"{corpus}.eer.ci_low"].notna()], ["standard deviation", "interval"], "none")
+    # A percentile interval need not hold the estimate; a bar cannot have negative length.
+    return pd.DataFrame({"eer": eer, "low": np.minimum(low, eer), "high": np.maximum(high, eer), "spread": spread})
+
+
+def _spread_note(points: pd.DataFrame) -> str:
+    words = {
+        "standard deviation": "± standard deviation over seeds",
+        "interval": "bootstrap interval of the one seed",
+        "none": "none",
+    }
+    return " or ".join(text for spread, text in words.items() if spread in points["spread"].array)
+
+
+def _scale_eer(axes: Axes, eers: pd.Series, lows: pd.Series, highs: pd.Series) -> None:
+    """Limits that hold all bars; logarithmic from a fourfold range on, lest one failure flatten all others."""
+    if 0 < 4 * eers.min() < eers.max():
+        limits = 100 * max(0.9 * lows.min(), eers.min() / 2), 100 * 1.1 * highs.max()
+        ticks = [0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70]
+        axes.set(yscale="log", yticks=[tick for tick in ticks if limits[0] <= tick <= limits[1]])
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        room = 6 * (highs.max() - lows.min()) or 1
+        limits = max(0, 100 * lows.min() - room), 100 * highs.max() + room
+    axes.set_ylim(limits)

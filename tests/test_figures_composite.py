@@ -1,0 +1,163 @@
+"""The figure of the composite score: what it shows of many systems, of few, and of files that do not fit together."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spaarsist.config import BASELINE, LABELS, RANK_1, CompositeWeights, ConfigError
+from spaarsist.evaluation.selection import composite as select
+from spaarsist.reporting.figures import composite as module
+from spaarsist.reporting.figures.composite import N_BEST, composite
+
+METRICS = ("eer", "min_dcf", "act_dcf", "cllr", "ece")
+LABEL = "made up; not the paper's numbers"
+
+
+def rank(folder, names, corpora, worst=()):
+    """Composite files of made-up numbers; the `worst` are far behind in all but compute."""
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"system": names, "n_params": 600_000, "n_macs": rng.integers(5e8, 7e8, len(names))})
+    identity = (
+        "trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature",
+        "trained_graph_temperature", "trained_stack_temperature", "counter", "n_frames", "feature_dim", "latency_ms",
+        "latency_iqr_ms",
+    )  # fmt: skip
+    table[[*identity]] = math.nan
+    far = np.where(table["system"].isin(worst), 9, 1)
+    for corpus in corpora:
+        for metric in METRICS:
+            table[f"{corpus}.{metric}.mean"] = far * (0.1 + 0.1 * rng.random(len(names)) + (metric == "act_dcf") * 0.2)
+    table.to_csv(folder / "summary.tsv", sep="\t", index=False)
+    files = folder / "composite.tsv", folder / "sensitivity.tsv"
+    select(folder / "summary.tsv", corpora, names, CompositeWeights(), *files, n_draws=300)
+    return files
+
+
+@pytest.fixture
+def many(tmp_path):
+    ratios = ("05", "03", "01")
+    variants = ["" if label == "Base" else f"-{label}" for label in LABELS]
+    names = [f"AST-{k}-{i}{v}" for k in ratios for i in ratios for v in variants if i <= k]
+    assert len(names) == 36 and {BASELINE, RANK_1} < {*names}
+    return rank(tmp_path, [*names, "Mean-pool", "MHFA", "CA-MHFA", "SLS"], ["home", "wild"], {RANK_1})
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures as they are saved, with their notes."""
+    seen = []
+
+    def save(figure, shown, stem, note, label):
+        seen.append((figure, note))
+        saved(figure, shown, stem, note, label)
+
+    saved = module.save
+    monkeypatch.setattr(module, "save", save)
+    return seen
+
+
+def test_many_systems_the_best_and_the_two_that_matter(many, tmp_path, figures):
+    composite(*many, tmp_path / "figure", LABEL)
+    table = pd.read_csv(many[0], sep="\t", index_col="system")
+    shown = pd.read_csv(tmp_path / "figure.tsv", sep="\t", index_col="system")
+    best = list(table.index[:N_BEST])
+    wanted = best + [name for name in table.index[N_BEST:] if name in (BASELINE, RANK_1)]
+    assert list(shown.index) == wanted and RANK_1 not in best
+    columns = ["composite", "rank", "accuracy", "calibration", "compute", "first_share", "rank_low", "rank_high"]
+    pd.testing.assert_frame_equal(shown[columns], table.loc[wanted, columns])
+    shares = pd.read_csv(many[1], sep="\t").set_index(["system", "rank"])["share"]
+    for rank_ in range(1, 41):
+        for system in wanted:
+            assert shown.loc[system, f"share.{rank_}"] == pytest.approx(shares.get((system, rank_), 0))
+
+    figure, note = figures[0]
+    assert f"among 40, {40 - len(wanted)} of them not shown" in note and "formula is ours" in note
+    left, middle, right = figure.axes
+    names = [text.get_text() for text in left.get_yticklabels()]
+    assert [name.split()[0] for name in names] == wanted
+    assert [int(name.split()[-1]) for name in names] == list(shown["rank"])
+    assert [text.get_weight() == "bold" for text in left.get_yticklabels()] == [n in (BASELINE, RANK_1) for n in wanted]
+    drawn = {line.get_label(): line.get_xdata() for line in left.lines}
+    for name in ("composite", "accuracy", "calibration", "compute"):
+        assert list(drawn[name]) == pytest.approx(list(shown[name]))
+    low, high = left.get_xlim()
+    assert low < shown[[*drawn.keys() & {*shown}]].min(axis=None) and left.get_xscale() == "log"
+    assert high > shown[[*drawn.keys() & {*shown}]].max(axis=None)
+    assert [bar.get_width() for bar in middle.patches] == pytest.approx(list(100 * shown["first_share"]))
+    for box, row in zip(right.patches, shown.itertuples(), strict=True):
+        assert box.get_x() == row.rank_low - 0.5 and box.get_x() + box.get_width() == row.rank_high + 0.5
+    gaps = [line for line in left.lines if line.get_ydata()[0] == N_BEST - 0.5]
+    assert len(gaps) == 1  # the dotted line before those far behind
+    y = left.get_ylim()
+    assert y[0] > len(wanted) - 1 and y[1] < 0  # the best on top
+
+
+def test_texts_stay_apart(many, tmp_path, figures):
+    composite(*many, tmp_path / "figure", LABEL)
+    figure, _ = figures[0]
+    for axes in figure.axes:
+        for labels in (axes.get_xticklabels(), figure.axes[0].get_yticklabels()):
+            boxes = [text.get_window_extent() for text in labels if text.get_text()]
+            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    titles = [axes.title.get_window_extent() for axes in figure.axes]
+    assert not any(a.overlaps(b) for a, b in pairwise(titles))
+    names = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+    assert min(box.x0 for box in names) >= 0
+
+
+@pytest.mark.parametrize("names", [[BASELINE], [BASELINE, "MHFA"], [f"B{i}" for i in range(N_BEST - 1)] + [BASELINE]])
+def test_few_systems_and_one_corpus_are_shown_whole(tmp_path, figures, names):
+    files = rank(tmp_path, names, ["home"])
+    composite(*files, tmp_path / "figure")
+    shown = pd.read_csv(tmp_path / "figure.tsv", sep="\t")
+    assert sorted(shown["system"]) == sorted(names)
+    figure, note = figures[0]
+    assert "not shown" not in note and f"among {len(names)}." in note
+    ticks = figure.axes[2].get_xticks()
+    assert ticks[0] == 1 and ticks[-1] <= len(names) and all(tick == int(tick) for tick in ticks)
+    assert len(figure.axes[0].get_xticks()) >= 3
+    assert not [line for line in figure.axes[1].lines if line.get_linestyle() != "-"]
+
+
+def test_same_bytes_whatever_the_order_of_rows_and_the_label_is_there(many, tmp_path, monkeypatch):
+    texts = []
+    write = module.Figure.supxlabel
+    monkeypatch.setattr(
+        module.Figure,
+        "supxlabel",
+        lambda self, text, **o: (texts.append(" ".join(text.split())), write(self, text, **o)),
+    )
+    composite(*many, tmp_path / "a", LABEL)
+    for path in many:
+        pd.read_csv(path, sep="\t").iloc[::-1].to_csv(path, sep="\t", index=False)
+    composite(*many, tmp_path / "b", LABEL)
+    for ending in ("png", "pdf", "tsv"):
+        content = (tmp_path / f"a.{ending}").read_bytes()
+        assert content == (tmp_path / f"b.{ending}").read_bytes(), ending
+        assert len(content) > (10_000 if ending != "tsv" else 1_000)
+    assert all(text.startswith(LABEL) for text in texts)
+
+
+def test_refuses_files_that_do_not_fit_together(many, tmp_path):
+    good, shares = many
+    table, ranks = pd.read_csv(good, sep="\t"), pd.read_csv(shares, sep="\t")
+
+    def tsv(frame):
+        frame.to_csv(tmp_path / "bad.tsv", sep="\t", index=False)
+        return tmp_path / "bad.tsv"
+
+    for make, complaint in (
+        (lambda: (tmp_path / "none.tsv", shares), "none.tsv: not a readable TSV"),
+        (lambda: (shares, shares), "columns missing: composite"),
+        (lambda: (good, good), "columns missing: share"),
+        (lambda: (tsv(table[:0]), shares), "bad.tsv: holds no system"),
+        (lambda: (good, tsv(ranks[ranks["system"] != BASELINE])), f"shares of {BASELINE} do not sum to one"),
+        (lambda: (good, tsv(pd.concat([ranks, ranks]))), "do not sum to one"),
+        (lambda: (good, tsv(ranks.assign(rank=ranks["rank"] + 30))), "do not sum to one"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            composite(*make(), tmp_path / "refused")
+    assert not list(tmp_path.glob("refused*"))

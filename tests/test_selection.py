@@ -1,0 +1,299 @@
+"""The composite score by plain arithmetic, what must not change it, and what other weights do to its ranks."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spaarsist.config import BASELINE, CompositeWeights, ConfigError
+from spaarsist.evaluation.selection import FLOOR, composite
+from spaarsist.evaluation.summary import summarise
+
+HOME, WILD = "home", "wild"
+METRICS = ("eer", "min_dcf", "act_dcf", "cllr", "ece")
+SAME = dict.fromkeys((HOME, WILD), (0.10, 0.20, 0.30, 0.50, 0.08))
+"""Of the baseline, on each corpus: EER, minDCF, actDCF, Cllr, ECE."""
+SIZE = (1000, 5_000_000)
+
+
+def write_summary(path, systems):
+    """Summarise made-up metrics: system -> ({corpus: values in the order of METRICS}, (n_params, n_macs))."""
+    metrics, sizes = path.with_suffix(".metrics"), path.with_suffix(".sizes")
+    rows = [
+        (system, 1, corpus, "pooled", metric, value, "", "")
+        for system, (corpora, _) in systems.items()
+        for corpus, values in corpora.items()
+        for metric, value in zip(METRICS, values, strict=True)
+    ]
+    columns = ["system", "seed", "corpus", "condition", "metric", "value", "ci_low", "ci_high"]
+    pd.DataFrame(rows, columns=columns).to_csv(metrics, sep="\t", index=False)
+    rows = [(system, *size, "fvcore", 201, 1024) for system, (_, size) in systems.items()]
+    columns = ["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim"]
+    pd.DataFrame(rows, columns=columns).to_csv(sizes, sep="\t", index=False)
+    summarise([metrics], [sizes], [], path)
+    return path
+
+
+def rank(tmp_path, systems, weights=None, corpora=(HOME, WILD), **options):
+    """Rank systems or all rows of a summary; both tables, of the shares a row per system and a column per rank."""
+    made_up = isinstance(systems, dict)
+    summary = write_summary(tmp_path / "summary.tsv", systems) if made_up else systems
+    names = [*systems] if made_up else [*pd.read_csv(summary, sep="\t")["system"]]
+    output, sensitivity = tmp_path / "composite.tsv", tmp_path / "sensitivity.tsv"
+    composite(summary, corpora, names, weights or CompositeWeights(), output, sensitivity, **options)
+    shares = pd.read_csv(sensitivity, sep="\t")
+    assert (shares["share"] > 0).all()
+    return pd.read_csv(output, sep="\t", index_col="system"), shares.pivot(index="system", columns="rank").fillna(0)
+
+
+def scaled(factors):
+    """The baseline's values on both corpora, with EER, minDCF, gap, Cllr and ECE times a factor each."""
+    eer, min_dcf, act_dcf, cllr, ece = SAME[HOME]
+    eer, min_dcf, gap, cllr, ece = np.multiply((eer, min_dcf, act_dcf - min_dcf, cllr, ece), factors)
+    return dict.fromkeys((HOME, WILD), (eer, min_dcf, min_dcf + gap, cllr, ece))
+
+
+@pytest.fixture
+def crowd():
+    """Ten systems at random around the baseline, within a factor of a few."""
+    rng = np.random.default_rng(5)
+    systems = {BASELINE: (SAME, SIZE)}
+    for index in range(9):
+        values = {corpus: scaled(np.exp(rng.normal(0, 0.5, 5)))[corpus] for corpus in (HOME, WILD)}
+        systems[f"B{index}"] = (values, (int(rng.integers(500, 2000)), int(rng.integers(2e6, 8e6))))
+    return systems
+
+
+def test_composite_by_hand(tmp_path):
+    """Weights 2, 1, 3 for the groups and 3, 1 for the domains; two corpora out of domain."""
+    baseline = {HOME: (0.10, 0.20, 0.30, 0.50, 0.08), WILD: (0.2, 0.4, 0.5, 0.9, 0.1), "far": (0.4, 0.8, 1.0, 1.0, 0.2)}
+    other = {HOME: (0.05, 0.30, 0.35, 0.40, 0.16), WILD: (0.3, 0.2, 0.6, 1.8, 0.1), "far": (0.2, 0.4, 1.4, 1.5, 0.1)}
+    systems = {BASELINE: (baseline, (1000, 5_000_000)), "MHFA": (other, (4000, 2_000_000))}
+    weights = CompositeWeights(accuracy=2, calibration=1, compute=3, in_domain=3, out_of_domain=1)
+    table, _ = rank(tmp_path, systems, weights, (HOME, WILD, "far"))
+    ratios = {
+        "home.eer": 0.5, "home.min_dcf": 1.5, "home.gap": 0.5, "home.cllr": 0.8, "home.ece": 2,
+        "wild.eer": 1.5, "wild.min_dcf": 0.5, "wild.gap": 4, "wild.cllr": 2, "wild.ece": 1,
+        "far.eer": 0.5, "far.min_dcf": 0.5, "far.gap": 5, "far.cllr": 1.5, "far.ece": 0.5,
+        "n_macs": 0.4, "n_params": 4,
+    }  # fmt: skip
+    accuracy = (0.5 * 1.5) ** (3 / 4 / 2) * (1.5 * 0.5 * 0.5 * 0.5) ** (1 / 4 / 4)
+    calibration = (0.5 * 0.8 * 2) ** (3 / 4 / 3) * (4 * 2 * 1 * 5 * 1.5 * 0.5) ** (1 / 4 / 6)
+    compute = (0.4 * 4) ** (1 / 2)
+    whole = accuracy ** (2 / 6) * calibration ** (1 / 6) * compute ** (3 / 6)
+    assert list(table.columns) == [
+        "composite", "rank", "accuracy", "calibration", "compute", *ratios, "first_share", "rank_low", "rank_high",
+    ]  # fmt: skip
+    row = table.loc["MHFA"]
+    assert row[[*ratios]].to_dict() == pytest.approx(ratios)
+    wanted = (whole, accuracy, calibration, compute)
+    assert tuple(row[["composite", "accuracy", "calibration", "compute"]]) == pytest.approx(wanted, rel=1e-9)
+    assert whole > 1 and list(table.index) == [BASELINE, "MHFA"] and list(table["rank"]) == [1, 2]
+    assert (table.loc[BASELINE, ["composite", "accuracy", "calibration", "compute", *ratios]] == 1).all()
+
+
+def test_means_over_seeds_are_compared(tmp_path):
+    table = pd.read_csv(write_summary(tmp_path / "s.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)}), sep="\t")
+    table.loc[table["system"] == "SLS", "home.eer.mean"] *= 3  # the mean alone; std and intervals are left alone
+    table.to_csv(tmp_path / "s.tsv", sep="\t", index=False)
+    result, _ = rank(tmp_path, tmp_path / "s.tsv")
+    assert result.loc["SLS", "home.eer"] == pytest.approx(3)
+    assert result.loc["SLS", "composite"] == pytest.approx(3 ** (1 / 12))
+
+
+def test_scale_of_weights_and_of_measures_does_not_matter(tmp_path, crowd):
+    first, shares = rank(tmp_path, crowd, CompositeWeights(1, 2, 3, 4, 5))
+    again, _ = rank(tmp_path, crowd, CompositeWeights(10, 20, 30, 0.4, 0.5))
+    pd.testing.assert_frame_equal(first, again)
+    louder = {
+        name: ({c: (0.5 * v[0], *(2 * x for x in v[1:])) for c, v in corpora.items()}, (3 * n, 7 * m))
+        for name, (corpora, (n, m)) in crowd.items()
+    }
+    table, again = rank(tmp_path, louder, CompositeWeights(1, 2, 3, 4, 5))
+    pd.testing.assert_frame_equal(first, table, rtol=1e-7)
+    pd.testing.assert_frame_equal(shares, again)
+    assert table.loc[BASELINE, "composite"] == 1 and first["composite"].is_monotonic_increasing
+
+
+def test_company_moves_ranks_but_no_composite(tmp_path, crowd):
+    table, _ = rank(tmp_path, crowd)
+    few = {name: crowd[name] for name in (BASELINE, "B2", "B5")}
+    alone, shares = rank(tmp_path, few)
+    assert alone["composite"].to_dict() == table.loc[alone.index, "composite"].to_dict()
+    assert sorted(alone["rank"]) == [1, 2, 3] and shares.shape[0] == 3
+
+
+@pytest.mark.parametrize("group", ["accuracy", "calibration", "compute"])
+def test_a_weight_of_zero_removes_a_group(tmp_path, group):
+    better = {"accuracy": [0.5, 0.5, 1, 1, 1], "calibration": [1, 1, 0.5, 0.5, 0.5], "compute": [1] * 5}[group]
+    size = (500, 2_500_000) if group == "compute" else SIZE
+    systems = {BASELINE: (SAME, SIZE), "SLS": (scaled(better), size)}
+    assert rank(tmp_path, systems)[0].loc["SLS", "composite"] == pytest.approx(0.5 ** (1 / 3))
+    table, _ = rank(tmp_path, systems, CompositeWeights(**{group: 0}))
+    assert list(table["composite"]) == pytest.approx([1, 1]) and list(table["rank"]) == [1, 1]
+    others = dict.fromkeys({"accuracy", "calibration", "compute"} - {group}, 0)
+    assert rank(tmp_path, systems, CompositeWeights(**others))[0].loc["SLS", "composite"] == pytest.approx(0.5)
+
+
+def test_domains(tmp_path):
+    systems = {BASELINE: (SAME, SIZE), "SLS": (SAME | {WILD: scaled([4] * 5)[WILD]}, SIZE)}
+    for weights, wanted in (
+        (CompositeWeights(compute=0), 2),
+        (CompositeWeights(compute=0, in_domain=0), 4),
+        (CompositeWeights(compute=0, out_of_domain=0), 1),
+        (CompositeWeights(compute=0, in_domain=3), 4 ** (1 / 4)),
+    ):
+        assert rank(tmp_path, systems, weights)[0].loc["SLS", "composite"] == pytest.approx(wanted)
+
+
+def test_one_corpus_is_in_domain_whatever_the_weights_of_domains(tmp_path):
+    systems = {BASELINE: (SAME, SIZE), "SLS": (SAME | {HOME: scaled([4] * 5)[HOME]}, SIZE)}
+    table, _ = rank(tmp_path, systems, CompositeWeights(in_domain=1, out_of_domain=9), [HOME])
+    assert table.loc["SLS", "composite"] == pytest.approx(4 ** (2 / 3))
+    assert not [column for column in table if column.startswith(WILD)]
+    with pytest.raises(ConfigError, match="in_domain must be above 0"):
+        rank(tmp_path, systems, CompositeWeights(in_domain=0), [HOME])
+
+
+def test_nothing_divided_by_nothing_and_extremes(tmp_path):
+    """Mean pooling has no parameters; a gap of 0 may stand on either side."""
+    flat = (0.10, 0.20, 0.20, 0.50, 0.08)
+    systems = {
+        BASELINE: ({HOME: flat}, SIZE),
+        "Mean-pool": ({HOME: flat}, (0, 5_000_000)),
+        "SLS": ({HOME: (0.10, 0.20, 0.21, 50, 0)}, SIZE),
+    }
+    table, _ = rank(tmp_path, systems, corpora=[HOME])
+    assert table["home.gap"].to_dict() == {BASELINE: 1, "Mean-pool": 1, "SLS": 1 / FLOOR}
+    assert table.loc["Mean-pool", "n_params"] == FLOOR
+    assert table.loc["Mean-pool", "composite"] == pytest.approx(FLOOR ** (1 / 6))
+    assert table.loc["SLS", ["home.cllr", "home.ece"]].to_list() == [1 / FLOOR, FLOOR]
+
+
+def test_gaps_of_rounding_dust_are_no_gaps(tmp_path):
+    systems = {
+        BASELINE: ({HOME: (0.1, 0.3, 0.3, 0.5, 0.1)}, SIZE),
+        "SLS": ({HOME: (0.1, 0.3, 0.3000000001, 0.5, 0.1)}, SIZE),
+        "MHFA": ({HOME: (0.1, 0.3, 0.2999999999, 0.5, 0.1)}, SIZE),
+    }
+    assert (rank(tmp_path, systems, corpora=[HOME])[0]["home.gap"] == 1).all()
+
+
+def test_who_is_better_in_everything_is_first_under_all_weights(tmp_path, crowd):
+    crowd["SLS"] = (scaled([0.101] * 5), (100, 500_000))
+    table, shares = rank(tmp_path, crowd)
+    assert table.index[0] == "SLS"
+    assert table.loc["SLS", ["rank", "first_share", "rank_low", "rank_high"]].to_list() == [1, 1, 1, 1]
+    assert shares.loc["SLS"].to_list() == [1] + [0] * (shares.shape[1] - 1)
+    assert (table["first_share"].iloc[1:] == 0).all() and (table["rank_low"].iloc[1:] > 1).all()
+
+
+def test_two_that_are_better_in_one_cell_each_split_the_first_places(tmp_path):
+    """Halving accuracy in domain against halving it out of domain: whichever cell weighs more."""
+    half = scaled([0.5, 0.5, 1, 1, 1])
+    systems = {
+        BASELINE: (SAME, SIZE),
+        "MHFA": (SAME | {HOME: half[HOME]}, SIZE),
+        "SLS": (SAME | {WILD: half[WILD]}, SIZE),
+    }
+    table, shares = rank(tmp_path, systems)
+    assert list(table["rank"]) == [1, 1, 3] and list(table.index) == ["MHFA", "SLS", BASELINE]
+    assert table.loc[["MHFA", "SLS"], "first_share"].to_list() == pytest.approx([0.5, 0.5], abs=0.02)
+    assert table["first_share"].sum() == pytest.approx(1)
+    assert (shares.sum(axis=1) - 1).abs().max() < 1e-9
+    assert table.loc["SLS", ["rank_low", "rank_high"]].to_list() == [1, 2]
+
+
+def test_weights_are_uniform_on_the_simplex(tmp_path):
+    """One of n weights exceeds 0.3 with probability 0.7 ** (n - 1)."""
+    size = (10**6, 10**9)
+    lighter = tuple(round(number * math.exp(-1.4)) for number in size)
+    # log scores: -1.4 w of compute against -0.6 (1 - w), so MHFA is first where w > 0.3
+    systems = {BASELINE: (SAME, size), "MHFA": (SAME, lighter), "SLS": (scaled([math.exp(-0.6)] * 5), size)}
+    for corpora, n_others in ((HOME, WILD), 4), ((HOME,), 2):
+        table, _ = rank(tmp_path, systems, corpora=corpora, n_draws=20_000)
+        assert table.loc["MHFA", "first_share"] == pytest.approx(0.7**n_others, abs=0.012)
+
+
+def test_first_under_one_weighting_only_looks_like_it(tmp_path):
+    """Ahead where all weight lies, nearly last elsewhere: rank 1 with a small share of first places."""
+    systems = {BASELINE: (SAME, SIZE), "SLS": (scaled([0.9, 0.9, 5, 5, 5]), (5000, 25_000_000))}
+    table, shares = rank(tmp_path, systems, CompositeWeights(calibration=0, compute=0))
+    assert table.loc["SLS", "rank"] == 1 and table.loc["SLS", "first_share"] < 0.02
+    assert table.loc["SLS", "rank_high"] == 2 and shares.loc["SLS", ("share", 2)] > 0.98
+
+
+def test_twins_share_the_lowest_rank_and_halve_first_places(tmp_path):
+    better = (scaled([0.5, 0.6, 0.7, 0.8, 0.9]), SIZE)
+    table, shares = rank(tmp_path, {BASELINE: (SAME, SIZE), "SLS": better, "MHFA": better})
+    assert table["rank"].to_dict() == {"SLS": 1, "MHFA": 1, BASELINE: 3}
+    assert table["first_share"].to_dict() == {"SLS": 0.5, "MHFA": 0.5, BASELINE: 0}
+    assert shares["share"][1].to_dict() == {"SLS": 1, "MHFA": 1, BASELINE: 0}
+
+
+def test_sensitivity_says_the_same_in_both_files(tmp_path, crowd):
+    table, shares = rank(tmp_path, crowd)
+    for system, row in shares["share"].iterrows():
+        cumulated = row.sort_index().cumsum()
+        assert cumulated.iloc[-1] == pytest.approx(1)
+        assert table.loc[system, "rank_low"] == cumulated.index[cumulated >= 0.05 - 1e-9][0]
+        assert table.loc[system, "rank_high"] == cumulated.index[cumulated >= 0.95 - 1e-9][0]
+        assert table.loc[system, "first_share"] == pytest.approx(row.get(1, 0))  # no ties in this crowd
+
+
+def test_same_seed_same_bytes(tmp_path, crowd):
+    def contents(**options):
+        rank(tmp_path, crowd, n_draws=200, **options)
+        return [(tmp_path / f"{name}.tsv").read_bytes() for name in ("composite", "sensitivity")]
+
+    assert contents() == contents(seed=0)
+    assert contents()[1] != contents(seed=1)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"systems": [BASELINE, "SLS", "MHFA"]}, "holds no system MHFA"),
+        ({"systems": ["SLS"]}, f"add the baseline {BASELINE}"),
+        ({"baseline": "MHFA"}, "add the baseline MHFA"),
+        ({"systems": [BASELINE, "SLS", "SLS"]}, "systems must be named, each once"),
+        ({"systems": []}, "systems must be named"),
+        ({"corpora": []}, "corpora must be named"),
+        ({"corpora": [HOME, HOME]}, "corpora must be named, each once"),
+        ({"corpora": [HOME, "mars"]}, "no metrics of corpus 'mars'"),
+        ({"n_draws": 0}, "n_draws must be 1 or more"),
+        ({"summary": "none.tsv"}, "none.tsv: not a readable TSV"),
+    ],
+)
+def test_refuses_what_cannot_be_ranked(tmp_path, monkeypatch, change, complaint):
+    monkeypatch.chdir(tmp_path)
+    arguments = {
+        "summary": write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)}),
+        "corpora": [HOME, WILD],
+        "systems": [BASELINE, "SLS"],
+        "weights": CompositeWeights(),
+        "output": tmp_path / "composite.tsv",
+        "sensitivity": tmp_path / "sensitivity.tsv",
+    }
+    with pytest.raises(ConfigError, match=complaint):
+        composite(**arguments | change)
+    assert not (tmp_path / "composite.tsv").exists() and not (tmp_path / "sensitivity.tsv").exists()
+
+
+@pytest.mark.parametrize("column", ["home.eer.mean", "wild.act_dcf.mean", "wild.ece.mean", "n_params", "n_macs"])
+@pytest.mark.parametrize("value", ["", "inf", "-0.1", "many"])
+def test_refuses_a_value_that_is_none_and_names_it(tmp_path, column, value):
+    path = write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)})
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    table.loc[table["system"] == "SLS", column] = value
+    table.to_csv(path, sep="\t", index=False)
+    with pytest.raises(ConfigError, match=rf"summary.tsv: SLS has no usable value .* in column {column}"):
+        rank(tmp_path, path)
+
+
+def test_refuses_a_summary_without_a_column(tmp_path):
+    path = write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE)})
+    pd.read_csv(path, sep="\t").drop(columns="wild.cllr.mean").to_csv(path, sep="\t", index=False)
+    with pytest.raises(ConfigError, match=f"{BASELINE} has no usable value .* in column wild.cllr.mean"):
+        rank(tmp_path, path)
