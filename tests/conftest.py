@@ -45,5 +45,5 @@ def checkpoint(synthetic, recipe, tmp_path_factory):
     from spaarsist.experiments.train import train
 
     folder = tmp_path_factory.mktemp("checkpoint") / "AST-05"
-    train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, recipe, 0.5, 1)
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, "AST-05", recipe, 1)
     return folder

@@ -10,6 +10,7 @@ from conftest import GOLDEN
 from spaarsist.config import LABELS, Variant
 from spaarsist.models.backend import AASIST, GraphPool, HeterogeneousAttention
 
+UNIFORM = Variant(stack_aggregation="uniform")
 RELEASED_NAME = {"attention": "attention", "mean": "linear"}
 with safe_open(GOLDEN / "backend_small.safetensors", "pt") as file:
     METADATA = file.metadata()
@@ -93,11 +94,11 @@ def test_released_mean_ignores_its_input(backend):
     """What the released code calls mean makes the stack node a constant (PAPER: a mean over nodes)."""
     layer = backend.branches[0].first
     stack = torch.randn(1, 1, 64)
-    a = layer(torch.randn(1, 5, 64), torch.randn(1, 4, 64), stack, "linear")[2]
-    b = layer(torch.randn(1, 5, 64), torch.randn(1, 4, 64), stack, "linear")[2]
+    a = layer(torch.randn(1, 5, 64), torch.randn(1, 4, 64), stack, Variant(stack_aggregation="linear"))[2]
+    b = layer(torch.randn(1, 5, 64), torch.randn(1, 4, 64), stack, Variant(stack_aggregation="linear"))[2]
     assert torch.equal(a, b)
-    a = layer(torch.ones(1, 5, 64), torch.ones(1, 4, 64), stack, "uniform")[2]
-    b = layer(torch.zeros(1, 5, 64), torch.zeros(1, 4, 64), stack, "uniform")[2]
+    a = layer(torch.ones(1, 5, 64), torch.ones(1, 4, 64), stack, UNIFORM)[2]
+    b = layer(torch.zeros(1, 5, 64), torch.zeros(1, 4, 64), stack, UNIFORM)[2]
     assert not torch.allclose(a, b)
 
 
@@ -107,7 +108,56 @@ def test_uniform_is_the_plain_mean():
     temporal, spectral, stack = torch.randn(2, 5, 6), torch.randn(2, 3, 6), torch.randn(2, 1, 6)
     nodes = torch.cat([layer.proj_type1(temporal), layer.proj_type2(spectral)], 1)
     expected = layer.proj_with_attM(nodes.mean(1, keepdim=True)) + layer.proj_without_attM(stack)
-    torch.testing.assert_close(layer(temporal, spectral, stack, "uniform")[2], expected)
+    torch.testing.assert_close(layer(temporal, spectral, stack, UNIFORM)[2], expected)
+
+
+class TestTemperatures:
+    """Switched at inference, or built in: the same function; and each touches its own softmax alone."""
+
+    frames = torch.randn(2, 30, 24, generator=torch.Generator().manual_seed(0))
+
+    def twin(self, backend, **options):
+        twin = AASIST(24, 16, **options).eval()
+        twin.load_state_dict(backend.state_dict())
+        return twin
+
+    @torch.inference_mode()
+    def test_graph(self, backend):
+        switched = Variant(graph_temperature=0.5)
+        expected = self.twin(backend, temperatures=(0.5, 0.5, 100, 100))(self.frames)
+        graphs = backend.attend(backend.nodes(self.frames), 0.5)
+        torch.testing.assert_close(backend.readout(graphs, switched), expected)
+        torch.testing.assert_close(backend.export(switched)(self.frames), expected)
+        assert relative_error(backend(self.frames), expected) > 1e-4
+
+    @torch.inference_mode()
+    def test_stack(self, backend):
+        switched = Variant(stack_temperature=0.1)
+        expected = self.twin(backend, stack_temperature=0.1)(self.frames)
+        torch.testing.assert_close(backend.readout(backend.encode(self.frames), switched), expected)
+        torch.testing.assert_close(backend.export(switched)(self.frames), expected)
+        assert relative_error(backend(self.frames), expected) > 1e-6
+
+    @torch.inference_mode()
+    def test_stack_by_hand(self):
+        """Nodes keep their attention; the stack node's softmax is over scores / 0.1."""
+        layer = HeterogeneousAttention(6, 4, 100.0).eval()
+        temporal, spectral, stack = torch.randn(2, 5, 6), torch.randn(2, 3, 6), torch.randn(2, 1, 6)
+        nodes = torch.cat([layer.proj_type1(temporal), layer.proj_type2(spectral)], 1)
+        scores = (torch.tanh(layer.att_projM(nodes * stack)) @ layer.att_weightM)[..., 0] / 0.1
+        weights = scores.exp() / scores.exp().sum(1, keepdim=True)
+        gathered = (weights[..., None] * nodes).sum(1, keepdim=True)
+        expected = layer.proj_with_attM(gathered) + layer.proj_without_attM(stack)
+        sharp = layer(temporal, spectral, stack, Variant(stack_temperature=0.1))
+        flat = layer(temporal, spectral, stack, Variant())
+        torch.testing.assert_close(sharp[2], expected)
+        assert torch.equal(sharp[0], flat[0]) and torch.equal(sharp[1], flat[1])
+
+    @torch.inference_mode()
+    def test_a_hot_stack_node_takes_the_mean(self, backend):
+        graphs = backend.encode(self.frames)
+        hot = backend.readout(graphs, Variant(stack_temperature=1e6))
+        torch.testing.assert_close(hot, backend.readout(graphs, UNIFORM))
 
 
 class TestGraphPool:

@@ -13,10 +13,26 @@ VERBS = [
     "export-scores",
     "metrics",
     "complexity",
-    "table1",
-    "figure-det",
-    "figure-eer-vs-macs",
+    "latency",
+    "findings",
+    "summary",
+    "composite",
+    "table",
+    "claims",
+    "figure",
     "publish",
+]
+FIGURES = [
+    "det",
+    "histograms",
+    "reliability",
+    "training",
+    "eer-vs-cost",
+    "k-sweep",
+    "attacks",
+    "temperature",
+    "composite",
+    "macs-by-module",
 ]
 
 
@@ -33,9 +49,9 @@ def test_help_answers_at_once():
     assert all(verb in result.stdout for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *(f"figure {name}" for name in FIGURES)])
 def test_every_verb_has_help(verb):
-    assert run(verb, "--help").returncode == 0
+    assert run(*verb.split(), "--help").returncode == 0
 
 
 def test_wrong_usage():
@@ -60,9 +76,9 @@ def test_bad_input_is_one_line_and_exit_code_one(tmp_path):
 @pytest.mark.parametrize(
     ("system", "message"),
     [
-        ("0.3:Mag", "'Mag' names no variant"),
-        ("x:05", "expected <k_train>:<score column>"),
-        ("1.5:05", "less than or equal to 1"),
+        ("AST-03-Mag", "'Mag' names no variant"),
+        ("AST-15-05", "'15' names no variant"),
+        ("MHFA", "system MHFA: no such back-end; there are none"),
     ],
 )
 def test_bad_systems(tmp_path, system, message):

@@ -6,7 +6,9 @@ from spaarsist.config import (
     LABELS,
     Augmentation,
     BackendConfig,
+    CompositeWeights,
     ConfigError,
+    System,
     TrainingRecipe,
     Variant,
     parse,
@@ -25,15 +27,50 @@ def test_names_go_both_ways(label, k):
 
 
 def test_names_of_the_paper():
-    assert system_name(0.3, Variant(0.1, "magnitude", "attention")) == "AST-03-01-Mag"
-    assert system_name(0.5, Variant(0.5)) == "AST-05-05"
+    assert system_name("AST-03", Variant(0.1, "magnitude", "attention").column) == "AST-03-01-Mag"
+    assert system_name("AST-05", Variant(0.5).column) == "AST-05-05"
+    assert system_name("MHFA", "score") == "MHFA"
     assert [ratio_code(k) for k in (0.5, 0.25, 1, 1.0)] == ["05", "025", "10", "10"]
 
 
-@pytest.mark.parametrize("column", ["", "5", "k05", "05-mag", "05-", "05-Base", "050", "00"])
+@pytest.mark.parametrize(
+    "column", ["", "5", "k05", "05-mag", "05-", "05-Base", "050", "00", "05+stack", "05+stack0", "05+stack1.0", "05+x1"]
+)
 def test_no_such_variant(column):
     with pytest.raises(ValueError, match=r"variant|greater than 0"):
         Variant.from_column(column)
+
+
+@pytest.mark.parametrize("temperatures", [(0.5, None), (None, 100.0), (2.0, 0.01)])
+def test_temperatures_go_both_ways(temperatures):
+    variant = Variant.from_label(0.1, "Mag", *temperatures)
+    assert Variant.from_column(variant.column) == variant
+
+
+def test_systems():
+    """What is behind k_train was trained so, what is behind k_infer is switched."""
+    system = System.parse("AST-05+stack1-03-Mag+graph0.5")
+    assert system.trained == "AST-05+stack1" and system.column == "03-Mag+graph0.5"
+    assert (system.k_train, system.trained_stack_temperature, system.trained_graph_temperature) == (0.5, 1.0, None)
+    assert system.variant == Variant(0.3, "magnitude", "attention", graph_temperature=0.5)
+    assert System.parse("CA-MHFA") == System("CA-MHFA", "CA-MHFA")
+
+
+@pytest.mark.parametrize("name", ["AST-05", "AST-05-05-Best", "AST--05", "AST-050-05", "AST-05-05+stack", "A b", ""])
+def test_no_such_system(name):
+    with pytest.raises(ConfigError, match=r"not a system name such as|is no system name"):
+        print(System.parse(name).order)
+
+
+def test_rows_are_ordered_as_in_the_paper():
+    names = [f"AST-{k}-{c}{v}" for k in ("05", "03", "01") for c in ("05", "01") for v in ("", "-Mag", "-Mean", "-Uni")]
+    names += ["AST-05-05+stack1", "AST-03-01-Mag+stack1", "CA-MHFA", "MHFA"]
+    assert sorted([*names[1::2], *names[::2]], key=lambda name: System.parse(name).order) == names
+
+
+def test_weights_that_weigh_nothing():
+    with pytest.raises(ConfigError, match="a group and a domain"):
+        parse(CompositeWeights, {"accuracy": 0, "calibration": 0, "compute": 0})
 
 
 @pytest.mark.parametrize("k", [0, -0.1, 1.1])
@@ -59,7 +96,7 @@ def test_recipe_from_a_file(tmp_path):
         ({"crops": 3}, "crops: Unexpected keyword"),
         ({"stages": [{"epochs": 1, "batch_size": 0}]}, r"stages\.0\.batch_size: .*greater than or equal to 2"),
         ({"augmentation": {"room": 0.5}}, "room > 0 needs room_corpus"),
-        ({"backend": {"temperatures": [1, 2, 3]}}, "temperatures"),
+        ({"backend": {"embedding_dim": 6}}, "backend.embedding_dim: .*multiple of 4"),
     ],
 )
 def test_misspelt_or_out_of_range_keys_are_named(text, message):

@@ -95,9 +95,15 @@ def test_many_systems_the_best_and_the_two_that_matter(many, tmp_path, figures):
     assert y[0] > len(wanted) - 1 and y[1] < 0  # the best on top
 
 
-def test_texts_stay_apart(many, tmp_path, figures):
+@pytest.mark.parametrize("extremes", [(), (0.1, 10)])
+def test_texts_stay_apart(many, tmp_path, figures, extremes):
+    table = pd.read_csv(many[0], sep="\t")
+    table.loc[: len(extremes) - 1, "accuracy"] = extremes
+    table.to_csv(many[0], sep="\t", index=False)
     composite(*many, tmp_path / "figure", LABEL)
     figure, _ = figures[0]
+    figure.set_dpi(300)  # at screen resolution letters are wider
+    figure.draw_without_rendering()
     for axes in figure.axes:
         for labels in (axes.get_xticklabels(), figure.axes[0].get_yticklabels()):
             boxes = [text.get_window_extent() for text in labels if text.get_text()]

@@ -134,7 +134,7 @@ def files(tmp_path):
     scores = pd.DataFrame({"trial_id": trials["trial_id"]})
     for column in ("05", "03-Mag"):
         scores[column] = (quality + rng.normal(size=60)).astype(np.float32)
-    metadata = {"system": "AST-05", "k_train": 0.5, "seed": 3, "corpus": "mini"}
+    metadata = {"system": "AST-05", "seed": 3, "corpus": "mini"}
 
     def write(scores=scores, trials=trials, metadata=metadata):
         table = pa.Table.from_pandas(scores, preserve_index=False)
@@ -202,7 +202,8 @@ def with_nan(scores):
         (lambda f: f(scores=f.scores.rename(columns={"05": "00"})), "'00' names no variant"),
         (lambda f: f(scores=f.scores.rename(columns={"05": "050"})), "'050' names no variant"),
         (lambda f: f(scores=f.scores[["trial_id"]]), "one column per variant"),
-        (lambda f: f(metadata={"seed": 1, "corpus": "mini"}), "k_train"),
+        (lambda f: f(metadata={"seed": 1, "corpus": "mini"}), "system"),
+        (lambda f: f(metadata=f.metadata | {"trial_list": "another"}), "scored from another trial list"),
         (lambda f: f(trials=f.trials.assign(label="spoof")), "no bonafide trials"),
         (lambda f: f(trials=f.trials.replace("bonafide", "genuine")), "genuine"),
         (lambda f: f(trials=f.trials.drop(columns="codec")), "codec"),

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -6,11 +8,12 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from spaarsist.config import LABELS, ConfigError, Variant
+from spaarsist.config import LABELS, BackendConfig, ConfigError, Variant
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.score import export_scores, score
-from spaarsist.models.detector import load_checkpoint
+from spaarsist.experiments.train import train
+from spaarsist.models.detector import build_backend, load_checkpoint
 
 VARIANTS = [Variant.from_label(k, label) for k in (0.5, 0.1) for label in LABELS]
 
@@ -88,8 +91,6 @@ def test_errors(scored, checkpoint, synthetic, tmp_path):
         export_scores(scored, tmp_path / "a.tsv", "03-Mag")
     with pytest.raises(ConfigError, match="not readable as a score file"):
         export_scores(synthetic / "eval.tsv", tmp_path / "a.tsv", "05")
-    with pytest.raises(ConfigError, match="no variants"):
-        score(checkpoint, synthetic / "eval.tsv", tmp_path / "a.parquet", [])
     with torch.no_grad():
         bad = tmp_path / "list.tsv"
         table = read_trials(synthetic / "eval.tsv")
@@ -98,3 +99,74 @@ def test_errors(scored, checkpoint, synthetic, tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.flac: no such file"):
         score(checkpoint, bad, tmp_path / "a.parquet", VARIANTS[:1])
     assert not list(tmp_path.glob("*.parquet"))
+
+
+@pytest.fixture(scope="module")
+def pooled(synthetic, recipe, tmp_path_factory):
+    """A detector with another back-end, trained for a moment."""
+    folder = tmp_path_factory.mktemp("pooled") / "MHFA"
+    backend = BackendConfig("MHFA", 16, {"n_heads": 2, "compression_dim": 4})
+    short = dataclasses.replace(recipe, backend=backend, stages=recipe.stages[:1])
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, "MHFA", short, 1)
+    return folder
+
+
+class TestOtherBackends:
+    def test_one_column_named_score(self, pooled, synthetic, tmp_path):
+        score(pooled, synthetic / "eval.tsv", tmp_path / "a.parquet")
+        table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+        assert table.column_names == ["trial_id", "score"]
+        assert json.loads(table.schema.metadata[b"spaarsist"])["system"] == "MHFA"
+        detector, _ = load_checkpoint(pooled)
+        trial = read_trials(synthetic / "eval.tsv").iloc[0]
+        waveform = torch.from_numpy(audio.pad(audio.crop_centre(audio.read(trial["path"]), 8000), 8000))[None]
+        with torch.inference_mode():
+            frames = detector.frontend(waveform, all_layers=True)
+            logits = detector.head(detector.backend(frames))[0]
+        assert frames.ndim == 4
+        assert table["score"][0].as_py() == pytest.approx((logits[0] - logits[1]).item(), abs=1e-5)
+
+    def test_no_variants(self, pooled, synthetic, tmp_path):
+        with pytest.raises(ConfigError, match="MHFA has no variants"):
+            score(pooled, synthetic / "eval.tsv", tmp_path / "a.parquet", VARIANTS[:1])
+
+    @pytest.mark.parametrize(
+        ("backend", "message"),
+        [
+            (BackendConfig("LSTM"), "there are AASIST, CAMHFA, MHFA, MeanPool, SLS"),
+            (BackendConfig("Tensor"), "there are AASIST"),
+            (BackendConfig("MHFA", options={"heads": 3}), "options {'heads': 3} do not fit .*'heads'"),
+            (BackendConfig("AASIST", options={"k_train": 2.0}), r"do not fit [\s\S]*less than or equal to 1"),
+        ],
+    )
+    def test_no_such_backend(self, backend, message):
+        with pytest.raises(ConfigError, match=message):
+            build_backend(backend, 24, 2)
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [("MHFA", {}), ("AST-03", {}), ("AST-05+stack1", {}), ("AST-05+graph3", {"stack_temperature": 1.0})],
+    )
+    def test_a_name_that_says_something_else(self, synthetic, recipe, tmp_path, name, options):
+        lying = dataclasses.replace(recipe, backend=BackendConfig("AASIST", 16, options))
+        with pytest.raises(ConfigError, match=re.escape(f"system {name}: AASIST back-ends, and they alone")):
+            train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, name, lying, 1)
+
+
+def test_as_trained_is_the_baseline(scored, checkpoint, synthetic, tmp_path):
+    """An AASIST without variants is scored as it was trained: at its k_train, learned, with attention."""
+    score(checkpoint, synthetic / "eval.tsv", tmp_path / "a.parquet", batch_size=8)
+    table = pd.read_parquet(tmp_path / "a.parquet")
+    assert [*table] == ["trial_id", "05"]
+    assert np.abs(table["05"] - pd.read_parquet(scored)["05"]).max() < 1e-5
+
+
+@torch.inference_mode()
+def test_variants_of_other_graph_temperatures_share_a_pass(checkpoint):
+    detector, _ = load_checkpoint(checkpoint)
+    waveforms = torch.randn(3, 8000, generator=torch.Generator().manual_seed(0))
+    variants = [Variant(graph_temperature=t, k_infer=k) for t in (None, 0.1) for k in (0.5, 0.1)]
+    together = detector.scores(waveforms, variants)
+    for i, variant in enumerate(variants):
+        torch.testing.assert_close(together[:, i : i + 1], detector.scores(waveforms, [variant]))
+    assert (together[:, 0] - together[:, 2]).abs().max() > 1e-6

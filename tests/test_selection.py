@@ -224,9 +224,12 @@ def test_first_under_one_weighting_only_looks_like_it(tmp_path):
     assert table.loc["SLS", "rank_high"] == 2 and shares.loc["SLS", ("share", 2)] > 0.98
 
 
-def test_twins_share_the_lowest_rank_and_halve_first_places(tmp_path):
-    better = (scaled([0.5, 0.6, 0.7, 0.8, 0.9]), SIZE)
-    table, shares = rank(tmp_path, {BASELINE: (SAME, SIZE), "SLS": better, "MHFA": better})
+@pytest.mark.parametrize(
+    "factors", [([0.5, 0.6, 0.7, 0.8, 0.9],) * 2, ([1, 1, 1, 0.6, 1], [1, 1, 1, 1, 0.6])], ids=["same", "but for dust"]
+)
+def test_twins_share_the_lowest_rank_and_halve_first_places(tmp_path, factors):
+    twins = {name: (scaled(part), SIZE) for name, part in zip(("SLS", "MHFA"), factors, strict=True)}
+    table, shares = rank(tmp_path, {BASELINE: (SAME, SIZE), **twins})
     assert table["rank"].to_dict() == {"SLS": 1, "MHFA": 1, BASELINE: 3}
     assert table["first_share"].to_dict() == {"SLS": 0.5, "MHFA": 0.5, BASELINE: 0}
     assert shares["share"][1].to_dict() == {"SLS": 1, "MHFA": 1, BASELINE: 0}

@@ -62,7 +62,7 @@ class TestCheckpoint:
     def test_what_is_written(self, checkpoint, synthetic, recipe):
         assert sorted(p.name for p in checkpoint.iterdir()) == ["history.tsv", "model.json", "model.safetensors"]
         record = json.loads((checkpoint / "model.json").read_text())
-        assert record["system"] == "AST-05" and record["seed"] == 1 and record["k_train"] == 0.5
+        assert record["system"] == "AST-05" and record["seed"] == 1 and record["n_layers"] == 1
         assert record["train_list"] == file_hash(synthetic / "train.tsv")
         assert {"code_hash", "torch", "python"} <= set(record["provenance"])
         table = history(checkpoint)
@@ -72,14 +72,13 @@ class TestCheckpoint:
 
     def test_best_epoch_is_the_one_kept(self, checkpoint, synthetic, recipe):
         """The record names the best epoch, and the stored weights give its development EER again."""
-        from spaarsist.config import Variant
         from spaarsist.evaluation.metrics import compute_metrics
         from spaarsist.experiments.score import score_excerpts
 
         detector, record = load_checkpoint(checkpoint)
         assert record["dev_eer"] == history(checkpoint)["dev_eer"].min()
         dev = read_trials(synthetic / "dev.tsv")
-        scores = score_excerpts(detector, dev, recipe.crop, [Variant(0.5)], 8, 0, "dev")[:, 0]
+        scores = score_excerpts(detector, dev, recipe.crop, [], 8, 0, "dev")[:, 0]
         bonafide = (dev["label"] == "bonafide").to_numpy()
         assert compute_metrics(scores[bonafide], scores[~bonafide])["eer"] == record["dev_eer"]
 
@@ -94,14 +93,14 @@ class TestCheckpoint:
 
 
 def test_same_seed_same_bytes_and_workers_do_not_matter(checkpoint, synthetic, recipe, tmp_path):
-    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1, workers=1)
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1, workers=1)
     assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
     assert history(tmp_path / "a").equals(history(checkpoint))
 
 
 def test_another_seed_differs(checkpoint, synthetic, recipe, tmp_path):
     short = replace(recipe, stages=recipe.stages[:1])
-    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", short, 0.5, 2)
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", short, 2)
     assert history(tmp_path / "a")["train_loss"][0] != history(checkpoint)["train_loss"][0]
 
 
@@ -117,7 +116,7 @@ def test_killed_and_called_again(checkpoint, synthetic, recipe, tmp_path, monkey
         saves.append(path)
         save(run, path, state)
 
-    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1)
+    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training._Run, "_save", dying)
         train(*arguments)
@@ -133,20 +132,20 @@ def test_resume_of_another_run_is_refused(synthetic, recipe, tmp_path, monkeypat
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training._Run, "finish", dying)
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1)
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     with pytest.raises(ConfigError, match="an unfinished run with another seed; delete the folder"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 2)
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 2)
 
 
 @pytest.mark.parametrize("crop", [100, 400])
 def test_a_crop_that_is_too_short(synthetic, recipe, tmp_path, crop):
     with pytest.raises(ConfigError, match=f"a crop of {crop} samples is too short"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, replace(recipe, crop=crop), 0.5, 1)
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", replace(recipe, crop=crop), 1)
 
 
 def test_killed_while_tidying_up(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
     """Dying after the checkpoint is written, in the midst of deleting the resume state."""
-    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", recipe, 0.5, 1)
+    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     rmtree = shutil.rmtree
 
     def dying(folder, **options):
@@ -168,7 +167,7 @@ class TestStages:
         """Train with prescribed development EERs, epoch by epoch."""
         values = iter(dev_eers)
         monkeypatch.setattr(training._Run, "_dev_eer", lambda *_: next(values))
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, replace(recipe, **changes), 0.5, 1)
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, "AST-05", replace(recipe, **changes), 1)
         return json.loads((folder / "model.json").read_text())
 
     def test_a_worse_second_stage_does_not_replace_the_first(self, synthetic, recipe, tmp_path, monkeypatch):
@@ -211,4 +210,4 @@ class TestStages:
 def test_a_loss_that_is_not_finite_names_its_batch(synthetic, recipe, tmp_path):
     wild = replace(recipe, stages=(Stage(2, 8, 1e30),))
     with pytest.raises(ConfigError, match=r"stage 1, epoch \d, step \d: the loss is (nan|inf); batch: .*T_0"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, wild, 0.5, 1)
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", wild, 1)

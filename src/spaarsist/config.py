@@ -94,11 +94,13 @@ class Variant:
     def from_column(cls, column: str) -> Variant:
         """Inverse of `column`; raises `ConfigError` on anything else."""
         found = re.fullmatch(rf"([0-9]{{2,}})(?:-([A-Za-z]+))?{_TEMPERATURES}", column)
-        if found:
+        try:
             code, label, *temperatures = found.groups()
             variant = cls.from_label(_ratio(code), label or "Base", *(t and float(t) for t in temperatures))
             if variant.column == column:
                 return variant
+        except (AttributeError, ConfigError, ValidationError):  # no match, no such label, out of range
+            pass
         raise ConfigError(f"{column!r} names no variant; expected something like 05, 01-Mag or 05+stack1")
 
 
@@ -170,7 +172,7 @@ class System:
             if not found:
                 raise ValueError("no k_train and k_infer")
             trained, code, graph, stack, column = found.groups()
-            k_train, variant = Variant(k_infer=_ratio(code)).k_infer, Variant.from_column(column)
+            k_train, variant = Variant.from_column(code).k_infer, Variant.from_column(column)
         except ValueError as error:
             raise ConfigError(f"{name!r} is not a system name such as AST-03-01-Mag ({error})") from None
         return cls(name, trained, column, variant, k_train, graph and float(graph), stack and float(stack))

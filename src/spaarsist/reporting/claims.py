@@ -492,12 +492,9 @@ def _markdown(ledger: pd.DataFrame, label: str) -> str:
 
 def _tex(text: str) -> str:
     text = re.sub(r"(^|[ (])-(?=\d)", r"\1−", text)  # a minus sign, not the hyphen of a name
-    text = re.sub(rf"(?<=\d) (?=(?:{'|'.join(filter(None, SCALES))})(?:\W|$))", "\N{NO-BREAK SPACE}", text)
-    return re.sub(
-        r"([\d.]+)e-0?(\d+)",
-        r"$\1\\times10^{-\2}$",
-        _escape(text).replace("≤", r"$\le$").replace("\N{NO-BREAK SPACE}", "~"),
-    )
+    text = _escape(text).replace("≤", r"$\le$")
+    text = re.sub(r"([\d.]+)e-0?(\d+)", r"$\1\\times10^{-\2}$", text)
+    return re.sub(r"(?<=\d) (?=(\\%|k|M|nats|bits)(\W|$))", "~", text)
 
 
 def _latex(ledger: pd.DataFrame, label: str) -> str:
@@ -526,6 +523,6 @@ def _latex(ledger: pd.DataFrame, label: str) -> str:
                 row.claim_id, row.source, rf"\raggedright {_tex(row.statement)}", _tex(_claimed(row)),
                 rf"\raggedright {_tex(row.ours or '–')}", rf"\{style}{{{row.verdict}}}",
             ]  # fmt: skip
-            lines.append(rf"{' & '.join(cells)} \\[1.5pt]")
+            lines.append(rf"{' & '.join(cells)} \\ \addlinespace[1pt]")
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
     return "\n".join(lines)

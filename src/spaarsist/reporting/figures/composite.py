@@ -24,7 +24,8 @@ _MARKS = {
     "calibration": {"marker": "^", "ms": 4.4, "color": COLOURS[1], "mec": "white", "mew": 0.4, "zorder": 4},
     "compute": {"marker": "|", "ms": 9, "color": COLOURS[2], "mew": 1.6, "zorder": 3},
 }
-_TICKS = (0.1, 0.14, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)
+_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)
+_FEWER_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 def composite(composite: Path, sensitivity: Path, output_stem: Path, label: str = "") -> None:
@@ -99,7 +100,7 @@ def _draw_scores(axes: Axes, shown: pd.DataFrame) -> None:
     # Never closer than this, lest differences of a percent look like much.
     limits = min(0.65, scores.min(axis=None) / 1.15), max(1.55, scores.max(axis=None) * 1.15)
     axes.set_xscale("log")
-    ticks = _TICKS if limits[1] < 20 * limits[0] else _TICKS[::2]
+    ticks = _TICKS if limits[1] < 15 * limits[0] else _FEWER_TICKS
     axes.set(xlim=limits, xticks=[tick for tick in ticks if limits[0] <= tick <= limits[1]])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())

@@ -122,14 +122,11 @@ def histograms(
     """Draw how the scores of bona fide trials and of spoofs are distributed: a row per corpus, a column per system.
 
     A column shares its axis of scores, since a shift between corpora is a system's own; scales of different systems are
-    not comparable. Each class has area one, whatever its size. Marked are the threshold at which the EER is reached
-    and Bayes' threshold of the ASVspoof 5 costs: the further they lie apart, the more a decision costs for want of
-    calibration. The seed is that of `det`.
+    not comparable. Both classes have the same area, whatever their sizes. Marked are the threshold at which the EER is
+    reached and Bayes' threshold of the ASVspoof 5 costs, which actDCF applies.
 
-    Args: as of `det`. The TSV has a row per bin: low and high edge (nats), n_bonafide, n_spoof.
-
-    Raises:
-        ConfigError: as `det`.
+    Arguments, choice of the seed and errors are those of `det`. The TSV has a row per bin: low and high edge (nats),
+    n_bonafide, n_spoof.
     """
     chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
     edges = {  # equal scores get a bin of width 1 around them
@@ -147,7 +144,7 @@ def histograms(
         "EER threshold": (0, (2, 1.2)),
     }
     with mpl.rc_context(STYLE):
-        figure, panels = _grid(systems, corpora, height=1.2)
+        figure, panels = _grid(systems, corpora, "Density", height=1.2)
         shown = []
         for (corpus, system), (seed, *classes) in chosen.items():
             axes, bins = panels[corpus, system], edges[system]
@@ -165,12 +162,9 @@ def histograms(
             identity |= {"eer_threshold": eer_threshold, "bayes_threshold": _BAYES_THRESHOLD}
             columns = {"low": bins[:-1], "high": bins[1:], "n_bonafide": counts[0], "n_spoof": counts[1]}
             shown.append(pd.DataFrame({**identity, **columns}))
-        for corpus, _ in corpora:
-            panels[corpus, systems[0]].set_ylabel("Density")
         handles = [Patch(**look) for look in looks.values()]
         handles += [Line2D([], [], color="0.1", ls=dashes, lw=0.9) for dashes in marks.values()]
-        columns = 2 if len(systems) == 1 else 4
-        figure.legend(handles, [*looks, *marks], loc="outside upper center", ncols=columns)
+        figure.legend(handles, [*looks, *marks], loc="outside upper center", ncols=2 if len(systems) == 1 else 4)
         save(figure, pd.concat(shown, ignore_index=True), output_stem, f"Higher is more bona fide  ·  {note}", label)
 
 
@@ -186,20 +180,17 @@ def reliability(
 
     A dot is one of the 15 bins of the ECE: the share of spoofs among its trials against their mean P(spoof); it is
     hollow where the bin holds fewer than 10 trials. A grey bar is the bin's share of all trials, on the same axis. The
-    ECE is the mean distance of the dots from the diagonal (the stems), weighted by the bars. The seed is that of `det`.
+    ECE is the mean distance of the dots from the diagonal (the stems), weighted by the bars.
 
-    Args: as of `det`. The TSV has a row per bin: low and high edge (the bin is (low, high], 0 in the first), n_trials,
-        mean_p_spoof and share_spoof (empty for an empty bin).
-
-    Raises:
-        ConfigError: as `det`.
+    Arguments, choice of the seed and errors are those of `det`. The TSV has a row per bin: low and high edge (the bin
+    is (low, high], with 0 in the first), n_trials, mean_p_spoof and share_spoof (both empty where there is no trial).
     """
     chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
     edges = np.linspace(0, 1, ECE_BINS + 1)
     bar = {"fc": "0.82", "ec": "none"}
     dots = {f"Bin of {_FEW} or more trials": COLOURS[0], "of fewer": "white"}
     with mpl.rc_context(STYLE):
-        figure, panels = _grid(systems, corpora, height=min(2.4, (TEXT_WIDTH - 0.6) / len(systems)))
+        figure, panels = _grid(systems, corpora, "Share of spoofs", min(2.4, (TEXT_WIDTH - 0.6) / len(systems)))
         shown = []
         for (corpus, system), (seed, *classes) in chosen.items():
             p_spoof = expit(-np.concatenate(classes))
@@ -224,8 +215,6 @@ def reliability(
             identity = {"corpus": corpus, "system": system, "seed": seed, "ece": ece}
             columns = {"low": edges[:-1], "high": edges[1:], "n_trials": n_trials}
             shown.append(pd.DataFrame({**identity, **columns, "mean_p_spoof": mean, "share_spoof": share}))
-        for corpus, _ in corpora:
-            panels[corpus, systems[0]].set_ylabel("Share of spoofs")
         handles = [Line2D([], [], ls="", marker="o", ms=3.5, mec=COLOURS[0], mfc=face) for face in dots.values()]
         names = [*dots, "Its share of all trials"]
         figure.legend([*handles, Patch(**bar)], names, loc="outside upper center", ncols=3)
@@ -234,7 +223,7 @@ def reliability(
 
 
 def _grid(
-    systems: Sequence[str], corpora: Sequence[tuple[str, str]], height: float
+    systems: Sequence[str], corpora: Sequence[tuple[str, str]], ylabel: str, height: float
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """A panel of that height in inches per corpus (row) and system (column): (corpus, system) -> axes.
 
@@ -247,6 +236,7 @@ def _grid(
         for system, axes in zip(systems, row.subplots(1, len(systems), squeeze=False).flat, strict=True):
             axes.set_title(_two_lines(system) + "\n", fontsize=7.5)
             panels[corpus, system] = axes
+        panels[corpus, systems[0]].set_ylabel(ylabel)
     return figure, panels
 
 
@@ -269,17 +259,17 @@ def _of_lowest_seed(
         metadata = read_metadata(path)
         files.setdefault((metadata["corpus"], metadata["system"]), []).append((metadata["seed"], path))
     rows = [System.parse(name) for name in systems]
-    found, drawn, held = {}, set(), set()
+    found, drawn, given = {}, set(), set()
     for corpus, _ in corpora:
         if corpus not in trials:
             raise ConfigError(f"no trial list was given for corpus {corpus!r}")
-        for trained in {row.trained: row for row in rows}:
+        for trained in dict.fromkeys(row.trained for row in rows):
             wanted = [row for row in rows if row.trained == trained]
             if (corpus, trained) not in files:
                 raise ConfigError(f"no scores of {wanted[0].name} on corpus {corpus!r}")
             seed, path = min(files[corpus, trained])
             drawn.add(seed)
-            held |= {other for other, _ in files[corpus, trained]}
+            given |= {other for other, _ in files[corpus, trained]}
             _, listed, frame = read_scored_trials(path, trials[corpus])
             is_bonafide = (listed["label"] == "bonafide").to_numpy()
             for row in wanted:
@@ -287,9 +277,9 @@ def _of_lowest_seed(
                     raise ConfigError(f"{path}: no scores of {row.name} on corpus {corpus!r}")
                 values = frame[row.column].to_numpy()
                 found[corpus, row.name] = seed, values[is_bonafide], values[~is_bonafide]
-    note = f"Training seed {', '.join(map(str, sorted(drawn)))}"
+    note = f"Training seed {' or '.join(map(str, sorted(drawn)))}"
     if len(drawn) > 1:
-        note += ", each the lowest of its training"
-    elif len(held) > 1:
-        note += f", the lowest of {len(held)}"
+        note += ", the lowest of each system"
+    elif len(given) > 1:
+        note += f", the lowest of {len(given)}"
     return {(corpus, system): found[corpus, system] for corpus, _ in corpora for system in systems}, note

@@ -47,14 +47,8 @@ STYLE = {
 COLOURS = [sns.color_palette("colorblind").as_hex()[i] for i in (0, 1, 2, 3, 4, 5, 7, 9)]  # not the palest two
 # Told apart without colour as well: dashes and markers follow the order of the systems.
 DASHES = [
-    "-",
-    (0, (5, 1.5)),
-    (0, (1.2, 1.2)),
-    (0, (6, 1.5, 1.2, 1.5)),
-    (0, (3, 1)),
-    (0, (8, 2)),
-    (0, (4, 1, 1, 1, 1, 1)),
-]
+    "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)),
+]  # fmt: skip
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 NAMES = {BASELINE: f"AASIST ({BASELINE})", RANK_1: f"{RANK_1} (rank 1)"}
 """Systems that a legend calls by more than their name."""

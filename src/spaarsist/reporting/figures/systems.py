@@ -110,7 +110,13 @@ def eer_vs_cost(
         note = f"Vertical bars (at named, ringed and front systems): {_spread_note(points)}"
         if points["cost_high"].gt(points["cost_low"]).any():
             note += "; horizontal: interquartile range of the latency"
-        save(figure, points, output_stem, f"{note}; staircase: Pareto front of the panel; equal costs set side by side", label)
+        save(
+            figure,
+            points,
+            output_stem,
+            f"{note}; staircase: Pareto front of the panel; equal costs set side by side",
+            label,
+        )
 
 
 def _cost_points(summary: Path, cost: str, systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
@@ -272,9 +278,12 @@ def k_sweep(summary: Path, corpora: Sequence[tuple[str, str]], output_stem: Path
     points = points[["corpus", *points.columns.drop("corpus")]]
     ratios, variants = points["k_train"].unique(), [v for v in LABELS if v in points["variant"].array]
     looks = {
-        name: {"color": colour, "ls": dashes, **DOT, "marker": _SHAPES[name]}
+        name: {"color": colour, "ls": dashes, "marker": _SHAPES[name], **DOT}
         for name, colour, dashes in zip(LABELS, COLOURS, DASHES, strict=False)
     }
+    # Uniform weights nearly equal attention at a high temperature: thin, they leave what is below them visible.
+    thick, thin = {"lw": 1.9, "ms": 5.5}, {"lw": 0.9, "ms": 4, "mew": 0.2}
+    looks = {name: style | (thin if LABELS[name][1] == "uniform" else thick) for name, style in looks.items()}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width(len(ratios)), 0.9 + 2.1 * len(corpora)), layout="constrained")
         panels = figure.subplots(len(corpora), len(ratios), squeeze=False, sharex=True, sharey="row")
@@ -302,7 +311,13 @@ def k_sweep(summary: Path, corpora: Sequence[tuple[str, str]], output_stem: Path
             axes.set_xlabel("k at inference (share of nodes kept)")
         handles = [Line2D([], [], **looks[variant]) for variant in variants]
         handles.append(Line2D([], [], color="0.3", ls=":", lw=0.9))
-        figure.legend(handles, [*variants, "k in training"], loc="outside upper center", ncols=7, handlelength=3.2)
+        figure.legend(
+            handles,
+            [*variants, "k in training"],
+            loc="outside upper center",
+            ncols=7 if len(ratios) > 1 else 4,
+            handlelength=3.2,
+        )
         band = _spread_note(points[points["variant"] == "Base"])
         save(figure, points, output_stem, f"Band (Base only): {band}" if band else "", label)
 
@@ -335,7 +350,7 @@ def attacks(
     cells = _attack_cells(metrics, systems, [name for name, _ in corpora])
     drawn = [(name, title) for name, title in corpora if name in cells["corpus"].array]
     # Most attacks lie near zero: the root spreads them.
-    colours, norm = mpl.colormaps["cividis_r"], PowerNorm(0.5, 0, max(0.01, cells["eer"].max()))
+    colours, norm = mpl.colormaps["YlGnBu"], PowerNorm(0.5, 0, max(0.01, cells["eer"].max()))
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         heights = 0.7 + 0.19 * len(systems)
         figure = Figure(figsize=(TEXT_WIDTH, 0.4 + heights * len(drawn)), layout="constrained")
@@ -361,9 +376,9 @@ def attacks(
             for spine in axes.spines.values():
                 spine.set_visible(False)
         panels[-1].set_xlabel("Attack, and the number of its spoofs")
-        seeds = "–".join(f"{n}" for n in sorted({cells["n_seeds"].min(), cells["n_seeds"].max()}))
-        note = f"EER (%), the darker the higher; mean over {seeds} training seed{'' if seeds == '1' else 's'}"
-        save(figure, cells, output_stem, note, label)
+        seeds = " to ".join(f"{n}" for n in sorted({cells["n_seeds"].min(), cells["n_seeds"].max()}))
+        seeds = "one training seed" if seeds == "1" else f"mean over {seeds} training seeds"
+        save(figure, cells, output_stem, f"EER (%), the darker the higher; {seeds}", label)
 
 
 def _attack_cells(metrics: Sequence[Path], systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
@@ -388,12 +403,12 @@ def _attack_cells(metrics: Sequence[Path], systems: Sequence[str], corpora: Sequ
     if len(twice):
         key = twice.iloc[0][["corpus", "system", "attack", "seed"]].to_dict()
         raise ConfigError(f"the metrics files hold a number twice: {key}")
-    sizes = cells.groupby(["corpus", "attack"])["n_spoof"]
-    if (sizes.nunique() > 1).any():
-        corpus, attack = sizes.nunique().idxmax()
+    n_sizes = cells.groupby(["corpus", "attack"])["n_spoof"].nunique()
+    if n_sizes.max() > 1:
+        corpus, attack = n_sizes.idxmax()
         raise ConfigError(
-            f"the metrics files contradict each other on the number of spoofs of attack {attack} in {corpus}: "
-            f"{', '.join(map(str, sorted(sizes.get_group((corpus, attack)).unique())))}; evaluate them on one trial list"
+            f"the metrics files contradict each other on the number of spoofs of attack {attack} of corpus {corpus!r}; "
+            "evaluate all systems on one trial list"
         )
     groups = cells.groupby(["corpus", "system", "attack"])
     means = groups.agg(eer=("value", "mean"), n_seeds=("seed", "size"), n_spoof=("n_spoof", "first"))
@@ -454,10 +469,11 @@ def temperature(
             for axes, node in zip(column, nodes, strict=True):
                 part = on_corpus[on_corpus["node"] == node]
                 axes.axvline(trained[node], color="0.3", ls=":", lw=0.9, zorder=1)
-                for system, style in looks.items():
+                for index, (system, style) in enumerate(looks.items()):
                     own = part[part["of"] == system]
                     bars = 100 * own["low"], 100 * own["high"]
-                    axes.vlines(own["temperature"], *bars, color=style["color"], lw=0.7, zorder=2)
+                    beside = offset_copy(axes.transData, figure, x=2 * index - len(looks) + 1, units="points")
+                    axes.vlines(own["temperature"], *bars, color=style["color"], lw=0.7, zorder=2, transform=beside)
                     line, alike = own[own["how"] != "trained so"], own[own["how"] == "trained so"]
                     axes.plot(line["temperature"], 100 * line["eer"], **style, zorder=3)
                     for level in 100 * line.loc[line["how"] == "as trained", "eer"]:
@@ -475,7 +491,7 @@ def temperature(
         if (points["how"] == "trained so").any():
             entries["trained at that temperature"] = star | {"mec": "0.2"}
         handles = [Line2D([], [], **style) for style in entries.values()]
-        figure.legend(handles, [*entries], loc="outside upper center", ncols=4, handlelength=3.2)
+        figure.legend(handles, [*entries], loc="outside upper center", ncols=min(4, 2 * len(corpora)), handlelength=3.2)
         save(figure, points, output_stem, f"Bars: {_spread_note(points)}", label)
 
 
@@ -534,7 +550,7 @@ def _spread_note(points: pd.DataFrame) -> str:
 def _scale_eer(axes: Axes, eers: pd.Series, lows: pd.Series, highs: pd.Series) -> None:
     """Limits that hold all bars; logarithmic from a fourfold range on, lest one failure flatten all others."""
     if 0 < 4 * eers.min() < eers.max():
-        limits = 100 * max(0.9 * lows.min(), eers.min() / 2), 100 * 1.1 * highs.max()
+        limits = max(90 * lows.min(), 50 * eers.min()), min(100, 110 * highs.max())
         ticks = [0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70]
         axes.set(yscale="log", yticks=[tick for tick in ticks if limits[0] <= tick <= limits[1]])
         axes.yaxis.set_major_formatter("{x:g}")

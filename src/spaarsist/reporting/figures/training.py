@@ -70,8 +70,8 @@ def training(records: Sequence[Path], output_stem: Path, label: str = "") -> Non
                 axes.tick_params(labelleft=index % n_columns == 0, labelbottom=measure == "train_loss")
                 if index % n_columns == 0:
                     axes.set_ylabel(name)
-            best = [f"{100 * eer:.1f}" for eer in sorted({kept["dev_eer"].min(), kept["dev_eer"].max()})]
-            pairs[index, 0].set_title(f"{system}\n{'–'.join(best)} %", fontsize=7.5)
+            span = dict.fromkeys(f"{100 * eer:.1f}" for eer in (kept["dev_eer"].min(), kept["dev_eer"].max()))
+            pairs[index, 0].set_title(f"{system}\n{'–'.join(span)} %", fontsize=7.5)
             pairs[index, 1].set_xlabel("Epoch")
         legend = {"One training seed": line, "Epoch that was kept": ring, "A stage begins": stage}
         handles = [Line2D([], [], **style) for style in legend.values()]

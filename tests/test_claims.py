@@ -1,0 +1,527 @@
+import csv
+import re
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+
+from conftest import REPOSITORY
+from spaarsist.config import ConfigError, System
+from spaarsist.evaluation.metrics import METRICS
+from spaarsist.reporting.claims import LEDGER_COLUMNS, VERDICTS, Claim, judge, read_claims, render
+
+CLAIMS = REPOSITORY / "paper" / "claims.csv"
+CLAIMED = {claim.claim_id: claim for claim in read_claims(CLAIMS)}
+CORPORA = [("five", "ASVspoof 5-like"), ("wild", "In-the-Wild-like")]
+
+# What fvcore and PyTorch count for the back-ends that would ship, 201 frames of 1,024 features.
+COUNTED = {
+    "AST-05-05": (611_784, 713_035_196),
+    "AST-05-05-Uni": (605_384, 712_747_068),
+    "AST-03-01": (611_784, 698_377_148),
+    "AST-03-01-Mag": (611_522, 698_369_532),
+    "AST-03-01-MagMean": (586_434, 697_832_060),
+    "AST-03-01-Uni": (605_384, 698_329_916),
+    "MHFA": (4_461_904, 68_411_392),
+    "Mean-pool": (0, 0),
+}
+
+FINDINGS = {
+    "F1_params_magmean": 586_434, "F1_params_mag": 611_522, "F2_stack_node_spread_linear": 0,
+    "F2_stack_node_spread_attention": 0.0024, "F3_macs_base_201_frames": 713_035_196,
+    "F3_macs_base_200_frames": 702_724_008, "F3_macs_magmean_201_frames": 697_832_060,
+    "F3_share_of_convolutions": 0.8988840096, "F4_frames_moved_normalised_by_batch": 0.75,
+    "F4_frames_moved_normalised_by_utterance": 4.1e-07, "F5_difference_before_layer_norm": 0.36,
+    "F5_difference_after_layer_norm": 0, "F6_act_dcf": 0.29, "F6_act_dcf_released": 0.75,
+    "F6_threshold_act_dcf": -0.6418538862, "F6_threshold_act_dcf_released": 2.302585093, "F7_difference": 0.006,
+    "F8_dev_eer_random_std": 0.01, "F8_runs_with_a_worse_last_stage": 1, "F9_passes_one_by_one": 36,
+    "F9_passes_shared": 3, "F10_saturation_gap": 16.63553143, "F10_distinct_probabilities": 152,
+    "F10_distinct_log_odds": 1000, "F11_missing_weights_accepted": 223, "F11_blank_crops_mask_first": 0.075,
+}  # fmt: skip
+
+
+def write_summary(path, systems, size=(201, 1024)):
+    """`systems`: name -> cells beside its size, e.g. {"wild.eer.mean": 0.0464}; each corpus has one seed by default."""
+    rows = []
+    for name, cells in systems.items():
+        system = System.parse(name)
+        n_params, n_macs = COUNTED.get(name, (1, 1))
+        row = {"system": name, "trained": system.trained, "n_params": n_params, "n_macs": n_macs, "counter": "fvcore"}
+        row |= {"n_frames": size[0], "feature_dim": size[1]}
+        rows.append(row | {f"{corpus}.n_seeds": 1 for corpus in ("five", "wild")} | cells)
+    columns = ["k_train", "k_infer", "variant", "graph_temperature", "stack_temperature", "trained_graph_temperature"]
+    columns += ["trained_stack_temperature", "latency_ms", "latency_iqr_ms", "five.eer.mean", "wild.eer.mean"]
+    table = pd.DataFrame(rows)
+    table = table.reindex(columns=[*table, *(column for column in columns if column not in table)])
+    table.to_csv(path, sep="\t", index=False, float_format="%.10g")
+    return path
+
+
+def write_findings(path, findings):
+    rows = [(name.partition("_")[0], name, value, "1", f"how {name}") for name, value in findings.items()]
+    table = pd.DataFrame(rows, columns=["finding", "quantity", "value", "unit", "how"])
+    table.to_csv(path, sep="\t", index=False, float_format="%.10g")
+    return path
+
+
+def write_composite(path, ranks):
+    rows = [(name, *numbers) for name, numbers in ranks.items()]
+    pd.DataFrame(rows, columns=["system", "rank", "rank_low", "rank_high"]).to_csv(path, sep="\t", index=False)
+    return path
+
+
+def write_claims(path, *claims):
+    """Each claim: a mapping of what differs from an EER of rank 1 out of domain."""
+    usual = dict.fromkeys(Claim._fields, "") | {
+        "claim_id": "C1", "where": "abstract", "source": "abstract", "statement": "Something is so.",
+        "system": "AST-03-01-Mag", "corpus": "out_of_domain", "metric": "eer", "claimed": "4.64", "decimals": "2",
+        "unit": "%", "rule": "equals", "comparable": "paper corpora",
+    }  # fmt: skip
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, Claim._fields)
+        writer.writeheader()
+        writer.writerows(usual | {"claim_id": f"C{n}"} | claim for n, claim in enumerate(claims, 1))
+    return path
+
+
+@pytest.fixture
+def verdict(tmp_path):
+    """Judge one claim: (its differences from the usual one, systems, ...) -> its row of the ledger."""
+
+    def run(claim, systems, findings=FINDINGS, ranks=None, paper_corpora=True, corpora=CORPORA, size=(201, 1024)):
+        ledger = judge(
+            write_claims(tmp_path / "claims.csv", claim),
+            write_summary(tmp_path / "summary.tsv", systems, size),
+            write_findings(tmp_path / "findings.tsv", findings),
+            None,
+            corpora,
+            paper_corpora,
+            ranks and write_composite(tmp_path / "composite.tsv", ranks),
+        )
+        return ledger.iloc[0]
+
+    return run
+
+
+def eer(mean, **other):
+    return {"wild.eer.mean": mean} | {f"wild.eer.{key}": value for key, value in other.items()}
+
+
+class TestTheFile:
+    def test_holds_every_claim_and_finding(self):
+        ids = {re.match(r"[A-Z]\d+", name)[0] for name in CLAIMED}
+        assert {f"C{n}" for n in range(1, 12)} | {f"F{n}" for n in range(1, 12)} <= ids
+
+    @pytest.mark.parametrize(
+        ("name", "system", "corpus", "metric", "claimed", "unit"),
+        [
+            ("C1", "AST-05-05", "", "n_macs", "195.045", "M"),
+            ("C2a", "AST-03-01-Mag", "", "n_macs", "154.706", "M"),
+            ("C2b", "AST-03-01-Mag", "", "n_macs", "-20.7", "%"),
+            ("C3a", "AST-05-05", "", "n_params", "611.8", "k"),
+            ("C3b", "AST-05-05", "", "n_params", "611784", ""),
+            ("C4a", "AST-03-01-Mag", "", "n_params", "586.4", "k"),
+            ("C4b", "AST-03-01-Mag", "", "n_params", "586434", ""),
+            ("C4c", "AST-03-01-Mag", "", "n_params", "-4.1", "%"),
+            ("C5a", "AST-05-05", "out_of_domain", "eer", "4.64", "%"),
+            ("C5b", "AST-03-01-Mag", "out_of_domain", "eer", "2.82", "%"),
+            ("C6a", "AST-05-05", "out_of_domain", "min_dcf", "0.133", ""),
+            ("C6b", "AST-03-01-Mag", "out_of_domain", "min_dcf", "0.078", ""),
+        ],
+    )
+    def test_numbers_of_the_paper(self, name, system, corpus, metric, claimed, unit):
+        claim = CLAIMED[name]
+        assert claim.system.split()[0] == system
+        assert (claim.corpus, claim.metric, str(claim.claimed), claim.unit) == (corpus, metric, claimed, unit)
+        assert claim.decimals == len(claimed.partition(".")[2])
+        assert claim.comparable == ("paper corpora" if corpus else "always")
+
+    def test_numbers_of_the_second_hand_table(self):
+        columns = [
+            ("", "n_params"), ("", "n_macs"), ("in_domain", "eer"), ("in_domain", "min_dcf"), ("out_of_domain", "eer"),
+            ("out_of_domain", "min_dcf"), ("out_of_domain", "act_dcf_released"), ("out_of_domain", "cllr"),
+        ]  # fmt: skip
+        table = {
+            "AST-05-05": "611.8 195.05 4.49 0.129 4.64 0.133 0.291 1.407",
+            "AST-03-01-Mag": "586.4 154.71 5.05 0.146 2.82 0.078 0.081 0.374",
+            "MHFA": "4461.9 99.49 6.05 - 4.98 - 0.350 -",
+            "Mean-pool": "0.0 0.31 4.72 - 4.29 - 0.496 -",
+        }
+        expected = {
+            (system, *column, number)
+            for system, numbers in table.items()
+            for column, number in zip(columns, numbers.split(), strict=True)
+            if number != "-"
+        } | {("AST-01-01-Mag", "out_of_domain", "eer", "25.40")}
+        found = [c for c in CLAIMED.values() if c.source == "second-hand"]
+        assert {(c.system.split()[0], c.corpus, c.metric, str(c.claimed)) for c in found} == expected
+        assert len(found) == len(expected) == 27
+        assert {c.unit for c in found if c.metric == "eer"} == {"%"}
+
+    def test_numbers_of_the_findings(self):
+        numbers = {str(c.claimed) for c in CLAIMED.values() if c.claim_id.startswith("F")}
+        assert {"586434", "611522", "713.0", "702.7", "697.8", "-2.1", "90", "2.303", "-0.642", "17"} <= numbers
+
+    def test_what_no_corpus_decides_is_always_judged_and_nothing_else(self):
+        always = {c.claim_id for c in CLAIMED.values() if c.comparable == "always"}
+        assert {c.claim_id for c in CLAIMED.values() if c.is_finding} < always
+        assert not always & {"C5a", "C7", "C8", "C9a", "C9b", "C10a", "C10b", "C11", "S27"}
+
+    def test_every_name_is_one_of_ours(self):
+        for claim in CLAIMED.values():
+            patterns, reference = claim.subject
+            for name in [*patterns, *filter(None, [reference])]:
+                if claim.is_finding:
+                    assert name in FINDINGS and name.startswith(re.match(r"F\d+", claim.claim_id)[0] + "_")
+                else:
+                    System.parse(name.replace("*", "stack1"))
+            assert not claim.corpus or claim.metric in METRICS
+
+
+class TestEquals:
+    def test_reproduced_where_the_rounded_value_is_the_claimed_one(self, verdict):
+        row = verdict({}, {"AST-03-01-Mag": eer(0.04643, ci_low=0.04, ci_high=0.05)})
+        assert (row["verdict"], row["ours"], row["ci_low"], row["ci_high"]) == ("reproduced", "4.64 %", 4.0, 5.0)
+
+    @pytest.mark.parametrize(
+        ("ours", "expected"),
+        [(0.04634, "differs"), (0.04635, "reproduced"), (0.046449999, "reproduced"), (0.04645, "differs")],
+    )
+    def test_a_half_is_rounded_up_as_decimals(self, verdict, ours, expected):
+        assert verdict({}, {"AST-03-01-Mag": eer(ours)})["verdict"] == expected
+
+    def test_every_half_is_rounded_up_whatever_its_binary_form(self, tmp_path):
+        halves = range(1, 2000, 7)
+        systems = {f"X{n}": eer(f"{(2 * n + 1) / 2:.1f}e-4") for n in halves}
+        claims = [{"system": f"X{n}", "claimed": f"{(n + 1) / 100:.2f}"} for n in halves]
+        ledger = judge(
+            write_claims(tmp_path / "claims.csv", *claims),
+            write_summary(tmp_path / "summary.tsv", systems),
+            write_findings(tmp_path / "findings.tsv", {}),
+            None,
+            CORPORA,
+            True,
+        )
+        assert set(ledger["verdict"]) == {"reproduced"}
+
+    @pytest.mark.parametrize(
+        ("low", "high", "expected"),
+        [
+            (0.04, 0.0464, "consistent"),
+            (0.04, 0.04639, "differs"),
+            (0.0464, 0.06, "consistent"),
+            (0.04641, 0.06, "differs"),
+        ],
+    )
+    def test_consistent_up_to_the_interval_s_ends(self, verdict, low, high, expected):
+        row = verdict({}, {"AST-03-01-Mag": eer(0.05, ci_low=low, ci_high=high)})
+        assert row["verdict"] == expected
+        assert ("inside" if expected == "consistent" else "outside") in row["why"]
+
+    @pytest.mark.parametrize(("claimed", "expected"), [("4.49", "consistent"), ("4.50", "differs")])
+    def test_interval_over_seeds(self, verdict, claimed, expected):
+        """By hand: 4 % +- 4.302653 * 0.2 % / sqrt 3 = 4 % +- 0.496827 %; a bootstrap interval would not count."""
+        cells = eer(0.04, std=0.002, ci_low=0.0, ci_high=1.0) | {"wild.n_seeds": 3}
+        row = verdict({"claimed": claimed}, {"AST-03-01-Mag": cells})
+        assert row["verdict"] == expected
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((3.503173, 4.496827), abs=1e-5)
+        assert "mean of 3 seeds" in row["why"]
+
+    def test_negative_decimals_round_to_tens(self, verdict):
+        claim = {"system": "AST-05-05-Uni / AST-05-05", "claimed": "0", "decimals": "-1"}
+        for change, expected in ((1.049, "reproduced"), (0.951, "reproduced"), (1.05, "differs"), (0.95, "differs")):
+            row = verdict(claim, {"AST-05-05": eer(0.1), "AST-05-05-Uni": eer(0.1 * change)})
+            assert row["verdict"] == expected
+            assert row["ours"] == f"{100 * change - 100:+.1f} %"
+
+    def test_relative_change_has_no_interval(self, verdict):
+        claim = {"system": "AST-03-01-Mag / AST-05-05", "claimed": "-20.7", "decimals": "1"}
+        wide = {"ci_low": 0.0, "ci_high": 1.0}
+        row = verdict(claim, {"AST-05-05": eer(0.04, **wide), "AST-03-01-Mag": eer(0.03, **wide)})
+        assert (row["verdict"], row["ours"]) == ("differs", "-25.0 %") and pd.isna(row["ci_low"])
+        row = verdict(claim, {"AST-05-05": eer(0.04), "AST-03-01-Mag": eer(0.0317)})  # -20.75: away from zero
+        assert row["ours"] == "-20.8 %"
+        row = verdict(claim, {"AST-05-05": eer(0), "AST-03-01-Mag": eer(0.03)})
+        assert (row["verdict"], row["ours"]) == ("not comparable", "")
+
+
+EITHER = {"system": "AST-03-01-Mag AST-03-01-MagMean", "rule": "exists"}
+
+
+class TestExists:
+    def test_one_is_enough_and_is_named_first(self, verdict):
+        row = verdict(EITHER, {"AST-03-01-Mag": eer(0.0282), "AST-03-01-MagMean": eer(0.0464)})
+        assert (row["verdict"], row["ours"]) == (
+            "reproduced",
+            "4.64 % (AST-03-01-MagMean); 2.82 % (AST-03-01-Mag)",
+        )
+        assert row["why"].startswith("AST-03-01-MagMean has it")
+
+    def test_an_interval_of_the_further_one_is_enough(self, verdict):
+        further = eer(0.06, ci_low=0.04, ci_high=0.08)
+        row = verdict(EITHER, {"AST-03-01-Mag": eer(0.047), "AST-03-01-MagMean": further})
+        assert (row["verdict"], row["ci_low"]) == ("consistent", 4.0)
+        assert row["ours"].startswith("6.00 % (AST-03-01-MagMean)")
+
+    def test_none(self, verdict):
+        assert verdict(EITHER, {"AST-03-01-Mag": eer(0.1), "AST-03-01-MagMean": eer(0.2)})["verdict"] == "differs"
+        row = verdict(EITHER, {"AST-03-01-Mag": eer(0.0464)})
+        assert (row["verdict"], row["ours"], row["why"]) == ("not run", "", "no AST-03-01-MagMean in this run")
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("rule", "ours", "expected"),
+        [
+            ("at_most", 0.0464, "reproduced"),
+            ("at_most", 0.046401, "differs"),
+            ("above", 0.0464, "differs"),
+            ("above", 0.046401, "reproduced"),
+        ],
+    )
+    def test_the_bound_belongs_to_at_most(self, verdict, rule, ours, expected):
+        assert verdict({"rule": rule, "decimals": ""}, {"AST-03-01-Mag": eer(ours)})["verdict"] == expected
+
+    def test_consistent_where_the_interval_crosses(self, verdict):
+        row = verdict({"rule": "at_most"}, {"AST-03-01-Mag": eer(0.05, ci_low=0.045, ci_high=0.06)})
+        assert row["verdict"] == "consistent"
+
+    def test_the_worst_of_all_matching_systems_decides(self, verdict):
+        systems = {"AST-05-05": eer(0.1), "AST-05-05+stack1": eer(0.02), "AST-05-05+graph0.5": eer(0.08)}
+        claim = {"system": "AST-05-05+*", "decimals": ""}
+        row = verdict(claim | {"rule": "at_most", "claimed": "7"}, systems)
+        assert (row["verdict"], row["ours"]) == ("differs", "8 % (AST-05-05+graph0.5)")
+        row = verdict(claim | {"rule": "above", "claimed": "3"}, systems)
+        assert (row["verdict"], row["ours"]) == ("differs", "2 % (AST-05-05+stack1)")
+        assert "the lowest of 2" in row["why"]
+        assert verdict(claim | {"rule": "above", "claimed": "1.9"}, systems)["verdict"] == "reproduced"
+
+    def test_a_gain_must_show_on_both_corpora(self, verdict):
+        claim = {
+            "system": "AST-05-05+* / AST-05-05", "corpus": "both", "rule": "above", "claimed": "-5", "decimals": "",
+        }  # fmt: skip
+        base = {"AST-05-05": {"five.eer.mean": 0.1, "wild.eer.mean": 0.2}}
+        one = verdict(claim, base | {"AST-05-05+stack1": {"five.eer.mean": 0.05, "wild.eer.mean": 0.198}})
+        assert (one["verdict"], one["ours"]) == ("reproduced", "-1 %")
+        two = verdict(claim, base | {"AST-05-05+stack1": {"five.eer.mean": 0.05, "wild.eer.mean": 0.18}})
+        assert (two["verdict"], two["ours"]) == ("differs", "-10 %")
+
+
+def test_ranks_and_their_range_over_weightings(verdict):
+    claim = {"corpus": "", "metric": "rank", "claimed": "1", "decimals": "0", "unit": ""}
+    for ranks, expected in (((1, 1, 4), "reproduced"), ((3, 1, 4), "consistent"), ((3, 2, 4), "differs")):
+        assert verdict(claim, {"AST-03-01-Mag": {}}, ranks={"AST-03-01-Mag": ranks})["verdict"] == expected
+    assert verdict(claim, {"AST-03-01-Mag": {}})["why"] == "no composite score in this run"
+
+
+def test_sizes_counted_for_another_input_are_not_comparable(verdict):
+    size = {"corpus": "", "comparable": "always", "system": "AST-05-05", "claimed": "611.784", "decimals": "3"}
+    macs, params = size | {"metric": "n_macs", "unit": "M"}, size | {"metric": "n_params", "unit": "k"}
+    systems = {"AST-05-05": {}}
+    assert verdict(params, systems, size=(100, 1024))["verdict"] == "reproduced"
+    assert verdict(params, systems, size=(201, 120))["verdict"] == "not comparable"
+    row = verdict(macs, systems, size=(100, 1024))
+    assert (row["verdict"], row["ours"]) == ("not comparable", "")
+    assert "n_frames 100" in row["why"] and "n_frames 201" in row["why"]
+
+
+def test_what_the_run_lacks_is_not_run(verdict):
+    for cells, arguments, why in (
+        ({"five.eer.mean": 0.1}, {}, "no finite eer of AST-03-01-Mag"),
+        ({}, {"corpora": CORPORA[:1]}, "no corpus out_of_domain"),
+        (eer(0.0464), {"paper_corpora": False}, "other corpora"),
+    ):
+        row = verdict({}, {"AST-03-01-Mag": cells}, **arguments)
+        assert (row["verdict"], row["ours"]) == ("not run", "") and why in row["why"]
+    finding = {"system": "", "corpus": "", "metric": "F7_difference", "comparable": "always", "rule": "above"}
+    assert verdict(finding, {"AST-05-05": {}}, findings={"F1_params_mag": 1})["why"] == "no F7_difference in this run"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A run whose every accuracy claim is met to the digit (if only its corpora were the paper's)."""
+    systems = {
+        name: {f"{corpus}.{metric}.mean": 0.0464 for corpus in ("five", "wild") for metric in METRICS}
+        for name in [*COUNTED, "AST-01-01-Mag", "AST-01-01-MagMean", "AST-05-05+stack1", "AST-05+stack1-05"]
+    }
+    return {
+        "claims": CLAIMS,
+        "summary": write_summary(tmp_path / "summary.tsv", systems),
+        "findings": write_findings(tmp_path / "findings.tsv", FINDINGS),
+        "composite": write_composite(tmp_path / "composite.tsv", dict.fromkeys(systems, (1, 1, 1))),
+        "corpora": CORPORA,
+    }
+
+
+class TestTheLedger:
+    def test_sizes_macs_and_findings_are_judged_on_any_corpora(self, files):
+        ledger = judge(**files, output_stem=None, paper_corpora=False).set_index("claim_id")
+        verdicts = ledger["verdict"]
+        assert set(verdicts[["C3a", "C3b", "C4a", "C4b", "C4c", "S1", "S9", "S17", "S22"]]) == {"reproduced"}
+        assert set(verdicts[["C1", "C2a", "C2b", "S2", "S10", "S18", "S23"]]) == {"differs"}
+        assert ledger["ours"]["C1"] == "713.035 M by fvcore"
+        assert ledger["ours"]["C2a"] == "697.832 M (AST-03-01-MagMean); 698.370 M (AST-03-01-Mag) by fvcore"
+        assert ledger["ours"]["C2b"] == "-2.1 % (AST-03-01-MagMean); -2.1 % (AST-03-01-Mag) by fvcore"
+        assert ledger["ours"]["C4a"] == "586.4 k (AST-03-01-MagMean); 611.5 k (AST-03-01-Mag)"
+        assert ledger["ours"]["C4c"] == "-4.1 % (AST-03-01-MagMean); 0.0 % (AST-03-01-Mag)"
+        assert ledger["ours"]["S17"] == "4,461.9 k"
+        assert set(verdicts[verdicts.index.str.startswith("F")]) == {"reproduced"}
+
+    @pytest.mark.parametrize(
+        ("quantity", "value", "ids"),
+        [
+            ("F1_params_mag", 611_784, {"F1b"}),
+            ("F2_stack_node_spread_linear", 1e-12, {"F2a"}),
+            ("F3_macs_magmean_201_frames", 154_706_000, {"F3c", "F3d"}),
+            ("F4_frames_moved_normalised_by_batch", 0, {"F4a"}),
+            ("F5_difference_after_layer_norm", 2e-4, {"F5b"}),
+            ("F6_act_dcf_released", 0.29, {"F6a"}),
+            ("F7_difference", 0, {"F7"}),
+            ("F9_passes_shared", 36, {"F9a", "F9b"}),
+            ("F10_saturation_gap", 17.5, {"F10a"}),
+            ("F11_missing_weights_accepted", 0, {"F11a"}),
+        ],
+    )
+    def test_a_finding_that_does_not_show_differs(self, files, tmp_path, quantity, value, ids):
+        files["findings"] = write_findings(tmp_path / "other.tsv", FINDINGS | {quantity: value})
+        ledger = judge(**files, output_stem=None, paper_corpora=False)
+        findings = ledger[ledger["claim_id"].str.startswith("F")]
+        assert set(findings["claim_id"][findings["verdict"] == "differs"]) == ids
+
+    def test_no_accuracy_of_a_mini_run_is_shown(self, files, tmp_path):
+        ledger = judge(**files, output_stem=tmp_path / "ledger", paper_corpora=False, label="mini")
+        accuracy = ledger[ledger["corpus"].ne("") | ledger["metric"].eq("rank")]
+        assert len(accuracy) == 32 and set(accuracy["verdict"]) == {"not run"} and set(accuracy["ours"]) == {""}
+        assert accuracy[["ci_low", "ci_high"]].isna().all(axis=None)
+        assert {re.match(r"C\d+", i)[0] for i in accuracy["claim_id"] if i.startswith("C")} == {
+            f"C{n}" for n in range(5, 12)
+        }
+        lines = (tmp_path / "ledger.md").read_text().splitlines()
+        assert sum("| not run | other corpora" in line for line in lines) == 32
+
+    def test_accuracy_is_judged_on_the_paper_s_corpora(self, files):
+        verdicts = judge(**files, output_stem=None, paper_corpora=True).set_index("claim_id")["verdict"]
+        assert verdicts["C5a"] == verdicts["S5"] == verdicts["C11"] == verdicts["C8"] == "reproduced"
+        assert verdicts["C5b"] == verdicts["S3"] == verdicts["C5c"] == verdicts["C6c"] == "differs"  # 4.64 % all over
+        assert set(verdicts[["C7", "C9a", "C9b", "C10a", "C10b"]]) == {"reproduced"}
+        assert "not run" not in set(verdicts)
+
+    def test_files(self, files, tmp_path):
+        label = "mini corpora; not the paper's numbers & 100 % _toy_"
+        ledger = judge(**files, output_stem=tmp_path / "a", paper_corpora=False, label=label)
+        judge(**files, output_stem=tmp_path / "b", paper_corpora=False, label=label)
+        for ending in ("tsv", "md", "tex"):
+            assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+        table = pd.read_csv(tmp_path / "a.tsv", sep="\t", dtype=str, keep_default_na=False)
+        assert tuple(table) == LEDGER_COLUMNS == tuple(ledger)
+        assert table["claim_id"].tolist() == [c.claim_id for c in read_claims(CLAIMS)]
+        assert table["claimed"].tolist() == [str(c.claimed) for c in read_claims(CLAIMS)]
+        assert set(table["verdict"]) <= set(VERDICTS)
+        assert label in (tmp_path / "a.md").read_text().splitlines()[0]
+        tex = (tmp_path / "a.tex").read_text()
+        assert tex.isascii()
+        assert tex.count(r"\textbf{mini corpora; not the paper's numbers \& 100~\% \_toy\_.}") == 3
+        assert tex.count(r"\begin{table*}") == tex.count(r"\end{table*}") == 3
+        body = [line for line in tex.splitlines() if line.endswith(r"\addlinespace[1pt]")]
+        assert len(body) == len(ledger) and all(len(re.findall(r"(?<!\\)&", line)) == 5 for line in body)
+        assert not re.search(r"(?<!\\)[%#]|(?<!\\)_(?!\{)", tex)
+        assert r"$-$20.7~\%" in tex and r"4.1$\times" not in tex and r"$4.1\times10^{-7}$" in tex
+
+    def test_rendering(self, files):
+        text = render(judge(**files, output_stem=None, paper_corpora=False))
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= 120
+        assert "73 claims: reproduced 34, consistent 0, differs 7, not comparable 0, not run 32." in lines
+        assert "  not run, 32: other corpora or another front-end than the paper's" in lines
+        assert any(re.match(r"C5a +not run +4.64 % +- +AASIST", line) for line in lines)
+        assert any(re.match(r"C7 +not run +≤ \+20 % ", line) for line in lines)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"rule": "roughly"}, "rule: 'roughly' is unknown"),
+            ({"source": "hearsay"}, "source"),
+            ({"unit": "percent"}, "unit"),
+            ({"corpus": "in_the_wild"}, "corpus"),
+            ({"comparable": "never"}, "comparable"),
+            ({"comparable": "always"}, "'paper corpora' is for what corpora decide"),
+            ({"corpus": "", "comparable": "always"}, "metric: 'eer' needs a corpus"),
+            ({"corpus": "", "metric": "rank", "comparable": "always"}, "paper corpora"),
+            ({"decimals": ""}, "the rule equals rounds and needs them"),
+            ({"decimals": "", "rule": "exists"}, "the rule exists rounds and needs them"),
+            ({"decimals": "two"}, "decimals a whole number"),
+            ({"decimals": "1"}, "claimed has more than 1 decimals"),
+            ({"claimed": ""}, "claimed must be a number"),
+            ({"claimed": "4,64"}, "claimed must be a number"),
+            ({"claimed": "NaN"}, "claimed must be finite"),
+            ({"claim_id": "D1"}, "claim_id"),
+            ({"system": ""}, "no system is named"),
+            ({"system": "AST-05-*"}, "the rule equals takes a single one"),
+            ({"system": "AST-05-05 AST-03-03"}, "the rule equals takes a single one"),
+        ],
+    )
+    def test_a_wrong_line(self, tmp_path, change, message):
+        path = write_claims(tmp_path / "claims.csv", {}, change)
+        with pytest.raises(ConfigError, match=re.escape(message)) as error:
+            read_claims(path)
+        assert f"{path}, line 3" in str(error.value)
+
+    def test_an_id_twice(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"line 3 \(C1\): claim_id: it stands here twice"):
+            read_claims(write_claims(tmp_path / "claims.csv", {}, {"claim_id": "C1"}))
+
+    @pytest.mark.parametrize("column", Claim._fields)
+    def test_a_missing_column(self, tmp_path, column):
+        path = tmp_path / "claims.csv"
+        pd.read_csv(CLAIMS, dtype=str).drop(columns=column).to_csv(path, index=False)
+        with pytest.raises(ConfigError, match=f"columns missing: {column}"):
+            read_claims(path)
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "columns missing"),
+            (",".join(Claim._fields).encode(), "holds no claim"),
+            (b"\xff\xfe\x00", "not a readable CSV"),
+            (CLAIMS.read_bytes() + b"C99,too,few\n", "another number of fields"),
+            (CLAIMS.read_bytes() + b"C99" + 20 * b",", "another number of fields"),
+        ],
+    )
+    def test_a_broken_file(self, tmp_path, content, message):
+        (tmp_path / "claims.csv").write_bytes(content)
+        with pytest.raises(ConfigError, match=message):
+            read_claims(tmp_path / "claims.csv")
+
+    def test_no_file(self, tmp_path):
+        with pytest.raises(ConfigError, match="not a readable CSV"):
+            read_claims(tmp_path / "claims.csv")
+
+    @pytest.mark.parametrize(
+        ("file", "content", "message"),
+        [
+            ("findings", "quantity\tvalue\nF7_difference\t1\n", "columns missing: how"),
+            ("findings", "quantity\tvalue\thow\nF7_a\t1\tx\nF7_a\t2\tx\n", "F7_a stands in it twice"),
+            ("findings", "quantity\tvalue\thow\nF7_difference\tmany\tx\n", "'many' is not a number"),
+            ("findings", "", "not a readable TSV"),
+            ("composite", "system\trank\nAST-05-05\t1\n", "columns missing: rank_low, rank_high"),
+            ("summary", "system\nAST-05-05\n", "columns missing"),
+        ],
+    )
+    def test_other_files(self, files, tmp_path, file, content, message):
+        files[file] = tmp_path / "broken.tsv"
+        files[file].write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            judge(**files, output_stem=tmp_path / "ledger", paper_corpora=False)
+        assert not list(tmp_path.glob("ledger*"))
+
+    def test_a_corpus_that_the_summary_lacks(self, files):
+        files["corpora"] = [("five", ""), ("nowhere", "")]
+        with pytest.raises(ConfigError, match="nowhere"):
+            judge(**files, output_stem=None, paper_corpora=False)
+
+
+def test_claimed_numbers_stay_as_printed(tmp_path):
+    claim = read_claims(write_claims(tmp_path / "claims.csv", {"claimed": "25.40"}))[0]
+    assert str(claim.claimed) == "25.40" and claim.claimed == Decimal("25.4")

@@ -1,0 +1,256 @@
+"""DET curves, histograms and reliability diagrams of small made-up score files: right numbers, label, same bytes."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.text import Text
+
+from spaarsist.config import ConfigError
+from spaarsist.evaluation.metrics import compute_metrics
+from spaarsist.reporting.figures import scores as figures
+
+CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
+SIZES = {"home": (70, 110), "wild": (40, 25)}
+TRAININGS = {"AST-05": (["05", "01-MagMean"], (1, 2)), "AST-03": (["03"], (1,)), "MHFA": (["score"], (3, 7))}
+SYSTEMS = ["AST-05-05", "AST-05-01-MagMean", "AST-03-03"]
+LABEL = "mini corpora; not the paper's numbers, 100 % made up"
+DRAWINGS = [figures.det, figures.histograms, figures.reliability]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Folder with score files and trial lists; (training, column, seed, corpus) -> bona fide and spoof scores."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    held = {}
+    for corpus, sizes in SIZES.items():
+        trials = pd.DataFrame({"label": np.repeat(["bonafide", "spoof"], sizes)}).sample(frac=1, random_state=1)
+        trials.insert(0, "trial_id", [f"{corpus}{i}" for i in range(len(trials))])
+        trials.insert(1, "path", "x.flac")
+        trials = trials.assign(speaker_id="s", attack_id="-", codec="-", n_samples=64600)
+        trials.to_csv(folder / f"{corpus}.trials.tsv", sep="\t", index=False)
+        is_bonafide = (trials["label"] == "bonafide").to_numpy()
+        for system, (columns, seeds) in TRAININGS.items():
+            for seed in seeds:
+                scores = {
+                    column: (np.where(is_bonafide, 1.5, -1) + 1.3 * rng.normal(size=len(trials))).astype(np.float32)
+                    for column in columns
+                }
+                for column, values in scores.items():
+                    values = values.astype(float)
+                    held[system, column, seed, corpus] = values[is_bonafide], values[~is_bonafide]
+                write(folder / f"{system}-{seed}-{corpus}.parquet", system, seed, corpus, trials["trial_id"], scores)
+    return folder, held
+
+
+def write(path, system, seed, corpus, ids, scores):
+    metadata = {b"spaarsist": json.dumps({"system": system, "seed": seed, "corpus": corpus}).encode()}
+    table = pa.Table.from_pandas(pd.DataFrame({"trial_id": ids, **scores}), preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def draw(function, inputs, stem, systems=SYSTEMS, corpora=CORPORA, pattern="*.parquet", label=LABEL):
+    folder, _ = inputs
+    lists = {corpus: folder / f"{corpus}.trials.tsv" for corpus, _ in corpora}
+    function(sorted(folder.glob(pattern), reverse=True), lists, systems, corpora, stem, label)
+    return pd.read_csv(f"{stem}.tsv", sep="\t")
+
+
+@pytest.fixture(scope="module")
+def drawn(inputs, tmp_path_factory):
+    """Name of a figure -> its table, its stem, the texts in it, its axes."""
+    results = {}
+    with pytest.MonkeyPatch.context() as patch:
+        save = figures.save
+
+        def spy(figure, shown, output_stem, note, label):
+            save(figure, shown, output_stem, note, label)
+            results["figure"] = figure
+
+        patch.setattr(figures, "save", spy)
+        for function in DRAWINGS:
+            stem = tmp_path_factory.mktemp("drawn") / function.__name__
+            table = draw(function, inputs, stem)
+            figure = results.pop("figure")
+            texts = [" ".join(text.get_text().split()) for text in figure.findobj(Text)]
+            results[function.__name__] = table, stem, texts, figure.axes
+    return results
+
+
+def panels(table, inputs):
+    """(rows of the table, bona fide scores, spoof scores) of each panel or curve, in the promised order."""
+    _, held = inputs
+    assert [*table.groupby(["corpus", "system"], sort=False).groups] == [(c, s) for c, _ in CORPORA for s in SYSTEMS]
+    for (corpus, system), part in table.groupby(["corpus", "system"], sort=False):
+        assert set(part["seed"]) == {1}
+        yield part, *held[system[:6], system[7:], 1, corpus]
+
+
+def rates(bonafide, spoof):
+    """Every operating point (p_miss, p_fa), by counting."""
+    for threshold in [-np.inf, *np.sort(np.concatenate([bonafide, spoof]))]:
+        yield np.mean(bonafide <= threshold), np.mean(spoof > threshold)
+
+
+def test_det_curves_are_those_of_the_lowest_seed(inputs, drawn):
+    for part, bonafide, spoof in panels(drawn["det"][0], inputs):
+        points = np.array([*rates(bonafide, spoof)])
+        curve = part[["p_miss", "p_fa"]].to_numpy()
+        distance = np.abs(curve[:, None] - points).sum(axis=2)
+        assert distance.min(axis=1).max() < 1e-6, "a drawn point that is no operating point"
+        assert distance.min(axis=0).max() < 0.02, "an operating point far from the drawn curve"
+        assert part["eer"].to_numpy() == pytest.approx(compute_metrics(bonafide, spoof)["eer"])
+
+
+def test_histograms_count_every_trial_once(inputs, drawn):
+    table = drawn["histograms"][0]
+    for part, bonafide, spoof in panels(table, inputs):
+        column = table[table["system"] == part["system"].iloc[0]]
+        low, high = column["low"].min(), column["high"].max()  # shared between corpora, so from both of them
+        assert len(part) == 30 and part["low"].iloc[0] == low and part["high"].iloc[-1] == high
+        assert part["low"].iloc[1:].to_numpy() == pytest.approx(part["high"].iloc[:-1].to_numpy())
+        for name, values in (("n_bonafide", bonafide), ("n_spoof", spoof)):
+            bins = np.clip(np.floor((values - low) / (high - low) * 30), 0, 29).astype(int)
+            assert part[name].to_list() == np.bincount(bins, minlength=30).tolist()
+            assert part[name].sum() == values.size
+        eer = compute_metrics(bonafide, spoof)["eer"]
+        assert part["eer"].to_numpy() == pytest.approx(eer)
+        threshold = part["eer_threshold"].iloc[0] + 1e-6  # the scores up to it are rejected
+        errors = np.mean(bonafide <= threshold), np.mean(spoof > threshold)
+        assert np.mean(errors) == pytest.approx(eer) and abs(np.subtract(*errors)) <= 1 / min(bonafide.size, spoof.size)
+        assert part["bayes_threshold"].to_numpy() == pytest.approx(-math.log(1.9))  # 0.95 * 1 against 0.05 * 10
+    for system in SYSTEMS:
+        values = [
+            v for (trained, column, seed, _), classes in inputs[1].items()
+            if (f"{trained}-{column}", seed) == (system, 1) for v in np.concatenate(classes)
+        ]  # fmt: skip
+        rows = table[table["system"] == system]
+        assert [rows["low"].min(), rows["high"].max()] == pytest.approx([min(values), max(values)])
+
+
+def test_reliability_bins_give_the_ece(inputs, drawn):
+    texts = drawn["reliability"][2]
+    for part, bonafide, spoof in panels(drawn["reliability"][0], inputs):
+        trials = [(1 / (1 + math.exp(s)), k) for k, values in enumerate((bonafide, spoof)) for s in values]
+        ece = 0.0
+        for index, row in enumerate(part.itertuples()):
+            inside = [(p, k) for p, k in trials if index / 15 < p <= (index + 1) / 15]
+            assert (row.low, row.high) == pytest.approx((index / 15, (index + 1) / 15))
+            assert row.n_trials == len(inside)
+            if inside:
+                assert (row.mean_p_spoof, row.share_spoof) == pytest.approx(tuple(np.mean(inside, axis=0)))
+                ece += row.n_trials / len(trials) * abs(row.share_spoof - row.mean_p_spoof)
+            else:
+                assert math.isnan(row.mean_p_spoof) and math.isnan(row.share_spoof)
+        assert index == 14
+        assert ece == pytest.approx(compute_metrics(bonafide, spoof)["ece"], abs=1e-7)
+        assert part["ece"].to_numpy() == pytest.approx(ece)
+        assert any(text.endswith(f"ECE {ece:.3f}") for text in texts)
+
+
+def test_panels_show_their_tables(drawn):
+    table, _, _, axes = drawn["histograms"]
+    assert len(axes) == len(CORPORA) * len(SYSTEMS)
+    for panel, (_, part) in zip(axes, table.groupby(["corpus", "system"], sort=False), strict=True):
+        bonafide, spoof = panel.patches
+        assert spoof.get_hatch() and not bonafide.get_hatch()
+        for steps, name in ((bonafide, "n_bonafide"), (spoof, "n_spoof")):
+            assert steps.get_data().values == pytest.approx((part[name] / part[name].sum()).to_numpy())
+            assert steps.get_data().edges[:-1] == pytest.approx(part["low"].to_numpy(), abs=1e-6)
+        bayes, eer = (line.get_xdata()[0] for line in panel.lines)
+        assert [bayes, eer] == pytest.approx(part[["bayes_threshold", "eer_threshold"]].iloc[0].to_list(), abs=1e-6)
+    table, _, _, axes = drawn["reliability"]
+    for panel, (_, part) in zip(axes, table.groupby(["corpus", "system"], sort=False), strict=True):
+        (bars,) = panel.patches
+        assert bars.get_data().values == pytest.approx((part["n_trials"] / part["n_trials"].sum()).to_numpy())
+        stems, dots = panel.collections
+        held = part.dropna()
+        assert np.asarray(dots.get_offsets()) == pytest.approx(held[["mean_p_spoof", "share_spoof"]].to_numpy())
+        assert ((dots.get_facecolor()[:, :3] == 1).all(axis=1) == (held["n_trials"] < 10)).all()
+        for path, row in zip(stems.get_paths(), part.itertuples(), strict=True):
+            ends = [[row.mean_p_spoof, row.mean_p_spoof], [row.mean_p_spoof, row.share_spoof]]
+            assert path.vertices == pytest.approx(np.array(ends), nan_ok=True)
+
+
+@pytest.mark.parametrize("function", DRAWINGS)
+def test_what_a_figure_says(drawn, function):
+    table, stem, texts, _ = drawn[function.__name__]
+    assert any(LABEL in text and text.endswith("Training seed 1, the lowest of 2") for text in texts)
+    assert {title for _, title in CORPORA} <= {*texts}
+    for named in ("AASIST (AST-05-05)", "MagMean", "AST-03-03"):
+        assert any(named in text for text in texts)
+    if function is not figures.reliability:
+        for eer in table["eer"].unique():
+            assert any(text.endswith(f"EER {100 * eer:.2f} %") for text in texts)
+    for ending in ("png", "pdf"):
+        assert stem.with_suffix(f".{ending}").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("function", DRAWINGS)
+def test_same_input_same_bytes(inputs, drawn, tmp_path, function):
+    draw(function, inputs, tmp_path / "again")
+    _, stem, *_ = drawn[function.__name__]
+    assert {path.name for path in tmp_path.iterdir()} == {"again.png", "again.pdf", "again.tsv"}
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == stem.with_suffix(path.suffix).read_bytes()
+
+
+def test_the_lowest_seed_is_each_trainings_own(inputs, tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(figures, "save", lambda figure, shown, stem, note, label: notes.append((shown, note)))
+    folder, _ = inputs
+    lists = {corpus: folder / f"{corpus}.trials.tsv" for corpus, _ in CORPORA}
+
+    def note(systems, pattern="*.parquet"):
+        figures.histograms(sorted(folder.glob(pattern), reverse=True), lists, systems, CORPORA, tmp_path / "x")
+        return notes[-1][1].split("  ·  ")[-1]
+
+    assert note(["MHFA"]) == "Training seed 3, the lowest of 2"
+    assert note(["AST-03-03", "MHFA"]) == "Training seed 1 or 3, the lowest of each system"
+    assert notes[-1][0].groupby("system")["seed"].unique().map(list).to_dict() == {"AST-03-03": [1], "MHFA": [3]}
+    assert note(["AST-05-05"], "*-2-*.parquet") == "Training seed 2"
+
+
+def test_scores_that_are_certain_or_all_alike(tmp_path):
+    """P(spoof) of exactly 0, 1/2 and 1; a histogram without width."""
+    ids = [f"t{i}" for i in range(6)]
+    trials = pd.DataFrame({"trial_id": ids, "path": "x.flac", "label": ["bonafide", "spoof"] * 3})
+    trials = trials.assign(speaker_id="s", attack_id="-", codec="-", n_samples=1)
+    trials.to_csv(tmp_path / "home.trials.tsv", sep="\t", index=False)
+    scores = np.array([800, 800, 0, 0, -800, -800], np.float32)
+    write(tmp_path / "a.parquet", "AST-05", 1, "home", ids, {"05": scores, "03": np.full(6, 2, np.float32)})
+    inputs = tmp_path, None
+    table = draw(figures.reliability, inputs, tmp_path / "r", ["AST-05-05"], CORPORA[:1])
+    assert table["n_trials"].to_list() == [2, *6 * [0], 2, *6 * [0], 2]
+    assert table["mean_p_spoof"].dropna().to_list() == [0, 0.5, 1]
+    assert table["share_spoof"].dropna().to_list() == [0.5] * 3
+    assert table["ece"].iloc[0] == pytest.approx(1 / 3)
+    table = draw(figures.histograms, inputs, tmp_path / "h", ["AST-05-03"], CORPORA[:1])
+    assert (table["n_bonafide"].sum(), table["n_spoof"].sum()) == (3, 3)
+    assert (table["low"] < table["high"]).all() and table["n_spoof"].max() == 3
+
+
+@pytest.mark.parametrize("function", DRAWINGS)
+def test_figures_refuse_what_they_cannot_show(inputs, tmp_path, function):
+    folder, _ = inputs
+    scores = sorted(folder.glob("*.parquet"))
+    trials = {corpus: folder / f"{corpus}.trials.tsv" for corpus, _ in CORPORA}
+    for files, lists, systems, complaint in (
+        (scores, trials, ["AST-05-05", "AST-01-01"], "no scores of AST-01-01 on corpus 'home'"),
+        (scores, trials, ["AST-05-03"], "AST-05-1-home.parquet: no scores of AST-05-03"),
+        (sorted(folder.glob("*home.parquet")), trials, ["MHFA"], "no scores of MHFA on corpus 'wild'"),
+        (scores, trials, ["AST-05-Best"], "not a system name"),
+        (scores, trials, [], "1 to 7 systems; got 0"),
+        (scores, trials, ["AST-05-05"] * 8, "1 to 7 systems; got 8"),
+        (scores, {"home": trials["home"]}, ["AST-05-05"], "no trial list was given for corpus 'wild'"),
+        (scores, trials | {"wild": trials["home"]}, ["AST-05-05"], "not scored"),
+        ([*scores, trials["home"]], trials, ["AST-05-05"], "not a readable Parquet"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            function(files, lists, systems, CORPORA, tmp_path / "refused")
+    assert not list(tmp_path.iterdir())
