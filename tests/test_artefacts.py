@@ -71,7 +71,7 @@ def test_publish(tmp_path):
 
 
 def score_file(path, **provenance):
-    metadata = {"trained_with": provenance, "provenance": provenance}
+    metadata = {"system": "AST-05", "seed": 1, "corpus": "eval", "trained_with": provenance, "provenance": provenance}
     table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(metadata)})
     pq.write_table(table, path)
     return path

@@ -225,7 +225,9 @@ def test_first_under_one_weighting_only_looks_like_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "factors", [([0.5, 0.6, 0.7, 0.8, 0.9],) * 2, ([1, 1, 1, 0.6, 1], [1, 1, 1, 1, 0.6])], ids=["same", "but for dust"]
+    "factors",
+    [([0.5, 0.6, 0.7, 0.8, 0.9],) * 2, ([1, 1, 1, 0.45, 1], [1, 1, 1, 1, 0.45])],
+    ids=["same", "but for dust"],
 )
 def test_twins_share_the_lowest_rank_and_halve_first_places(tmp_path, factors):
     twins = {name: (scaled(part), SIZE) for name, part in zip(("SLS", "MHFA"), factors, strict=True)}

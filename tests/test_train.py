@@ -202,9 +202,8 @@ class TestStages:
 
     def test_no_epochs_at_all(self, synthetic, recipe, tmp_path):
         with pytest.raises(ConfigError, match="no stage has any epochs"):
-            train(
-                synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, replace(recipe, stages=(Stage(0, 8),)), 0.5, 1
-            )
+            idle = replace(recipe, stages=(Stage(0, 8),))
+            train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", idle, 1)
 
 
 def test_a_loss_that_is_not_finite_names_its_batch(synthetic, recipe, tmp_path):

@@ -87,36 +87,18 @@ def eer_vs_cost(
         if len(views) == 2:
             panels[0, 0].set_title("All (dots: AASIST back-ends)")
             panels[0, 1].set_title("AASIST back-ends, enlarged")
-        entries = []
-        if "aasist" in views:
-            present = {name: {*points.loc[is_aasist, name]} for name in ("k_train", "k_infer", "variant")}
-            entries += [("k in training", None)]
-            entries += [(f"{k:g}", look(colours[k], 1, "o")) for k in ratios if k in present["k_train"]]
-            entries += [("k at inference", None)]
-            entries += [(f"{k:g}", look("0.2", fills[k], "o")) for k in ratios if k in present["k_infer"]]
-            entries += [("Variant", None)]
-            entries += [(name, look("0.2", 1, shape)) for name, shape in _SHAPES.items() if name in present["variant"]]
-        if rings := [ring for system, ring in _RINGS.items() if system in systems]:
-            entries += [("Of the paper", None)]
-            entries += [(name, look("0.1", 0, shape) | _RING) for name, shape in rings]
-        handles = [Line2D([], [], ls="", **(style or {"alpha": 0})) for _, style in entries]
-        legend = figure.legend(handles, [name for name, _ in entries], loc="outside right center", handletextpad=0.2)
-        for text, (_, style) in zip(legend.get_texts(), entries, strict=True):
-            text.set_weight("normal" if style else "bold")
+        _add_key(figure, points, colours, fills)
         figure.draw_without_rendering()  # fixes the panels, so that names find their room
         for row, (corpus, _) in zip(panels, corpora, strict=True):
             if views[0] == "all":
                 _name_others(row[0], points[points["corpus"] == corpus], _COSTS[cost][1])
-        note = f"Vertical bars (at named, ringed and front systems): {_spread_note(points)}"
+        notes = [f"Vertical bars (at named, ringed and front systems): {_spread_note(points)}"]
         if points["cost_high"].gt(points["cost_low"]).any():
-            note += "; horizontal: interquartile range of the latency"
-        save(
-            figure,
-            points,
-            output_stem,
-            f"{note}; staircase: Pareto front of the panel; equal costs set side by side",
-            label,
-        )
+            notes += ["horizontal: interquartile range of the latency"]
+        notes += ["staircase: Pareto front of the panel"]
+        if "aasist" in views:
+            notes += ["equal costs set side by side"]
+        save(figure, points, output_stem, "; ".join(notes), label)
 
 
 def _cost_points(summary: Path, cost: str, systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
@@ -195,6 +177,29 @@ def _draw_aasists(axes: Axes, points: pd.DataFrame, cost: str, colours: Mapping,
         axes.plot(point.cost * unit, 100 * point.eer, **style, transform=beside, zorder=3)
         _ring(axes, point.system, point.cost * unit, 100 * point.eer, transform=beside)
     axes.set_xlabel(axis)
+
+
+def _add_key(figure: Figure, points: pd.DataFrame, colours: Mapping, fills: Mapping) -> None:
+    """A legend under headings, of what occurs among the points; without AASIST back-ends there is none."""
+    sections = {
+        "k in training": {k: look(colour, 1, "o") for k, colour in colours.items() if k in points["k_train"].array},
+        "k at inference": {k: look("0.2", fill, "o") for k, fill in fills.items() if k in points["k_infer"].array},
+        "Variant": {v: look("0.2", 1, shape) for v, shape in _SHAPES.items() if v in points["variant"].array},
+        "Of the paper": {
+            name: look("0.1", 0, shape) | _RING
+            for system, (name, shape) in _RINGS.items()
+            if system in points["system"].array
+        },
+    }
+    entries = [
+        entry for title, styles in sections.items() if styles for entry in [(title, None), *styles.items()]
+    ]  # fmt: skip
+    if not entries:
+        return
+    handles = [Line2D([], [], ls="", **(style or {"alpha": 0})) for _, style in entries]
+    legend = figure.legend(handles, [name for name, _ in entries], loc="outside right center", handletextpad=0.2)
+    for text, (_, style) in zip(legend.get_texts(), entries, strict=True):
+        text.set_weight("normal" if style else "bold")
 
 
 def _stretch(axes: Axes, low: float, high: float) -> None:
@@ -311,15 +316,11 @@ def k_sweep(summary: Path, corpora: Sequence[tuple[str, str]], output_stem: Path
             axes.set_xlabel("k at inference (share of nodes kept)")
         handles = [Line2D([], [], **looks[variant]) for variant in variants]
         handles.append(Line2D([], [], color="0.3", ls=":", lw=0.9))
-        figure.legend(
-            handles,
-            [*variants, "k in training"],
-            loc="outside upper center",
-            ncols=7 if len(ratios) > 1 else 4,
-            handlelength=3.2,
-        )
-        band = _spread_note(points[points["variant"] == "Base"])
-        save(figure, points, output_stem, f"Band (Base only): {band}" if band else "", label)
+        columns = 7 if len(ratios) > 1 else 4
+        names = [*variants, "k in training"]
+        figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=3.2)
+        base = points[points["variant"] == "Base"]
+        save(figure, points, output_stem, f"Band (Base only): {_spread_note(base)}" if len(base) else "", label)
 
 
 def attacks(
