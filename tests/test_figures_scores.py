@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
+from scipy.special import expit, logit
 
 from spaarsist.config import ConfigError
 from spaarsist.evaluation.metrics import compute_metrics
@@ -217,22 +218,24 @@ def test_the_lowest_seed_is_each_trainings_own(inputs, tmp_path, monkeypatch):
 
 
 def test_scores_that_are_certain_or_all_alike(tmp_path):
-    """P(spoof) of exactly 0, 1/2 and 1; a histogram without width."""
-    ids = [f"t{i}" for i in range(6)]
-    trials = pd.DataFrame({"trial_id": ids, "path": "x.flac", "label": ["bonafide", "spoof"] * 3})
+    """P(spoof) of exactly 0, 1/2, the edge 10/15 and 1; a histogram without width."""
+    ids = [f"t{i}" for i in range(8)]
+    trials = pd.DataFrame({"trial_id": ids, "path": "x.flac", "label": ["bonafide", "spoof"] * 4})
     trials = trials.assign(speaker_id="s", attack_id="-", codec="-", n_samples=1)
     trials.to_csv(tmp_path / "home.trials.tsv", sep="\t", index=False)
-    scores = np.array([800, 800, 0, 0, -800, -800], np.float32)
-    write(tmp_path / "a.parquet", "AST-05", 1, "home", ids, {"05": scores, "03": np.full(6, 2, np.float32)})
+    edge = -logit(np.linspace(0, 1, 16)[10])
+    assert expit(-edge) == np.linspace(0, 1, 16)[10]
+    scores = np.repeat([800, 0, edge, -800], 2)
+    write(tmp_path / "a.parquet", "AST-05", 1, "home", ids, {"05": scores, "03": np.full(8, 2.0)})
     inputs = tmp_path, None
     table = draw(figures.reliability, inputs, tmp_path / "r", ["AST-05-05"], CORPORA[:1])
-    assert table["n_trials"].to_list() == [2, *6 * [0], 2, *6 * [0], 2]
-    assert table["mean_p_spoof"].dropna().to_list() == [0, 0.5, 1]
-    assert table["share_spoof"].dropna().to_list() == [0.5] * 3
-    assert table["ece"].iloc[0] == pytest.approx(1 / 3)
+    assert table["n_trials"].to_list() == [2, *6 * [0], 2, 0, 2, *4 * [0], 2]  # bins are closed on the right
+    assert table["mean_p_spoof"].dropna().to_list() == pytest.approx([0, 1 / 2, 2 / 3, 1])
+    assert table["share_spoof"].dropna().to_list() == [0.5] * 4
+    assert table["ece"].iloc[0] == pytest.approx((1 / 2 + 0 + 1 / 6 + 1 / 2) / 4)
     table = draw(figures.histograms, inputs, tmp_path / "h", ["AST-05-03"], CORPORA[:1])
-    assert (table["n_bonafide"].sum(), table["n_spoof"].sum()) == (3, 3)
-    assert (table["low"] < table["high"]).all() and table["n_spoof"].max() == 3
+    assert (table["n_bonafide"].sum(), table["n_spoof"].sum()) == (4, 4)
+    assert (table["low"] < table["high"]).all() and table["n_spoof"].max() == 4
 
 
 @pytest.mark.parametrize("function", DRAWINGS)

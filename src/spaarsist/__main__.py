@@ -282,6 +282,27 @@ def claims(
     print(render(judge(claims, summary, findings, output_stem, _pairs(corpus), paper_corpora, composite, label)))
 
 
+@app.command()
+def report(
+    source: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Main LaTeX file.")],
+    results: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with tables/ and figures/.")],
+    summary: InputFile,
+    composite: InputFile,
+    findings: InputFile,
+    ledger: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV of the claims.")],
+    record: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="model.json; repeat for more.")],
+    corpus: Corpora,
+    output: Annotated[Path, typer.Option(help="PDF to write.")],
+    label: Label = "",
+) -> None:
+    """Fill the replication report with this run's numbers and make its PDF (latexmk or tectonic)."""
+    from spaarsist.reporting.report import build_pdf, write_macros
+
+    macros = results / "paper" / "macros.tex"
+    write_macros(summary, composite, findings, ledger, record, _pairs(corpus), macros, label)
+    build_pdf(source, results, output)
+
+
 @figure.command()
 def det(
     scores: InputFiles,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,6 +24,7 @@ StackAggregation = Literal["attention", "uniform", "linear"]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(gt=0)]
 
@@ -203,6 +205,11 @@ class CostModel:
     c_miss: Positive = 1.0
     c_fa: Positive = 10.0
 
+    @property
+    def bayes_threshold(self) -> float:
+        """Log-likelihood ratio in nats from which accepting costs less than rejecting."""
+        return -math.log(self.c_miss * (1 - self.p_spoof) / (self.c_fa * self.p_spoof))
+
 
 @_checked
 class CompositeWeights:
@@ -216,11 +223,11 @@ class CompositeWeights:
         out_of_domain: of the others.
     """
 
-    accuracy: Annotated[float, Field(ge=0)] = 1.0
-    calibration: Annotated[float, Field(ge=0)] = 1.0
-    compute: Annotated[float, Field(ge=0)] = 1.0
-    in_domain: Annotated[float, Field(ge=0)] = 1.0
-    out_of_domain: Annotated[float, Field(ge=0)] = 1.0
+    accuracy: Weight = 1.0
+    calibration: Weight = 1.0
+    compute: Weight = 1.0
+    in_domain: Weight = 1.0
+    out_of_domain: Weight = 1.0
 
     def __post_init__(self) -> None:
         if self.accuracy + self.calibration + self.compute == 0 or self.in_domain + self.out_of_domain == 0:

@@ -113,7 +113,9 @@ rule claims:
         summary=f"{RESULTS}/tables/summary.tsv",
         findings=f"{RESULTS}/tables/findings.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
-        modules=modules("reporting/claims.py"),
+        modules=modules(
+            "reporting/claims.py", "reporting/tables.py", "evaluation/summary.py"
+        ),
     output:
         report(
             multiext(f"{RESULTS}/tables/claims", ".tsv", ".md", ".tex"),
@@ -406,6 +408,42 @@ use rule figure_temperature as figure_temperature_trained with:
         f"{RESULTS}/benchmarks/figure_temperature_trained.tsv"
     params:
         given=f"--summary {RESULTS}/tables/summary_with_trained_temperatures.tsv {TITLED}",
+
+
+rule paper:
+    input:
+        source=f"{workflow.basedir}/paper/main.tex",
+        references=f"{workflow.basedir}/paper/references.bib",
+        records=RECORDS,
+        results=TABLES + FIGURES,
+        modules=modules("reporting/report.py"),
+    output:
+        report(
+            f"{RESULTS}/paper/main.pdf",
+            caption="../report/paper.rst",
+            category="Report",
+            labels={"document": "Replication report"},
+        ),
+    log:
+        f"{RESULTS}/logs/paper.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/paper.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        results=RESULTS,
+        records=options("--record", RECORDS),
+        corpora=TITLED,
+        label=config["label"],
+    shell:
+        "python -m spaarsist report --source {input.source:q} --results {params.results:q}"
+        " --summary {params.results}/tables/summary.tsv --composite {params.results}/tables/composite.tsv"
+        " --findings {params.results}/tables/findings.tsv --ledger {params.results}/tables/claims.tsv {params.records}"
+        " {params.corpora} --label {params.label:q} --output {output:q} > {log} 2>&1"
 
 
 rule publish:

@@ -124,7 +124,7 @@ class RankedTrials:
         self._thresholds = {
             name: (np.searchsorted(bonafide, threshold), np.searchsorted(spoof, threshold))
             for name, threshold in (
-                ("act_dcf", -np.log(self._miss_cost / self._fa_cost)),
+                ("act_dcf", cost.bayes_threshold),
                 ("act_dcf_released", np.log(cost.c_fa / cost.c_miss)),
             )
         }

@@ -45,7 +45,7 @@ def composite(
     seed: int = 0,
     baseline: str = BASELINE,
 ) -> None:
-    r"""Rank systems by a weighted geometric mean of their ratios to the baseline: 1 = baseline, lower is better.
+    """Rank systems by a weighted geometric mean of their ratios to the baseline: 1 = baseline, lower is better.
 
     Let r be a component's value divided by the baseline's, both means over training seeds; 0/0 is 1, and r is clipped
     to [`FLOOR`, 1 / `FLOOR`]. Components are gathered in cells, within which all count the same::

@@ -23,7 +23,7 @@ from scipy.stats import t as student
 from spaarsist.artefacts import writing
 from spaarsist.config import ConfigError
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.tables import _escape
+from spaarsist.reporting.tables import escape
 
 VERDICTS = ("reproduced", "consistent", "differs", "not comparable", "not run")
 
@@ -39,8 +39,10 @@ PAPER_CORPORA = "paper corpora"
 COMPARABLE = ("always", PAPER_CORPORA)
 SOURCES = ("abstract", "text", "code", "second-hand")
 ROLES = ("in_domain", "out_of_domain", "both")
-SCALES = {unit: Decimal(scale) for unit, scale in
-          {"": "1", "%": "1e2", "k": "1e-3", "M": "1e-6", "nats": "1", "bits": "1"}.items()}  # fmt: skip
+SCALES = {
+    "": Decimal(1), "%": Decimal(100), "k": Decimal("1e-3"), "M": Decimal("1e-6"), "nats": Decimal(1),
+    "bits": Decimal(1),
+}  # fmt: skip
 """Unit of a claim -> what our value (a fraction, a count) is multiplied by."""
 
 PAPER_SIZE = {"n_params": {"feature_dim": 1024}, "n_macs": {"feature_dim": 1024, "n_frames": 201}}
@@ -68,7 +70,7 @@ class Claim(NamedTuple):
     """One line of `claims.csv`.
 
     Attributes:
-        claim_id: C, S or F and a number (C second-hand ones are S, findings F), and a letter where a claim has several.
+        claim_id: C (the paper's), S (second-hand) or F (finding) and a number; a letter where a claim has several rows.
         where: place in its source.
         source: one of `SOURCES`; `code` was found by reading or running the released code.
         statement: the claim in a sentence.
@@ -222,8 +224,9 @@ def judge(
 
     Values are means over training seeds. The interval is the bootstrap's over trials for one seed, and mean
     +- t(n - 1) std / sqrt(n) for n seeds; relative changes, sizes and findings have none. A rank's interval holds its
-    ranks under nine of ten random weightings of the composite score (the paper's formula is unknown). Rounding is
-    decimal, on the digits that the files show, and half away from zero.
+    ranks under nine of ten random weightings of the composite score (the paper's formula is unknown). With two or three
+    seeds the interval is so wide that `consistent` says little: it is shown beside the value. Rounding is decimal, on
+    the digits that the files show, and half away from zero.
 
     Args:
         claims: `paper/claims.csv`.
@@ -336,14 +339,14 @@ class _Run(NamedTuple):
 
 
 def _number(value: float, what: str) -> Decimal:
-    """The digits that stand in the file: every number is written with ten."""
+    """The digits that stand in the file, without what reading them as a binary float adds behind the fifteenth."""
     try:
         number = float(value)
     except ValueError:
         raise ConfigError(f"{what}: {value!r} is not a number") from None
     if not math.isfinite(number):
         raise _NotJudged("not run", f"no finite {what} in this run")
-    return Decimal(f"{number:.10g}")
+    return Decimal(f"{number:.15g}")
 
 
 def _change(value: _Value, reference: _Value) -> _Value:
@@ -411,13 +414,16 @@ def _judge(claim: Claim, run: _Run) -> dict[str, object]:
 
 
 def _shown(claim: Claim, value: _Value) -> str:
-    """One of our values with its unit: as many decimals as the claim has, or four digits."""
-    sign = "+" if claim.subject[1] and value.value > 0 else ""
-    if claim.decimals is None:
-        number = f"{float(value.value):{sign},.4g}"
-    else:
-        number = f"{_round(value.value, claim.decimals if claim.decimals >= 0 else 1):{sign},f}"
-    return f"{number} {claim.unit}".strip()
+    """One of our values with its unit and interval: as many decimals as the claim has, or four digits."""
+
+    def digits(number: Decimal) -> str:
+        sign = "+" if claim.subject[1] and number > 0 else ""
+        if claim.decimals is None:
+            return f"{float(number):{sign},.4g}"
+        return f"{_round(number, claim.decimals if claim.decimals >= 0 else 1):{sign},f}"
+
+    text = f"{digits(value.value)} {claim.unit}".strip()
+    return f"{text} [{digits(value.low)}, {digits(value.high)}]" if value.interval else text
 
 
 def _claimed(row: NamedTuple) -> str:
@@ -473,8 +479,9 @@ def render(ledger: pd.DataFrame) -> str:
 _NOTES = (
     "Claims without a number of their own are judged by a bound of ours, which stands in the claimed column with its "
     "sign (≤, >). Where several systems could be meant, each is shown. Reproduced: the rounded value is the claimed "
-    "one, or the bound holds; consistent: the claimed value lies in our 95 % interval; not run: nothing was measured "
-    "here that could be held against the claim."
+    "one, or the bound holds; consistent: the claimed value lies in our 95 % interval (in brackets: bootstrap "
+    "over trials for one seed, t over seeds for several, and then wide); not run: nothing was measured here that could "
+    "be held against the claim."
 )
 
 
@@ -492,7 +499,7 @@ def _markdown(ledger: pd.DataFrame, label: str) -> str:
 
 def _tex(text: str) -> str:
     text = re.sub(r"(^|[ (])-(?=\d)", r"\1−", text)  # a minus sign, not the hyphen of a name
-    text = _escape(text).replace("≤", r"$\le$")
+    text = escape(text).replace("≤", r"$\le$")
     text = re.sub(r"([\d.]+)e-0?(\d+)", r"$\1\\times10^{-\2}$", text)
     return re.sub(r"(?<=\d) (?=(\\%|k|M|nats|bits)(\W|$))", "~", text)
 

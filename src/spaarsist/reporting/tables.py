@@ -169,15 +169,15 @@ def _latex(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, 
     marked = "; ".join(f"{_MARKS[s][1]}~{_NOTES[s]}" for s in _MARKS if s in table.index)
     caption = " ".join(
         [
-            *([rf"\textbf{{{_escape(label)}.}}"] if label else []),
-            _escape(kind.subject),
-            _escape(notes),
+            *([rf"\textbf{{{escape(label)}.}}"] if label else []),
+            escape(kind.subject),
+            escape(notes),
             *([f"{marked}."] if marked else []),
         ]
     )
     columns = _columns(table, corpora)
     width = len(SHOWN)
-    groups = [rf"\multicolumn{{{width}}}{{c}}{{{_escape(title)}}}" for _, title in corpora]
+    groups = [rf"\multicolumn{{{width}}}{{c}}{{{escape(title)}}}" for _, title in corpora]
     groups += [""] * (len(columns) - width * len(corpora))
     with_spread = any(table[f"{name}.n_seeds"].max() > 1 for name, _ in corpora)
     first = [4 + index * width for index in range(len(corpora))]
@@ -193,7 +193,7 @@ def _latex(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, 
         r"\toprule",
         rf" & & & {' & '.join(groups)} \\",
         " ".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in first),
-        rf"System & Params & MACs (M) & {' & '.join(_escape(head) for head, _ in columns)} \\",
+        rf"System & Params & MACs (M) & {' & '.join(escape(head) for head, _ in columns)} \\",
         r"\midrule",
     ]
     previous = None
@@ -221,5 +221,6 @@ _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
 }
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Write plain text so that LaTeX sets it as it is."""
     return "".join(_TEX.get(character, character) for character in text)

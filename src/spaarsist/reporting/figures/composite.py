@@ -58,7 +58,8 @@ def composite(composite: Path, sensitivity: Path, output_stem: Path, label: str 
             f"{sensitivity}: the shares of {', '.join(wrong)} do not sum to one over the ranks; make it in one run "
             f"with {composite}"
         )
-    left_out = len(table) - len(shown)
+    left_out = table.drop(shown.index)
+    rest = f", {len(left_out)} of them not shown (first in {100 * left_out['first_share'].sum():.2g} % of weightings)"
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(TEXT_WIDTH, 1.5 + 0.19 * len(shown)), layout="constrained")
@@ -83,7 +84,7 @@ def composite(composite: Path, sensitivity: Path, output_stem: Path, label: str 
             shown.join(shares.add_prefix("share."), on="system"),
             output_stem,
             f"The formula is ours, the paper prints none. Beside a name: rank by composite among {len(table)}"
-            + (f", {left_out} of them not shown" if left_out else "")
+            + (rest if len(left_out) else "")
             + ". Weightings: drawn uniformly from all; darker: rank taken more often, box: 5 to 95 % of weightings, "
             "diamond: rank by composite. Only weights vary here, neither trials nor training seeds.",
             label,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +23,6 @@ _DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.
 _DET_POINTS = 1500  # per curve; a plotter cannot show more
 _HISTOGRAM_BINS = 30
 _FEW = 10  # trials whose share of spoofs says little
-_BAYES_THRESHOLD = -math.log(ASVSPOOF5.c_miss * (1 - ASVSPOOF5.p_spoof) / (ASVSPOOF5.c_fa * ASVSPOOF5.p_spoof))
 
 _Classes = tuple[int, np.ndarray, np.ndarray]
 """Training seed, scores of the bona fide trials, scores of the spoofs."""
@@ -140,7 +138,7 @@ def histograms(
         "Spoof": {"fill": False, "hatch": "//////", "ec": COLOURS[3], "lw": 0.9},
     }
     marks = {
-        f"Bayes' threshold of the ASVspoof 5 costs ({_BAYES_THRESHOLD:.2f} nats)".replace("-", "−"): "-",
+        f"Bayes' threshold of the ASVspoof 5 costs ({ASVSPOOF5.bayes_threshold:.2f} nats)".replace("-", "−"): "-",
         "EER threshold": (0, (2, 1.2)),
     }
     with mpl.rc_context(STYLE):
@@ -154,12 +152,12 @@ def histograms(
             counts = [np.histogram(values, bins)[0] for values in classes]
             for values, look in zip(counts, looks.values(), strict=True):
                 axes.stairs(values / values.sum(), bins, **look)
-            for threshold, dashes in zip((_BAYES_THRESHOLD, eer_threshold), marks.values(), strict=True):
+            for threshold, dashes in zip((ASVSPOOF5.bayes_threshold, eer_threshold), marks.values(), strict=True):
                 axes.axvline(threshold, color="0.1", ls=dashes, lw=0.9)
             axes.set_title(f"{axes.get_title()}EER {100 * eer:.2f} %")
             axes.set(xlabel="Score (nats)", yticks=[])
             identity = {"corpus": corpus, "system": system, "seed": seed, "eer": eer}
-            identity |= {"eer_threshold": eer_threshold, "bayes_threshold": _BAYES_THRESHOLD}
+            identity |= {"eer_threshold": eer_threshold, "bayes_threshold": ASVSPOOF5.bayes_threshold}
             columns = {"low": bins[:-1], "high": bins[1:], "n_bonafide": counts[0], "n_spoof": counts[1]}
             shown.append(pd.DataFrame({**identity, **columns}))
         handles = [Patch(**look) for look in looks.values()]

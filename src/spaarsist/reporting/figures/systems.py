@@ -191,9 +191,9 @@ def _add_key(figure: Figure, points: pd.DataFrame, colours: Mapping, fills: Mapp
             if system in points["system"].array
         },
     }
-    entries = [
-        entry for title, styles in sections.items() if styles for entry in [(title, None), *styles.items()]
-    ]  # fmt: skip
+    entries = []
+    for heading, styles in sections.items():
+        entries += [(heading, None), *styles.items()] if styles else []
     if not entries:
         return
     handles = [Line2D([], [], ls="", **(style or {"alpha": 0})) for _, style in entries]

@@ -1,0 +1,430 @@
+"""Figures that compare systems: the TSVs hold the right numbers, the panels what they promise, bad input is refused."""
+
+import itertools
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from spaarsist.config import LABELS, ConfigError, System
+from spaarsist.evaluation.metrics import RESULT_COLUMNS
+from spaarsist.evaluation.summary import summarise
+from spaarsist.reporting.figures import systems as figures
+from spaarsist.reporting.figures.systems import attacks, eer_vs_cost, k_sweep, temperature
+
+CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
+LABEL = "mini corpora; not the paper's numbers, 100 % made up"
+CODES = {"05": 0.5, "03": 0.3, "01": 0.1}
+TABLE = [
+    f"AST-{train}-{infer}" + (variant != "Base") * f"-{variant}"
+    for train, infer, variant in itertools.product(CODES, CODES, LABELS)
+    if CODES[infer] <= CODES[train]
+]
+SWEEP = [
+    f"AST-{train}-{infer}" + (variant != "Base") * f"-{variant}"
+    for train, infer, variant in itertools.product(CODES, ("002", "10"), LABELS)
+]
+SWITCHED = ["AST-05-05+stack1", "AST-05-05+stack10", "AST-05-05+graph0.5", "AST-03-01-Mag+stack1"]
+TRAINED = ["AST-05+stack1-05", "AST-05+graph0.5-05"]
+LEFT_OUT = ["AST-05-05+graph0.5+stack1", "AST-05+stack1-01-Mag"]
+OTHERS = ["Mean-pool", "MHFA", "CA-MHFA", "SLS"]
+EVERY = TABLE + SWEEP + SWITCHED + TRAINED + LEFT_OUT + OTHERS
+ATTACKS = {"A17": 40, "A18": 1234}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Metrics of two seeds, in one file per seed and corpus, and the summary of both and of the first seed alone."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    for seed, (corpus, _) in itertools.product((1, 2), CORPORA):
+        rows = []
+        for system in EVERY:
+            column = System.parse(system).column
+            conditions = {"pooled": 1300} | ({f"attack:{a}": n for a, n in ATTACKS.items()} if corpus == "home" else {})
+            for (condition, n), metric in itertools.product(conditions.items(), ("eer", "cllr")):
+                eer = rng.uniform(0.05, 0.15)
+                rows.append((system, seed, column, corpus, condition, metric, eer, eer - 0.01, eer + 0.02, 100, n))
+        pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(folder / f"{corpus}.{seed}.tsv", sep="\t", index=False)
+    size = pd.DataFrame({"system": EVERY, "n_params": 1, "counter": "fvcore", "n_frames": 201, "feature_dim": 1024})
+    kinds = {name: System.parse(name) for name in EVERY}
+    size["n_macs"] = [
+        697_000_000 + int(2e7 * s.variant.k_infer) + 1000 * [*LABELS].index(s.variant.label)
+        if s.variant else {"Mean-pool": 0, "MHFA": 68_411_392, "CA-MHFA": 70_000_000, "SLS": 29_819_904}[name]
+        for name, s in kinds.items()
+    ]  # fmt: skip
+    size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
+    speed = size[["system"]].assign(latency_ms=rng.uniform(1, 9, len(size)), latency_iqr_ms=0.4)
+    speed.to_csv(folder / "latency.tsv", sep="\t", index=False)
+    for name, seeds in (("summary", "*"), ("one", "1")):
+        metrics = sorted(folder.glob(f"*.{seeds}.tsv"))
+        summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], folder / f"{name}.tsv")
+    return folder
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Every figure in order, as it is about to be saved; only its TSV is written, which is quick."""
+    kept = []
+
+    def save(figure, shown, stem, note, label):
+        kept.append(figure)
+        figure.note = note
+        shown.to_csv(f"{stem}.tsv", sep="\t", index=False)
+
+    monkeypatch.setattr(figures, "save", save)
+    return kept
+
+
+def values(inputs, corpus, condition="pooled", seeds=(1, 2)):
+    """EERs straight from the metrics files: one column per seed."""
+    files = {seed: pd.read_csv(inputs / f"{corpus}.{seed}.tsv", sep="\t").query("metric == 'eer'") for seed in seeds}
+    chosen = {seed: part[part["condition"] == condition].set_index("system")["value"] for seed, part in files.items()}
+    return pd.DataFrame(chosen)
+
+
+def edited(inputs, tmp_path, change, name="summary"):
+    """A copy of a summary after a change to its table."""
+    table = pd.read_csv(inputs / f"{name}.tsv", sep="\t", index_col="system")
+    path = tmp_path / "edited.tsv"
+    change(table).to_csv(path, sep="\t")
+    return path
+
+
+def read(stem):
+    return pd.read_csv(f"{stem}.tsv", sep="\t")
+
+
+@pytest.mark.parametrize(("cost", "source"), [("n_macs", "complexity"), ("latency_ms", "latency")])
+def test_costs_errors_and_fronts(inputs, tmp_path, drawn, cost, source):
+    eer_vs_cost(inputs / "summary.tsv", cost, TABLE + OTHERS, CORPORA, tmp_path / "cost")
+    shown = read(tmp_path / "cost")
+    assert [*shown["corpus"].unique()] == ["home", "wild"] and len(shown) == 2 * len(TABLE + OTHERS)
+    costs = pd.read_csv(inputs / f"{source}.tsv", sep="\t", index_col="system")[cost]
+    for corpus, part in shown.groupby("corpus"):
+        part = part.set_index("system")
+        assert [*part.index] == TABLE + OTHERS
+        wanted = values(inputs, corpus).loc[part.index]
+        np.testing.assert_allclose(part["eer"], wanted.mean(axis=1), rtol=1e-6)
+        np.testing.assert_allclose(part["high"] - part["eer"], wanted.std(axis=1, ddof=1), rtol=1e-5)
+        np.testing.assert_allclose(part["eer"] - part["low"], wanted.std(axis=1, ddof=1), rtol=1e-5)
+        np.testing.assert_allclose(part["cost"], costs[part.index], rtol=1e-6)
+        np.testing.assert_allclose(part["cost_high"] - part["cost_low"], 0.4 * (cost == "latency_ms"), atol=1e-6)
+        exact = wanted.mean(axis=1)
+        for column, rivals in (("on_front", TABLE + OTHERS), ("on_aasist_front", TABLE)):
+            front = {
+                a
+                for a in rivals
+                if not any(
+                    costs[b] <= costs[a] and exact[b] <= exact[a] and (costs[b], exact[b]) != (costs[a], exact[a])
+                    for b in rivals
+                )
+            }
+            assert {*part.index[part[column]]} == front
+
+
+def test_equally_good_and_cheap_systems_share_the_front(inputs, tmp_path, drawn):
+    def change(table):
+        table.loc[["AST-05-01", "AST-03-01", "AST-03-03"], "home.eer.mean"] = 0.01
+        table.loc["AST-05-05", "home.eer.mean"] = 0.02  # dearer and worse
+        return table
+
+    systems = ["AST-05-05", "AST-05-01", "AST-03-01", "AST-03-03"]
+    eer_vs_cost(edited(inputs, tmp_path, change), "n_macs", systems, CORPORA[:1], tmp_path / "cost")
+    assert [*read(tmp_path / "cost")["on_front"]] == [False, True, True, False]
+
+
+def test_cost_panels_name_ring_and_join(inputs, tmp_path, drawn):
+    eer_vs_cost(inputs / "summary.tsv", "n_macs", TABLE + OTHERS, CORPORA, tmp_path / "cost")
+    eer_vs_cost(inputs / "summary.tsv", "n_macs", TABLE, CORPORA, tmp_path / "aasist")
+    eer_vs_cost(inputs / "summary.tsv", "n_macs", OTHERS, CORPORA[:1], tmp_path / "others")
+    assert [len(figure.axes) for figure in drawn] == [4, 2, 1]
+    shown = read(tmp_path / "cost").query("corpus == 'home'")
+    everything, enlarged, *_ = drawn[0].axes
+    assert sorted(text.get_text() for text in everything.texts) == sorted(OTHERS)
+    assert enlarged.get_xlim()[0] > 690 and everything.get_xlim()[0] < 0 < 700 < everything.get_xlim()[1]
+    for axes, column, systems in ((everything, "on_front", TABLE + OTHERS), (enlarged, "on_aasist_front", TABLE)):
+        front = shown[shown[column]].sort_values(["cost", "eer"])
+        stairs = next(line for line in axes.lines if line.get_drawstyle() == "steps-post")
+        np.testing.assert_allclose(stairs.get_xdata()[:-1], front["cost"] / 1e6, rtol=1e-6)
+        np.testing.assert_allclose(stairs.get_ydata()[:-1], 100 * front["eer"], rtol=1e-6)
+        marks = [line for line in axes.lines if line.get_marker() not in ("None", None)]
+        rings = [line for line in marks if line.get_markersize() == 9]
+        assert len(marks) - len(rings) == len(systems)
+        at = shown.set_index("system").loc[["AST-03-01-Mag", "AST-05-05"], "eer"]
+        assert sorted(line.get_ydata()[0] for line in rings) == pytest.approx(sorted(100 * at), rel=1e-6)
+    key = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert key == [
+        *("k in training", "0.5", "0.3", "0.1", "k at inference", "0.5", "0.3", "0.1"),
+        *("Variant", *LABELS, "Of the paper", "AASIST", "rank 1"),
+    ]
+    assert not drawn[2].legends
+
+
+def test_names_keep_off_each_other_and_inside(inputs, tmp_path, drawn):
+    def crowd(table):
+        table.loc[OTHERS, "home.eer.mean"] = table["home.eer.mean"].max()  # at the upper edge
+        table.loc[OTHERS, "n_macs"] = [60e6, 61e6, 62e6, 63e6]
+        return table
+
+    eer_vs_cost(edited(inputs, tmp_path, crowd), "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
+    drawn[0].draw_without_rendering()
+    axes = drawn[0].axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1) for box in boxes)
+
+
+def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn):
+    eer_vs_cost(inputs / "summary.tsv", "latency_ms", TABLE + OTHERS, CORPORA, tmp_path / "cost")
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for line in axes.lines:
+            at = line.get_transform().transform(np.column_stack(line.get_data()).astype(float))
+            assert axes.bbox.padded(1).contains(*at.min(axis=0)) and axes.bbox.padded(1).contains(*at.max(axis=0))
+
+
+def test_one_seed_has_its_bootstrap_interval(inputs, tmp_path, drawn):
+    eer_vs_cost(inputs / "one.tsv", "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
+    k_sweep(inputs / "one.tsv", CORPORA[:1], tmp_path / "sweep")
+    temperature(inputs / "one.tsv", CORPORA[:1], output_stem=tmp_path / "temperature")
+    notes = [figure.note for figure in drawn]
+    assert all("bootstrap interval of the one seed" in note and "deviation" not in note for note in notes)
+    for name in ("cost", "sweep", "temperature"):
+        shown = read(tmp_path / name)
+        np.testing.assert_allclose(shown["eer"], values(inputs, "home", seeds=[1])[1][shown["system"]], rtol=1e-6)
+        np.testing.assert_allclose(shown["eer"] - shown["low"], 0.01, rtol=1e-5)
+        np.testing.assert_allclose(shown["high"] - shown["eer"], 0.02, rtol=1e-5)
+
+
+def test_an_interval_that_misses_its_estimate_gives_no_negative_bar(inputs, tmp_path, drawn):
+    for end, missed in (("low", 0.9), ("high", 0.0)):
+        path = edited(inputs, tmp_path, lambda t, e=end, m=missed: t.assign(**{f"home.eer.ci_{e}": m}), "one")
+        eer_vs_cost(path, "n_macs", TABLE, CORPORA[:1], tmp_path / "cost")
+        shown = read(tmp_path / "cost")
+        assert (shown[end] == shown["eer"]).all()
+
+
+def test_cost_refuses_what_it_cannot_show(inputs, tmp_path):
+    good, fast = inputs / "summary.tsv", ["AST-05-05", "MHFA"]
+
+    def without(column, system):
+        def change(table):
+            table.loc[system, column] = np.nan
+            return table
+
+        return change
+
+    slow = edited(inputs, tmp_path, without("latency_ms", "MHFA"))
+    for arguments, complaint in (
+        ((good, "dollars", fast, CORPORA), "cost 'dollars' is unknown; take one of n_macs, latency_ms"),
+        ((good, "n_macs", [], CORPORA), "no system"),
+        ((good, "n_macs", [*fast, "AST-07-07"], CORPORA), "holds no system AST-07-07"),
+        ((good, "n_macs", fast, [*CORPORA, ("mars", "Mars")]), "corpus 'mars'"),
+        ((slow, "latency_ms", fast, CORPORA), "edited.tsv: holds no latency_ms of MHFA"),
+        ((inputs / "latency.tsv", "n_macs", fast, CORPORA), "columns missing"),
+        ((tmp_path / "none.tsv", "n_macs", fast, CORPORA), "none.tsv: not a readable"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            eer_vs_cost(*arguments, tmp_path / "refused")
+    deaf = edited(inputs, tmp_path, without("wild.eer.mean", "AST-05-05"))
+    with pytest.raises(ConfigError, match="no EER of AST-05-05 on corpus 'wild'"):
+        eer_vs_cost(deaf, "n_macs", fast, CORPORA, tmp_path / "refused")
+    half = edited(inputs, tmp_path, lambda table: table.drop(columns="home.eer.std"))
+    with pytest.raises(ConfigError, match=r"columns missing: home\.eer\.std"):
+        eer_vs_cost(half, "n_macs", fast, CORPORA, tmp_path / "refused")
+    assert not list(tmp_path.glob("*refused*"))
+
+
+def test_sweep_shows_all_it_should_and_nothing_else(inputs, tmp_path, drawn):
+    k_sweep(inputs / "summary.tsv", CORPORA, tmp_path / "sweep")
+    shown = read(tmp_path / "sweep")
+    assert len(shown) == 2 * len(TABLE + SWEEP)
+    for corpus, part in shown.groupby("corpus"):
+        assert {*part["system"]} == {*TABLE, *SWEEP}
+        wanted = values(inputs, corpus).loc[part["system"]]
+        np.testing.assert_allclose(part["eer"], wanted.mean(axis=1), rtol=1e-6)
+        np.testing.assert_allclose(part["high"] - part["low"], 2 * wanted.std(axis=1, ddof=1), rtol=1e-5)
+    panels = np.reshape(drawn[0].axes, (2, 3))
+    assert [axes.get_title() for axes in panels[0]] == [f"Trained with k = {k}" for k in (0.5, 0.3, 0.1)]
+    assert [row[0].get_ylabel().split("\n")[0] for row in panels] == [title for _, title in CORPORA]
+    for axes, ((corpus, _), k) in zip(panels.flat, itertools.product(CORPORA, (0.5, 0.3, 0.1)), strict=True):
+        part = shown[(shown["corpus"] == corpus) & (shown["k_train"] == k)]
+        upright, *lines = axes.lines
+        assert {*upright.get_xdata()} == {k}
+        assert len(lines) == len(LABELS)
+        for variant, line in zip(LABELS, lines, strict=True):
+            wanted = part[part["variant"] == variant]
+            assert [*wanted["k_infer"]] == sorted(wanted["k_infer"])
+            np.testing.assert_allclose(line.get_xdata(), wanted["k_infer"])
+            np.testing.assert_allclose(line.get_ydata(), 100 * wanted["eer"], rtol=1e-6)
+
+
+def test_sweep_refuses_a_summary_without_aasists(inputs, tmp_path):
+    others = edited(inputs, tmp_path, lambda table: table.loc[OTHERS + SWITCHED])
+    with pytest.raises(ConfigError, match="no EER of an AASIST system"):
+        k_sweep(others, CORPORA, tmp_path / "refused")
+    with pytest.raises(ConfigError, match="'mars'"):
+        k_sweep(inputs / "summary.tsv", [("mars", "Mars")], tmp_path / "refused")
+
+
+def test_heatmap_cells_are_means_over_seeds(inputs, tmp_path, drawn):
+    systems = ["MHFA", "AST-03-01-Mag", "AST-05-05"]
+    attacks(sorted(inputs.glob("*.[12].tsv")), systems, CORPORA, tmp_path / "attacks")
+    shown = read(tmp_path / "attacks")
+    assert [*zip(shown["system"], shown["attack"], strict=True)] == [*itertools.product(systems, ATTACKS)]
+    assert {*shown["corpus"]} == {"home"} and {*shown["n_seeds"]} == {2}  # the other corpus has no attacks
+    assert [*shown["n_spoof"]] == [*ATTACKS.values()] * len(systems)
+    (axes,) = drawn[0].axes
+    written = iter(axes.texts)
+    for row, system in enumerate(systems):
+        for column, attack in enumerate(ATTACKS):
+            mean = values(inputs, "home", f"attack:{attack}").loc[system].mean()
+            assert shown.query("system == @system and attack == @attack")["eer"].item() == pytest.approx(mean, rel=1e-6)
+            text = next(written)
+            assert text.get_text() == f"{100 * mean:.1f}" and text.get_position() == (column + 0.5, row + 0.5)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["A17\n40", "A18\n1,234"]
+    assert axes.get_yticklabels()[0].get_text() == "MHFA" and axes.yaxis_inverted()
+
+
+def test_heatmap_stays_readable(inputs, tmp_path, drawn):
+    attacks(sorted(inputs.glob("*.[12].tsv")), TABLE[:15], CORPORA, tmp_path / "attacks")
+    (axes,) = drawn[0].axes
+    drawn[0].draw_without_rendering()
+    cells = axes.collections[0]
+    for text, face in zip(axes.texts, cells.get_facecolors(), strict=True):
+        assert contrast(text.get_color(), face) > 3
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def contrast(a, b):
+    """Contrast ratio of the Web Content Accessibility Guidelines, 1 to 21."""
+    linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in map(rgb, (a, b))]
+    light, dark = sorted((0.05 + c @ (0.2126, 0.7152, 0.0722) for c in linear), reverse=True)
+    return light / dark
+
+
+def rgb(colour):
+    return np.array(mpl.colors.to_rgb(colour))
+
+
+def test_heatmap_refuses_what_it_cannot_show(inputs, tmp_path):
+    files = sorted(inputs.glob("*.[12].tsv"))
+    home = pd.read_csv(inputs / "home.1.tsv", sep="\t")
+    paths = {}
+    for name, table in {
+        "bad": home.assign(value="much"),
+        "grown": home.assign(seed=3, n_spoof=home["n_spoof"] + 1),
+        "holed": home[(home["system"] != "MHFA") | (home["condition"] != "attack:A18")],
+    }.items():
+        paths[name] = tmp_path / f"{name}.tsv"
+        table.to_csv(paths[name], sep="\t", index=False)
+    for arguments, complaint in (
+        ((files, ["MHFA"], CORPORA[1:]), "no EER by attack of MHFA on wild"),
+        (([], ["MHFA"], CORPORA), "no EER by attack"),
+        ((files, [], CORPORA), "1 to 15 systems; got 0"),
+        ((files, TABLE[:16], CORPORA), "got 16"),
+        ((files, ["MHFA", "AST-07-07"], CORPORA), "no EER of AST-07-07 on attack A17 of corpus 'home'"),
+        (([paths["holed"]], ["SLS", "MHFA"], CORPORA), "no EER of MHFA on attack A18"),
+        ((files + files[:1], ["MHFA"], CORPORA), "a number twice"),
+        (([*files, paths["grown"]], ["MHFA"], CORPORA), "number of spoofs of attack A17 of corpus 'home'"),
+        (([paths["bad"]], ["MHFA"], CORPORA), "bad.tsv: not a readable metrics file"),
+        (([inputs / "latency.tsv"], ["MHFA"], CORPORA), "latency.tsv: not a readable metrics file"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            attacks(*arguments, tmp_path / "refused")
+    assert not list(tmp_path.glob("*refused*"))
+
+
+def test_temperatures_are_joined_with_the_system_as_trained(inputs, tmp_path, drawn):
+    temperature(inputs / "summary.tsv", CORPORA, {"graph": 2.0, "stack": 50.0}, output_stem=tmp_path / "temperature")
+    shown = read(tmp_path / "temperature")
+    wanted = {
+        ("stack", "AST-05-05", "AST-05-05+stack1", 1, "switched"),
+        ("stack", "AST-05-05", "AST-05-05+stack10", 10, "switched"),
+        ("stack", "AST-05-05", "AST-05-05", 50, "as trained"),
+        ("stack", "AST-05-05", "AST-05+stack1-05", 1, "trained so"),
+        ("stack", "AST-03-01-Mag", "AST-03-01-Mag+stack1", 1, "switched"),
+        ("stack", "AST-03-01-Mag", "AST-03-01-Mag", 50, "as trained"),
+        ("graph", "AST-05-05", "AST-05-05+graph0.5", 0.5, "switched"),
+        ("graph", "AST-05-05", "AST-05-05", 2, "as trained"),
+        ("graph", "AST-05-05", "AST-05+graph0.5-05", 0.5, "trained so"),
+    }
+    for corpus, part in shown.groupby("corpus"):
+        rows = [*part[["node", "of", "system", "temperature", "how"]].itertuples(index=False, name=None)]
+        assert {*rows} == wanted and len(rows) == len(wanted)
+        np.testing.assert_allclose(part["eer"], values(inputs, corpus).loc[part["system"]].mean(axis=1), rtol=1e-6)
+    panels = np.reshape(drawn[0].axes, (2, 2))
+    for axes, (node, (corpus, _)) in zip(panels.flat, itertools.product(("stack", "graph"), CORPORA), strict=True):
+        part = shown[(shown["corpus"] == corpus) & (shown["node"] == node)].set_index("system")
+        base = part.query("of == 'AST-05-05'")
+        joined = base[base["how"] != "trained so"].sort_values("temperature")
+        lines = [line for line in axes.lines if np.array_equal(line.get_xdata(), joined["temperature"])]
+        np.testing.assert_allclose(lines[0].get_ydata(), 100 * joined["eer"], rtol=1e-6)
+        level = 100 * part.loc["AST-05-05", "eer"]
+        assert any(
+            [*line.get_ydata()] == pytest.approx([level, level]) and line.get_xdata()[0] == 0 for line in axes.lines
+        )
+        star = next(line for line in axes.lines if line.get_marker() == "*")
+        assert star.get_ydata()[0] == pytest.approx(100 * base.query("how == 'trained so'")["eer"].item(), rel=1e-6)
+
+
+def test_only_what_was_varied_is_drawn(inputs, tmp_path, drawn):
+    table = edited(inputs, tmp_path, lambda t: t.loc[["AST-05-05", "AST-05-05+stack1"]])
+    temperature(table, CORPORA[:1], output_stem=tmp_path / "switched")
+    table = edited(inputs, tmp_path, lambda t: t.loc[["AST-05-05", "AST-05+graph0.5-05"]])
+    temperature(table, CORPORA[:1], output_stem=tmp_path / "trained")
+    assert [figure.axes[0].get_xlabel().split(" of the ")[1] for figure in drawn] == ["stack node", "graph layers"]
+    assert [len(figure.axes) for figure in drawn] == [1, 1]
+    assert [[*read(tmp_path / name)["temperature"]] for name in ("switched", "trained")] == [[1, 100], [0.5, 2]]
+
+
+def test_temperature_refuses_what_it_cannot_show(inputs, tmp_path):
+    many = [f"{system}+stack1" for system in TABLE[1:9]]
+
+    def add(table):
+        rows = table.loc[TABLE[1:9]].assign(stack_temperature=1.0).set_axis(many)
+        return pd.concat([table, rows]).rename_axis("system")
+
+    def silence(table):
+        table.loc["AST-05-05+stack1", "wild.eer.mean"] = math.nan
+        return table
+
+    for change, complaint in (
+        (lambda table: table.loc[TABLE], "no system with a temperature, such as AST-05-05.stack1"),
+        (lambda table: table.drop(index="AST-05-05"), "holds AST-05-05 with other temperatures, but not as trained"),
+        (add, "temperatures of 10 systems; at most 7"),
+        (silence, r"no EER of AST-05-05\+stack1"),
+        (lambda table: table.drop(columns="wild.eer.mean"), "corpus 'wild'"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            temperature(edited(inputs, tmp_path, change), CORPORA, output_stem=tmp_path / "refused")
+    assert not list(tmp_path.glob("*refused*"))
+
+
+def test_files_are_whole_labelled_and_the_same_every_time(inputs, tmp_path, monkeypatch):
+    texts = []
+    supxlabel = Figure.supxlabel
+    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 60)
+    monkeypatch.setattr(
+        Figure, "supxlabel", lambda figure, text, **style: (texts.append(text), supxlabel(figure, text, **style))
+    )
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        summary, corpora = inputs / "summary.tsv", CORPORA[:1]
+        eer_vs_cost(summary, "n_macs", [*TABLE[:4], "MHFA"], corpora, folder / "cost", LABEL)
+        k_sweep(summary, corpora, folder / "sweep", LABEL)
+        attacks(sorted(inputs.glob("*.[12].tsv")), TABLE[:3], corpora, folder / "attacks", LABEL)
+        temperature(summary, corpora, output_stem=folder / "temperature", label=LABEL)
+    assert len(texts) == 8 and all(LABEL in " ".join(text.split()) for text in texts)
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    stems = ("cost", "sweep", "attacks", "temperature")
+    assert names == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf", "tsv")}
+    for name in names:
+        content = (tmp_path / "a" / name).read_bytes()
+        assert content == (tmp_path / "b" / name).read_bytes(), name
+        assert len(content) > (5_000 if name.endswith(("png", "pdf")) else 100)
