@@ -559,4 +559,4 @@ def _scale_eer(axes: Axes, eers: pd.Series, lows: pd.Series, highs: pd.Series) -
     else:
         room = 6 * (highs.max() - lows.min()) or 1
         limits = max(0, 100 * lows.min() - room), 100 * highs.max() + room
-    pass
+    axes.set_ylim(limits)
