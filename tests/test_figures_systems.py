@@ -156,6 +156,10 @@ def test_cost_panels_name_ring_and_join(inputs, tmp_path, drawn):
         assert len(marks) - len(rings) == len(systems)
         at = shown.set_index("system").loc[["AST-03-01-Mag", "AST-05-05"], "eer"]
         assert sorted(line.get_ydata()[0] for line in rings) == pytest.approx(sorted(100 * at), rel=1e-6)
+    bars = [sorted(line.get_ydata()) for line in enlarged.lines if line.get_marker() == "None"]
+    for system in {"AST-05-05", "AST-03-01-Mag", *shown.loc[shown["on_aasist_front"], "system"]}:
+        ends = 100 * shown.set_index("system").loc[system, ["low", "high"]].to_numpy(float)
+        assert any(bar == pytest.approx(ends) for bar in bars if len(bar) == 2)
     key = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert key == [
         *("k in training", "0.5", "0.3", "0.1", "k at inference", "0.5", "0.3", "0.1"),
@@ -167,7 +171,7 @@ def test_cost_panels_name_ring_and_join(inputs, tmp_path, drawn):
 def test_names_keep_off_each_other_and_inside(inputs, tmp_path, drawn):
     def crowd(table):
         table.loc[OTHERS, "home.eer.mean"] = table["home.eer.mean"].max()  # at the upper edge
-        table.loc[OTHERS, "n_macs"] = [60_000_000, 61_000_000, 62_000_000, 63_000_000]
+        table.loc[OTHERS, "n_macs"] = [900_000_000, 901_000_000, 902_000_000, 903_000_000]
         return table
 
     eer_vs_cost(edited(inputs, tmp_path, crowd), "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
@@ -175,11 +179,18 @@ def test_names_keep_off_each_other_and_inside(inputs, tmp_path, drawn):
     axes = drawn[0].axes[0]
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    assert all(axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1) for box in boxes)
+    assert all(axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for box in boxes)
 
 
-def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn):
-    eer_vs_cost(inputs / "summary.tsv", "latency_ms", TABLE + OTHERS, CORPORA, tmp_path / "cost")
+@pytest.mark.parametrize("failed", [False, True])
+def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn, failed):
+    def fail(table):
+        table.loc["AST-03-01-Mag", ["home.eer.mean", "home.eer.std"]] = 0.6, 0.2
+        return table
+
+    summary = edited(inputs, tmp_path, fail) if failed else inputs / "summary.tsv"
+    eer_vs_cost(summary, "latency_ms", TABLE + OTHERS, CORPORA, tmp_path / "cost")
+    assert drawn[0].axes[0].get_yscale() == ("log" if failed else "linear")
     figure = drawn[0]
     figure.draw_without_rendering()
     for axes in figure.axes:

@@ -120,7 +120,7 @@ def _cost_points(summary: Path, cost: str, systems: Sequence[str], corpora: Sequ
         part["on_front"] = _on_front(part)
         part["on_aasist_front"] = _on_front(part[part["k_train"].notna()]).reindex(part.index, fill_value=False)
         is_named = part["k_train"].isna() | part.index.isin(_RINGS)
-        part["bar"] = is_named | part["on_front"] | part["on_aasist_front"]
+        part["bar"] = False & is_named | part["on_front"] | part["on_aasist_front"]
         parts.append(part.reset_index().assign(corpus=corpus))
     points = pd.concat(parts, ignore_index=True)
     return points[["corpus", *points.columns.drop("corpus")]]
