@@ -120,7 +120,7 @@ def _cost_points(summary: Path, cost: str, systems: Sequence[str], corpora: Sequ
         part["on_front"] = _on_front(part)
         part["on_aasist_front"] = _on_front(part[part["k_train"].notna()]).reindex(part.index, fill_value=False)
         is_named = part["k_train"].isna() | part.index.isin(_RINGS)
-        part["bar"] = False & is_named | part["on_front"] | part["on_aasist_front"]
+        part["bar"] = is_named | part["on_front"] | part["on_aasist_front"]
         parts.append(part.reset_index().assign(corpus=corpus))
     points = pd.concat(parts, ignore_index=True)
     return points[["corpus", *points.columns.drop("corpus")]]
@@ -236,7 +236,7 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
     point_size = axes.figure.dpi / 72
     at = axes.transData.transform(np.column_stack([points["cost"] * unit, 100 * points["eer"]]))
     taken = [Bbox.from_extents(*(centre - 4 * point_size), *(centre + 4 * point_size)) for centre in at]
-    sides = [(4, 9), (4, -9), (-4, 9), (-4, -9), (7, 0), (-7, 0), (4, 17), (4, -17), (-4, 17), (-4, -17)]
+    sides = [(x, up * y) for y in (9, 17, 25, 33) for x in (4, -4) for up in (1, -1)]
     for point in points[points["variant"].isna()].itertuples():
         for x, y in sides:
             text = axes.annotate(
