@@ -79,8 +79,8 @@ def inputs(tmp_path):
             columns=["quantity", "value", "unit"],
         ),
         "ledger": pd.DataFrame(
-            {"claim_id": ["C1", "C5a"], "claimed": ["195.045 M", "4.64 %"], "ours": ["713.035 M", ""],
-             "verdict": ["differs", "not run"]}
+            {"claim_id": ["C1", "C5a", "C4b"], "claimed": ["195.045", "4.64", "586434"], "unit": ["M", "%", ""], "ours": ["713.035 M", "", "1"],
+             "verdict": ["differs", "not run", "reproduced"]}
         ),
     }  # fmt: skip
     for name, table in tables.items():
@@ -119,10 +119,12 @@ def test_values(inputs):
         "F10_gap": "16.6",
         "C1.claimed": "195.045 M",
         "C5a.claimed": r"4.64 \%",
+        "C4b.claimed": "586,434",
         "C1.verdict": "differs",
         "verdict.differs": "1",
-        "verdict.reproduced": "0",
-        "verdict.all": "2",
+        "verdict.consistent": "0",
+        "verdict.all": "3",
+        "composite.1.first": "75",
         "run.label": r"100 \% mini",
         "run.in": r"Home \& garden",
         "run.seeds": "2",

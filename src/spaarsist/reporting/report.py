@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +48,7 @@ def write_macros(
     <system>.params, .macs, .latency      parameters; MACs in millions; latency in milliseconds
     <system>.in.eer, .out.min_dcf, ...    mean (and standard deviation over seeds) in or out of domain; EER in percent
     <system>.composite, .rank, .first     composite score, its rank, and the share of random weights it is first under
-    composite.<n>                         system on rank n
+    composite.<n>, composite.<n>.first    system on place n, and its share of first ranks
     <finding quantity>                    measured value; see `FINDING_UNITS`
     <claim>.claimed, .ours, .verdict      of the ledger
     verdict.<verdict>, verdict.all        number of claims with that verdict
@@ -81,7 +82,9 @@ def write_macros(
         factor, form = FINDING_UNITS.get(row.unit, (1, ".3g"))
         values[row.quantity] = format(row.value * factor, form)
     for row in claims.to_dict("records"):
-        values |= {f"{row['claim_id']}.{key}": escape(row[key]) for key in ("claimed", "ours", "verdict")}
+        claimed = f"{Decimal(row['claimed']):,f} {row['unit']}".strip().replace("-", "−")
+        texts = {"claimed": claimed, "ours": row["ours"], "verdict": row["verdict"]}
+        values |= {f"{row['claim_id']}.{key}": escape(text) for key, text in texts.items()}
     values |= {f"verdict.{name}": str(n) for name, n in claims["verdict"].value_counts().items()}
     for name in ("reproduced", "consistent", "differs", "not comparable", "not run"):
         values.setdefault(f"verdict.{name}", "0")
@@ -165,6 +168,7 @@ def _composite_values(ranked: pd.DataFrame) -> Iterator[tuple[str, str]]:
         yield f"{system}.first", f"{100 * row['first_share']:.0f}"
     for place, system in enumerate(ranked.sort_values("composite", kind="stable").index, start=1):
         yield f"composite.{place}", system
+        yield f"composite.{place}.first", f"{100 * ranked.loc[system, 'first_share']:.0f}"
     yield "composite.systems", str(len(ranked))
 
 
