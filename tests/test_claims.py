@@ -8,7 +8,7 @@ import pytest
 from conftest import REPOSITORY
 from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.metrics import METRICS
-from spaarsist.reporting.claims import LEDGER_COLUMNS, VERDICTS, Claim, judge, read_claims, render
+from spaarsist.reporting.claims import LEDGER_COLUMNS, VERDICTS, Claim, judge, read_claims, read_ledger, render
 
 CLAIMS = REPOSITORY / "paper" / "claims.csv"
 CLAIMED = {claim.claim_id: claim for claim in read_claims(CLAIMS)}
@@ -431,6 +431,14 @@ class TestTheLedger:
         assert len(body) == len(ledger) and all(len(re.findall(r"(?<!\\)&", line)) == 5 for line in body)
         assert not re.search(r"(?<!\\)[%#]|(?<!\\)_(?!\{)", tex)
         assert r"$-$20.7~\%" in tex and r"4.1$\times" not in tex and r"$4.1\times10^{-7}$" in tex
+
+    def test_read_back(self, files, tmp_path):
+        """What is on disk renders as what was judged."""
+        ledger = judge(**files, output_stem=tmp_path / "ledger", paper_corpora=True)
+        assert render(read_ledger(tmp_path / "ledger.tsv")) == render(ledger)
+        (tmp_path / "other.tsv").write_text("claim_id\nC1\n")
+        with pytest.raises(ConfigError, match=r"other\.tsv: not a readable ledger"):
+            read_ledger(tmp_path / "other.tsv")
 
     def test_rendering(self, files):
         text = render(judge(**files, output_stem=None, paper_corpora=False))

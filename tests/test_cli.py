@@ -18,7 +18,9 @@ VERBS = [
     "summary",
     "composite",
     "table",
+    "judge",
     "claims",
+    "report",
     "figure",
     "publish",
 ]

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import REPOSITORY
 from spaarsist.config import ConfigError
+from spaarsist.reporting.claims import LEDGER_COLUMNS
 from spaarsist.reporting.report import build_pdf, write_macros
 
 CORPORA = [("home", "Home & garden"), ("wild", "In-the-Wild-like")]
@@ -68,6 +69,10 @@ def inputs(tmp_path):
         for metric in ("eer", "min_dcf", "act_dcf", "cllr", "ece"):
             summary[f"{name}.{metric}.mean"], summary[f"{name}.{metric}.std"] = [0.12345, 0.5], [0.0149, None]
             summary[f"{name}.{metric}.ci_low"] = summary[f"{name}.{metric}.ci_high"] = None
+    ledger = pd.DataFrame(
+        {"claim_id": ["C1", "C5a", "C4b"], "claimed": ["195.045", "4.64", "586434"], "unit": ["M", "%", ""],
+         "ours": ["713.035 M", "", "1"], "verdict": ["differs", "not run", "reproduced"]}
+    )  # fmt: skip
     tables = {
         "summary": summary,
         "composite": pd.DataFrame(
@@ -78,10 +83,7 @@ def inputs(tmp_path):
              ("F3_macs", 713035196, "MACs")],
             columns=["quantity", "value", "unit"],
         ),
-        "ledger": pd.DataFrame(
-            {"claim_id": ["C1", "C5a", "C4b"], "claimed": ["195.045", "4.64", "586434"], "unit": ["M", "%", ""], "ours": ["713.035 M", "", "1"],
-             "verdict": ["differs", "not run", "reproduced"]}
-        ),
+        "ledger": ledger.reindex(columns=LEDGER_COLUMNS),
     }  # fmt: skip
     for name, table in tables.items():
         table.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)

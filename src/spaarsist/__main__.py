@@ -264,22 +264,32 @@ def table(
 
 
 @app.command()
-def claims(
+def judge(
     claims: InputFile,
     summary: InputFile,
     findings: InputFile,
     corpus: Corpora,
+    output_stem: OutputStem,
     composite: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
     paper_corpora: Annotated[
         bool, typer.Option(help="The corpora and the front-end are the paper's: judge its accuracy claims too.")
     ] = False,
-    output_stem: Annotated[Path | None, typer.Option(help="Also write TSV, Markdown and LaTeX here.")] = None,
     label: Label = "",
 ) -> None:
-    """Set each claim of the paper beside what we obtain, judged by rules fixed beforehand, and print the ledger."""
-    from spaarsist.reporting.claims import judge, render
+    """Set each claim of the paper beside what we obtain, judged by rules fixed beforehand; write the ledger."""
+    from spaarsist.reporting.claims import judge as run
 
-    print(render(judge(claims, summary, findings, output_stem, _pairs(corpus), paper_corpora, composite, label)))
+    run(claims, summary, findings, output_stem, _pairs(corpus), paper_corpora, composite, label)
+
+
+@app.command()
+def claims(
+    results: Annotated[Path, typer.Argument(help="Results of an experiment.")] = Path("results/mini"),
+) -> None:
+    """Print the ledger of an experiment: what the paper claims, what we obtained, and the verdict."""
+    from spaarsist.reporting.claims import read_ledger, render
+
+    print(render(read_ledger(results / "tables" / "claims.tsv")))
 
 
 @app.command()

@@ -136,7 +136,7 @@ rule claims:
         paper_corpora="--paper-corpora" if config["paper_corpora"] else "",
         label=config["label"],
     shell:
-        "python -m spaarsist claims --claims {input.claims:q} --summary {input.summary:q} --findings {input.findings:q}"
+        "python -m spaarsist judge --claims {input.claims:q} --summary {input.summary:q} --findings {input.findings:q}"
         " --composite {input.composite:q} {params.corpora} {params.paper_corpora} --output-stem {params.stem:q}"
         " --label {params.label:q} > {log} 2>&1"
 

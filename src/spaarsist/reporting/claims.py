@@ -264,6 +264,21 @@ def judge(
     return ledger
 
 
+def read_ledger(path: Path) -> pd.DataFrame:
+    """Read a ledger's TSV back, as `judge` returned it.
+
+    Raises:
+        ConfigError: it is unreadable or no ledger.
+    """
+    empty = {"ci_low": [""], "ci_high": [""]}
+    texts = dict.fromkeys({*LEDGER_COLUMNS} - {*empty}, str)
+    try:
+        table = pd.read_csv(path, sep="\t", keep_default_na=False, na_values=empty, dtype=texts)
+        return table.assign(claimed=table["claimed"].map(Decimal))[[*LEDGER_COLUMNS]]
+    except (OSError, ValueError, KeyError, InvalidOperation) as error:
+        raise ConfigError(f"{path}: not a readable ledger of claims ({error!r})") from None
+
+
 def _read(path: Path, index: str, columns: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE)
@@ -451,7 +466,7 @@ def render(ledger: pd.DataFrame) -> str:
     """Set the ledger in plain text, at most 120 columns wide, with a count of verdicts and what was not run at the end.
 
     Args:
-        ledger: what `judge` returns.
+        ledger: what `judge` or `read_ledger` returns.
     """
     widths = (4, 12, 14, 30, 52)
     lines = []

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +20,7 @@ import pandas as pd
 from spaarsist.artefacts import writing
 from spaarsist.config import ConfigError
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.reporting.claims import VERDICTS, read_ledger
 from spaarsist.reporting.tables import escape
 
 METRIC_DIGITS = {"eer": (100, 1), "min_dcf": (1, 3), "act_dcf": (1, 3), "cllr": (1, 3), "ece": (1, 3)}
@@ -72,22 +72,20 @@ def write_macros(
     try:
         ranked = pd.read_csv(composite, sep="\t", index_col="system")
         found = pd.read_csv(findings, sep="\t")
-        claims = pd.read_csv(ledger, sep="\t", dtype=str, keep_default_na=False)
         record = json.loads(records[0].read_text(encoding="utf-8"))
     except (OSError, ValueError, IndexError) as error:
         raise ConfigError(f"the report's inputs are not readable ({error})") from None
+    claims = read_ledger(ledger)
     values = dict(_system_values(table, corpora))
     values |= dict(_composite_values(ranked))
     for row in found.itertuples():
         factor, form = FINDING_UNITS.get(row.unit, (1, ".3g"))
         values[row.quantity] = format(row.value * factor, form)
     for row in claims.to_dict("records"):
-        claimed = f"{Decimal(row['claimed']):,f} {row['unit']}".strip().replace("-", "−")
+        claimed = f"{row['claimed']:,f} {row['unit']}".strip().replace("-", "−")
         texts = {"claimed": claimed, "ours": row["ours"], "verdict": row["verdict"]}
         values |= {f"{row['claim_id']}.{key}": escape(text) for key, text in texts.items()}
-    values |= {f"verdict.{name}": str(n) for name, n in claims["verdict"].value_counts().items()}
-    for name in ("reproduced", "consistent", "differs", "not comparable", "not run"):
-        values.setdefault(f"verdict.{name}", "0")
+    values |= {f"verdict.{name}": str((claims["verdict"] == name).sum()) for name in VERDICTS}
     values["verdict.all"] = str(len(claims))
     values |= dict(_run_values(record, table, corpora, label))
     lines = [f"\\expandafter\\def\\csname val@{key}\\endcsname{{{text}}}" for key, text in values.items()]
