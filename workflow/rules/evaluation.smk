@@ -96,8 +96,8 @@ rule latency:
         f"{RESULTS}/benchmarks/latency.tsv"
     conda:
         ENVIRONMENT
-    # Takes every core, so that nothing runs beside what is timed
-    threads: workflow.cores
+    # Takes every core of this machine, so that nothing runs beside what is timed
+    threads: workflow.resource_settings.cores or 1
     resources:
         mem_mb=4000,
         runtime=60,
