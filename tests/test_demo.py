@@ -46,7 +46,7 @@ def test_the_tables_are_complete_and_labelled():
         "SLS": 24_446_979,
     }  # fmt: skip
     for name in ("table1", "table2", "temperature", "claims"):
-        for ending in ("md", "tex"):
+        for ending in ("md", "tex", "html"):
             assert "mini corpora; not the paper's numbers" in (RESULTS / "tables" / f"{name}.{ending}").read_text()
 
 

@@ -61,7 +61,7 @@ def make_summary(inputs, output, seeds="*"):
 def make_table(inputs, folder, kind="table1", systems=AASIST, seeds="*", corpora=CORPORA, **options):
     summary = make_summary(inputs, folder / "summary.tsv", seeds)
     write_table(summary, inputs[0] / "composite.tsv", kind, systems, corpora, folder / kind, **options)
-    return [folder / f"{kind}.{ending}" for ending in ("tsv", "md", "tex")]
+    return [folder / f"{kind}.{ending}" for ending in ("tsv", "md", "tex", "html")]
 
 
 def values(inputs, system, corpus, metric):
@@ -122,7 +122,7 @@ class TestSummary:
 
 class TestTable:
     def test_cells(self, inputs, tmp_path):
-        tsv, md, _ = make_table(inputs, tmp_path, label=LABEL)
+        tsv, md, *_ = make_table(inputs, tmp_path, label=LABEL)
         table = pd.read_csv(tsv, sep="\t", index_col="system")
         assert list(table.index) == AASIST
         row, eers = table.loc["AST-03-01-Mag"], values(inputs, "AST-03-01-Mag", "wild", "eer")["value"]
@@ -136,30 +136,35 @@ class TestTable:
         assert "† AASIST" in md.read_text()
 
     def test_the_best_of_each_column_is_marked(self, inputs, tmp_path):
-        tsv, md, _ = make_table(inputs, tmp_path)
+        tsv, md, *_ = make_table(inputs, tmp_path)
         best = pd.read_csv(tsv, sep="\t", index_col="system")["home.eer.mean"].idxmin()
         rows = [line for line in md.read_text().splitlines() if line.startswith(("| AST", "| **AST"))]
         marked = [row for row in rows if "<ins>" in row.split("|")[4]]
         assert len(marked) == 1 and best in marked[0]
 
     def test_one_seed(self, inputs, tmp_path):
-        _, md, tex = make_table(inputs, tmp_path, seeds="1", confidence=0.9)
+        _, md, tex, _ = make_table(inputs, tmp_path, seeds="1", confidence=0.9)
         assert "One training seed; 90 % bootstrap intervals" in md.read_text()
         assert "±" not in md.read_text() and r"\pm" not in tex.read_text()
 
     @pytest.mark.parametrize(("kind", "systems"), [("table2", ["AST-05-05", *OTHERS]), ("temperature", SWITCHED)])
     def test_the_others(self, inputs, tmp_path, kind, systems):
-        tsv, md, tex = make_table(inputs, tmp_path, kind, systems, label=LABEL)
+        tsv, md, tex, page = make_table(inputs, tmp_path, kind, systems, label=LABEL)
         assert pd.read_csv(tsv, sep="\t")["system"].tolist() == systems
         assert ("Composite" in md.read_text()) == (kind == "table2")  # temperatures are not ranked
         assert KINDS[kind].subject in md.read_text()
-        for text in (md.read_text(), tex.read_text()):
+        for text in (md.read_text(), tex.read_text(), page.read_text()):
             assert "mini corpora" in text
+        shown = [re.sub(r" ± .*", "", cell) for cell in re.findall(r"<td>(.*?)</td>", page.read_text())]
+        value = values(inputs, systems[-1], "home", "min_dcf")["value"].mean()
+        width = len(shown) // len(systems)
+        assert shown[-width] == systems[-1] and shown[-width + 4] == f"{value:.3f}"
+        assert "Home &amp; garden" in page.read_text()
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("corpora", [CORPORA, CORPORA[:1]])
     def test_latex_is_legal(self, inputs, tmp_path, kind, corpora):
-        _, _, tex = make_table(inputs, tmp_path, kind, corpora=corpora, label=LABEL)
+        _, _, tex, _ = make_table(inputs, tmp_path, kind, corpora=corpora, label=LABEL)
         text = tex.read_text()
         bare = re.sub(r"\\[\\{}%&$#_]", "", text)
         depth = np.cumsum([{"{": 1, "}": -1}.get(c, 0) for c in bare])

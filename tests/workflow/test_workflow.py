@@ -82,7 +82,7 @@ def test_everything_is_made_and_announced(run):
     folder, _config, result = run
     results = folder / "results" / "synthetic"
     made = [f"figures/{name}.{form}" for name in FIGURES for form in ("png", "pdf", "tsv")]
-    made += [f"tables/{name}.{form}" for name in TABLES for form in ("tsv", "md", "tex")]
+    made += [f"tables/{name}.{form}" for name in TABLES for form in ("tsv", "md", "tex", "html")]
     made += ["complexity/as_run.tsv", "complexity/latency.tsv", "tables/findings.tsv", "tables/composite.tsv"]
     for path in made:
         assert (results / path).stat().st_size > 100, path

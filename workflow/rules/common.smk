@@ -182,7 +182,7 @@ SWITCHES = bool(SWITCHED and TEMPERATURE["systems"])
 TABLES = expand(
     f"{RESULTS}/tables/{{table}}.{{form}}",
     table=["table1", "table2", "claims"] + ["temperature"] * SWITCHES,
-    form=["tsv", "md", "tex"],
+    form=["tsv", "md", "tex", "html"],
 )
 TABLES += expand(
     f"{RESULTS}/tables/{{table}}.tsv",
@@ -216,6 +216,7 @@ TRAINED_TEMPERATURES = expand(
         "tables/temperature_trained.tsv",
         "tables/temperature_trained.md",
         "tables/temperature_trained.tex",
+        "tables/temperature_trained.html",
         "figures/temperature_trained.png",
         "figures/temperature_trained.pdf",
         "figures/temperature_trained.tsv",

@@ -19,8 +19,9 @@ rule table1:
         composite=f"{RESULTS}/tables/composite.tsv",
         modules=modules("reporting/tables.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/tables/table1", ".tsv", ".md", ".tex"),
+        multiext(f"{RESULTS}/tables/table1", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/table1.html",
             caption="../report/table1.rst",
             category="Tables",
             labels={"table": "1: AASIST and SpAArSIST"},
@@ -51,8 +52,9 @@ rule table1:
 
 use rule table1 as table2 with:
     output:
-        report(
-            multiext(f"{RESULTS}/tables/table2", ".tsv", ".md", ".tex"),
+        multiext(f"{RESULTS}/tables/table2", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/table2.html",
             caption="../report/table2.rst",
             category="Tables",
             labels={"table": "2: other back-ends"},
@@ -68,8 +70,9 @@ use rule table1 as table2 with:
 
 use rule table1 as table_temperature with:
     output:
-        report(
-            multiext(f"{RESULTS}/tables/temperature", ".tsv", ".md", ".tex"),
+        multiext(f"{RESULTS}/tables/temperature", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/temperature.html",
             caption="../report/temperature.rst",
             category="Tables",
             labels={"table": "Softmax temperatures"},
@@ -89,8 +92,9 @@ use rule table1 as table_temperature_trained with:
         composite=f"{RESULTS}/tables/composite.tsv",
         modules=modules("reporting/tables.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/tables/temperature_trained", ".tsv", ".md", ".tex"),
+        multiext(f"{RESULTS}/tables/temperature_trained", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/temperature_trained.html",
             caption="../report/temperature.rst",
             category="Tables",
             labels={"table": "Softmax temperatures, trained too"},
@@ -114,8 +118,9 @@ rule claims:
             "reporting/claims.py", "reporting/tables.py", "evaluation/summary.py"
         ),
     output:
-        report(
-            multiext(f"{RESULTS}/tables/claims", ".tsv", ".md", ".tex"),
+        multiext(f"{RESULTS}/tables/claims", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/claims.html",
             caption="../report/claims.rst",
             category="Tables",
             labels={"table": "Claims against results"},
@@ -151,8 +156,9 @@ rule figure_det:
             "reporting/figures/style.py",
         ),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/det", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/det", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/det.png",
             caption="../report/det.rst",
             category="Figures",
             labels={"figure": "DET curves"},
@@ -187,8 +193,9 @@ use rule figure_det as figure_histograms with:
             "reporting/figures/style.py",
         ),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/histograms", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/histograms", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/histograms.png",
             caption="../report/histograms.rst",
             category="Figures",
             labels={"figure": "Score histograms"},
@@ -212,8 +219,9 @@ use rule figure_det as figure_reliability with:
             "reporting/figures/style.py",
         ),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/reliability", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/reliability", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/reliability.png",
             caption="../report/reliability.rst",
             category="Figures",
             labels={"figure": "Reliability diagrams"},
@@ -232,8 +240,9 @@ use rule figure_det as figure_training with:
         records=RECORDS,
         modules=modules("reporting/figures/training.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/training", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/training", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/training.png",
             caption="../report/training.rst",
             category="Figures",
             labels={"figure": "Training curves"},
@@ -252,8 +261,9 @@ use rule figure_det as figure_eer_vs_macs with:
         summary=f"{RESULTS}/tables/summary.tsv",
         modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/eer_vs_macs", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/eer_vs_macs", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/eer_vs_macs.png",
             caption="../report/eer_vs_macs.rst",
             category="Figures",
             labels={"figure": "EER against MACs"},
@@ -272,8 +282,9 @@ use rule figure_det as figure_eer_vs_latency with:
         summary=f"{RESULTS}/tables/summary.tsv",
         modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/eer_vs_latency", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/eer_vs_latency", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/eer_vs_latency.png",
             caption="../report/eer_vs_latency.rst",
             category="Figures",
             labels={"figure": "EER against latency"},
@@ -292,8 +303,9 @@ use rule figure_det as figure_k_sweep with:
         summary=f"{RESULTS}/tables/summary.tsv",
         modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/k_sweep", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/k_sweep", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/k_sweep.png",
             caption="../report/k_sweep.rst",
             category="Figures",
             labels={"figure": "EER against k at inference"},
@@ -312,8 +324,9 @@ use rule figure_det as figure_attacks with:
         metrics=metrics_of(DRAWN),
         modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/attacks", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/attacks", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/attacks.png",
             caption="../report/attacks.rst",
             category="Figures",
             labels={"figure": "EER by attack"},
@@ -332,8 +345,9 @@ use rule figure_det as figure_temperature with:
         summary=f"{RESULTS}/tables/summary.tsv",
         modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/temperature", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/temperature", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/temperature.png",
             caption="../report/temperature.rst",
             category="Figures",
             labels={"figure": "Softmax temperatures"},
@@ -353,8 +367,9 @@ use rule figure_det as figure_composite with:
         sensitivity=f"{RESULTS}/tables/composite_sensitivity.tsv",
         modules=modules("reporting/figures/composite.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/composite", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/composite", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/composite.png",
             caption="../report/composite.rst",
             category="Figures",
             labels={"figure": "Composite score"},
@@ -373,8 +388,9 @@ use rule figure_det as figure_macs_by_module with:
         breakdown=f"{RESULTS}/complexity/paper_size_breakdown.tsv",
         modules=modules("reporting/figures/compute.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/macs_by_module", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/macs_by_module", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/macs_by_module.png",
             caption="../report/macs_by_module.rst",
             category="Figures",
             labels={"figure": "MACs by module"},
@@ -393,8 +409,9 @@ use rule figure_temperature as figure_temperature_trained with:
         summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
         modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
     output:
-        report(
-            multiext(f"{RESULTS}/figures/temperature_trained", ".png", ".pdf", ".tsv"),
+        multiext(f"{RESULTS}/figures/temperature_trained", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/temperature_trained.png",
             caption="../report/temperature.rst",
             category="Figures",
             labels={"figure": "Softmax temperatures, trained too"},

@@ -23,7 +23,7 @@ from scipy.stats import t as student
 from spaarsist.artefacts import writing
 from spaarsist.config import ConfigError
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.tables import escape
+from spaarsist.reporting.tables import escape, html_page
 
 VERDICTS = ("reproduced", "consistent", "differs", "not comparable", "not run")
 
@@ -211,7 +211,7 @@ def judge(
     composite: Path | None = None,
     label: str = "",
 ) -> pd.DataFrame:
-    """Judge every claim and write the ledger as `<output_stem>.tsv` (for machines), `.md` and `.tex` (for readers).
+    """Judge every claim; write the ledger as `<output_stem>.tsv` (for machines), `.md`, `.tex`, `.html` (for readers).
 
     ==============  ==================================================================================================
     reproduced      the claim's rule holds (`RULES`)
@@ -261,6 +261,8 @@ def judge(
             path.write_text(_markdown(ledger, label), encoding="utf-8")
         with writing(f"{output_stem}.tex") as path:
             path.write_text(_latex(ledger, label), encoding="utf-8")
+        with writing(f"{output_stem}.html") as path:
+            path.write_text(_html(ledger, label), encoding="utf-8")
     return ledger
 
 
@@ -510,6 +512,17 @@ def _markdown(ledger: pd.DataFrame, label: str) -> str:
             cells = (row.claim_id, row.source, row.statement, _claimed(row), row.ours or "–", verdict, row.why)
             lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def _html(ledger: pd.DataFrame, label: str) -> str:
+    sections = {
+        heading: pd.DataFrame(
+            [(r.claim_id, r.source, r.statement, _claimed(r), r.ours or "–", r.verdict, r.why) for r in rows],
+            columns=["id", "source", "claim", "claimed", "ours", "verdict", "why"],
+        )
+        for heading, _, rows in _sections(ledger)
+    }
+    return html_page("Claims", label, f"{len(ledger)} claims: {_count(ledger)}. {_NOTES}", sections)
 
 
 def _tex(text: str) -> str:

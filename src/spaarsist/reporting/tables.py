@@ -1,9 +1,10 @@
-"""Tables of systems: size, compute, metrics on each corpus and composite score, as TSV, Markdown and LaTeX."""
+"""Tables of systems: size, compute, metrics on each corpus, composite score; as TSV, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def write_table(
     cost: CostModel = ASVSPOOF5,
     confidence: float = 0.95,
 ) -> None:
-    """Write one table as `<output_stem>.tsv` (for machines), `.md` and `.tex` (for readers).
+    """Write one table as `<output_stem>.tsv` (for machines), `.md`, `.tex` and `.html` (for readers).
 
     The TSV holds the systems' rows of the summary and their composite score. A cell of the readable ones holds the mean
     over training seeds and, from two seeds on, the standard deviation (n - 1).
@@ -89,6 +90,8 @@ def write_table(
         path.write_text(_markdown(table, corpora, KINDS[kind], label, notes), encoding="utf-8")
     with writing(f"{output_stem}.tex") as path:
         path.write_text(_latex(table, corpora, KINDS[kind], label, notes), encoding="utf-8")
+    with writing(f"{output_stem}.html") as path:
+        path.write_text(_html(table, corpora, KINDS[kind], label, notes), encoding="utf-8")
 
 
 def _notes(table: pd.DataFrame, seeds: list[int], cost: CostModel, confidence: float) -> str:
@@ -155,6 +158,41 @@ def _markdown(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kin
         lines.append(f"| {' | '.join([name, *numbers, *(cell(*cells[row]) for _, cells in columns)])} |")
     marked = "; ".join(f"{_MARKS[s][0]} {_NOTES[s]}" for s in _MARKS if s in table.index)
     return "\n".join([*lines, "", f"{notes}{f' {marked}.' if marked else ''}", ""])
+
+
+def _html(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, label: str, notes: str) -> str:
+    shown = pd.DataFrame({("", "System"): [f"{s}{_MARKS.get(s, [''])[0]}" for s in table.index]})
+    shown["", "Params"] = [f"{n:,.0f}" for n in table["n_params"]]
+    shown["", "MACs (M)"] = [f"{n / 1e6:.1f}" for n in table["n_macs"]]
+    titles = [title for _, title in corpora for _ in SHOWN]
+    columns = _columns(table, corpora)
+    for title, (head, cells) in zip([*titles, *[""] * (len(columns) - len(titles))], columns, strict=True):
+        shown[title, head] = [mean if spread == "–" else f"{mean} ± {spread}" for mean, spread, _ in cells]
+    shown.columns = pd.MultiIndex.from_tuples(shown.columns)
+    marked = [f"{_MARKS[s][0]} {_NOTES[s]}." for s in _MARKS if s in table.index]
+    return html_page(kind.heading, label, f"{kind.subject} {' '.join([notes, *marked])}", {"": shown})
+
+
+def html_page(heading: str, label: str, text: str, sections: Mapping[str, pd.DataFrame]) -> str:
+    """A page for the browser: what `snakemake --report` shows of a table.
+
+    Args:
+        heading: of the page.
+        label: remark behind it, e.g. that the corpora are miniatures.
+        text: paragraph below the heading.
+        sections: heading -> table of texts.
+    """
+    title = html.escape(f"{heading} ({label})" if label else heading)
+    parts = [f"<h1>{title}</h1>", f"<p>{html.escape(text)}</p>"]
+    for name, table in sections.items():
+        parts += [f"<h2>{html.escape(name)}</h2>", table.to_html(index=False, border=0, na_rep="")]
+    style = (
+        "body{font:14px sans-serif;margin:2em}p{max-width:60em}table{border-collapse:collapse}"
+        "td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}"
+        "thead{border-bottom:2px solid #333}"
+    )
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    return "\n".join([head, *parts, "</html>", ""])
 
 
 def _latex(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, label: str, notes: str) -> str:
