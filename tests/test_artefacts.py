@@ -48,25 +48,31 @@ def test_hashes(tmp_path):
 
 
 def test_publish(tmp_path):
-    (tmp_path / "b" / "train").mkdir(parents=True)
-    (tmp_path / "b" / "table1.tsv").write_text("s\th:m:s\n1.5\t0:00:01\n")
+    results = tmp_path / "mini"
+    benchmarks = results / "benchmarks"
+    (benchmarks / "train").mkdir(parents=True)
+    (benchmarks / "table1.tsv").write_text("s\th:m:s\n1.5\t0:00:01\n")
     for job, seconds in (("a", 10), ("b", 20)):
-        (tmp_path / "b" / "train" / f"{job}.tsv").write_text(f"s\th:m:s\n{seconds}\t-\n")
-    (tmp_path / "table1.md").write_text("table")
+        (benchmarks / "train" / f"{job}.tsv").write_text(f"s\th:m:s\n{seconds}\t-\n")
+    files = [results / place / "composite.tsv" for place in ("tables", "figures")]  # one name, two files
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(str(file))
     scores = [score_file(tmp_path / name, code_hash="abc") for name in ("1.parquet", "2.parquet")]
-    artefacts.publish([tmp_path / "table1.md"], scores, tmp_path / "b", tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["record.json", "table1.md", "times.tsv"]
-    assert (tmp_path / "out" / "times.tsv").read_text().splitlines()[1:] == [
-        "table1\t1\t1.5\t1.5",
-        "train\t2\t30.0\t20.0",
-    ]
-    record = json.loads((tmp_path / "out" / "record.json").read_text())
-    assert record["files"] == {"table1.md": artefacts.file_hash(tmp_path / "table1.md")}
+    out = tmp_path / "out"
+    artefacts.publish(files, scores, results, out)
+    made = {p.relative_to(out).as_posix(): p for p in out.rglob("*.*")}
+    assert sorted(made) == ["figures/composite.tsv", "record.json", "tables/composite.tsv", "times.tsv"]
+    assert (out / "times.tsv").read_text().splitlines()[1:] == ["table1\t1\t1.5\t1.5", "train\t2\t30.0\t20.0"]
+    record = json.loads((out / "record.json").read_text())
+    assert record["files"] == {f"{f.parent.name}/composite.tsv": artefacts.file_hash(f) for f in files}
     assert record["machine"]["cores"]
     assert record["code_hash"] == "abc", "the code that made the scores, not the code that publishes"
+    with pytest.raises(ConfigError, match=r"not within .*mini: .*1\.parquet"):
+        artefacts.publish(scores[:1], scores, results, tmp_path / "other")
     scores.append(score_file(tmp_path / "3.parquet", code_hash="def"))
     with pytest.raises(ConfigError, match="2 states of the code"):
-        artefacts.publish([tmp_path / "table1.md"], scores, tmp_path / "b", tmp_path / "other")
+        artefacts.publish(files, scores, results, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

@@ -8,13 +8,15 @@ import pytest
 from conftest import REPOSITORY
 from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.metrics import METRICS
-from spaarsist.reporting.claims import LEDGER_COLUMNS, VERDICTS, Claim, judge, read_claims, read_ledger, render
+from spaarsist.reporting.claims import LEDGER_COLUMNS, VERDICTS, Claim, counts, judge, read_claims, read_ledger, render
 
 CLAIMS = REPOSITORY / "paper" / "claims.csv"
 CLAIMED = {claim.claim_id: claim for claim in read_claims(CLAIMS)}
 CORPORA = [("five", "ASVspoof 5-like"), ("wild", "In-the-Wild-like")]
 
-# What fvcore and PyTorch count for the back-ends that would ship, 201 frames of 1,024 features.
+PAPER_SIZE = {"n_frames": 201, "feature_dim": 1024, "n_layers": 24, "embedding_dim": 1024}
+
+# What fvcore and PyTorch count for the back-ends that would ship, at the paper's size.
 COUNTED = {
     "AST-05-05": (611_784, 713_035_196),
     "AST-05-05-Uni": (605_384, 712_747_068),
@@ -40,14 +42,14 @@ FINDINGS = {
 }  # fmt: skip
 
 
-def write_summary(path, systems, size=(201, 1024)):
-    """`systems`: name -> cells beside its size, e.g. {"wild.eer.mean": 0.0464}; each corpus has one seed by default."""
+def write_summary(path, systems):
+    """`systems`: name -> other cells than the usual, e.g. {"wild.eer.mean": 0.0464}; each corpus has one seed."""
     rows = []
     for name, cells in systems.items():
         system = System.parse(name)
         n_params, n_macs = COUNTED.get(name, (1, 1))
         row = {"system": name, "trained": system.trained, "n_params": n_params, "n_macs": n_macs, "counter": "fvcore"}
-        row |= {"n_frames": size[0], "feature_dim": size[1]}
+        row |= PAPER_SIZE | {"n_params_as_run": n_params, "code_hash": "0123456789012345"}
         rows.append(row | {f"{corpus}.n_seeds": 1 for corpus in ("five", "wild")} | cells)
     columns = ["k_train", "k_infer", "variant", "graph_temperature", "stack_temperature", "trained_graph_temperature"]
     columns += ["trained_stack_temperature", "latency_ms", "latency_iqr_ms", "five.eer.mean", "wild.eer.mean"]
@@ -64,9 +66,11 @@ def write_findings(path, findings):
     return path
 
 
-def write_composite(path, ranks):
-    rows = [(name, *numbers) for name, numbers in ranks.items()]
-    pd.DataFrame(rows, columns=["system", "rank", "rank_low", "rank_high"]).to_csv(path, sep="\t", index=False)
+def write_composite(path, scores):
+    """Ranks and their range as `evaluation.selection` gives them: among all systems, over weightings."""
+    table = pd.DataFrame({"composite": scores}).rename_axis("system")
+    table = table.assign(rank=table["composite"].rank(method="min"), rank_low=1, rank_high=len(table))
+    table.to_csv(path, sep="\t")
     return path
 
 
@@ -88,15 +92,15 @@ def write_claims(path, *claims):
 def verdict(tmp_path):
     """Judge one claim: (its differences from the usual one, systems, ...) -> its row of the ledger."""
 
-    def run(claim, systems, findings=FINDINGS, ranks=None, paper_corpora=True, corpora=CORPORA, size=(201, 1024)):
+    def run(claim, systems, findings=FINDINGS, composite=None, paper_corpora=True, corpora=CORPORA):
         ledger = judge(
             write_claims(tmp_path / "claims.csv", claim),
-            write_summary(tmp_path / "summary.tsv", systems, size),
+            write_summary(tmp_path / "summary.tsv", systems),
             write_findings(tmp_path / "findings.tsv", findings),
             None,
             corpora,
             paper_corpora,
-            ranks and write_composite(tmp_path / "composite.tsv", ranks),
+            composite and write_composite(tmp_path / "composite.tsv", composite),
         )
         return ledger.iloc[0]
 
@@ -312,22 +316,89 @@ class TestBounds:
         assert (two["verdict"], two["ours"]) == ("differs", "-10 %")
 
 
-def test_ranks_and_their_range_over_weightings(verdict):
-    claim = {"corpus": "", "metric": "rank", "claimed": "1", "decimals": "0", "unit": ""}
-    for ranks, expected in (((1, 1, 4), "reproduced"), ((3, 1, 4), "consistent"), ((3, 2, 4), "differs")):
-        assert verdict(claim, {"AST-03-01-Mag": {}}, ranks={"AST-03-01-Mag": ranks})["verdict"] == expected
-    assert verdict(claim, {"AST-03-01-Mag": {}})["why"] == "no composite score in this run"
+class TestComparisons:
+    @pytest.mark.parametrize(("n_seeds", "how"), [(1, "one seed"), (3, "mean of 3 seeds")])
+    def test_of_accuracy_are_said_to_be_of_means_alone(self, verdict, n_seeds, how):
+        claim = {"system": "AST-05-05 / AST-03-01-Mag", "claimed": "0", "rule": "above"}
+        cells = {"wild.n_seeds": n_seeds}
+        row = verdict(claim, {"AST-05-05": eer(0.2) | cells, "AST-03-01-Mag": eer(0.1) | cells})
+        assert row["why"] == f"against AST-03-01-Mag; {how}; no interval or test"
+
+    def test_of_sizes_need_none(self, verdict):
+        claim = {"system": "AST-03-01-Mag / AST-05-05", "corpus": "", "metric": "n_params", "comparable": "always"}
+        assert "test" not in verdict(claim, {"AST-05-05": {}, "AST-03-01-Mag": {}})["why"]
+
+    def test_a_value_by_itself_is_none(self, verdict):
+        assert verdict({}, {"AST-03-01-Mag": eer(0.1)})["why"] == "one seed"
 
 
-def test_sizes_counted_for_another_input_are_not_comparable(verdict):
+class TestRanks:
+    CLAIM = {"corpus": "", "metric": "rank", "claimed": "1", "decimals": "0", "unit": ""}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("other", "expected"), [(0.91, ("reproduced", "1")), (0.9, ("reproduced", "1")), (0.89, ("differs", "2"))]
+    )
+    def test_among_aasist_configurations_alone(self, verdict, other, expected):
+        """Mean pooling is first by construction; equal scores share the lowest rank; there is no interval."""
+        scores = {"Mean-pool": 0.01, "AST-05-05": 1, "AST-03-01-Mag": 0.9, "AST-03-01-MagMean": other, "MHFA": 0.1}
+        row = verdict(self.CLAIM, {name: {} for name in scores}, composite=scores)
+        assert (row["verdict"], row["ours"]) == expected and pd.isna(row["ci_low"]) and pd.isna(row["ci_high"])
+        assert row["why"] == "rank by our composite score among 3 AASIST configurations"
+
+    @pytest.mark.parametrize(
+        ("composite", "why"),
+        [
+            (None, "no composite score in this run"),
+            ({"AST-05-05": 1, "Mean-pool": 0.1}, "no AST-03-01-Mag in this run"),
+            ({"AST-05-05": None, "AST-03-01-Mag": 0.1}, "no finite composite of AST-05-05 in this run"),
+        ],
+    )
+    def test_not_run(self, verdict, composite, why):
+        row = verdict(self.CLAIM, {"AST-03-01-Mag": {}}, composite=composite)
+        assert (row["verdict"], row["why"]) == ("not run", why)
+
+    def test_of_another_back_end_there_is_none(self, verdict):
+        row = verdict(self.CLAIM | {"system": "MHFA"}, {"MHFA": {}}, composite={"MHFA": 0.1, "AST-05-05": 1})
+        assert (row["verdict"], row["why"]) == ("not run", "no MHFA in this run")
+
+
+@pytest.mark.parametrize("column", PAPER_SIZE)
+def test_what_was_counted_at_another_size_is_not_comparable(verdict, column):
     size = {"corpus": "", "comparable": "always", "system": "AST-05-05", "claimed": "611.784", "decimals": "3"}
     macs, params = size | {"metric": "n_macs", "unit": "M"}, size | {"metric": "n_params", "unit": "k"}
-    systems = {"AST-05-05": {}}
-    assert verdict(params, systems, size=(100, 1024))["verdict"] == "reproduced"
-    assert verdict(params, systems, size=(201, 120))["verdict"] == "not comparable"
-    row = verdict(macs, systems, size=(100, 1024))
+    assert verdict(macs, {"AST-05-05": {}})["verdict"] == "differs"
+    assert verdict(params, {"AST-05-05": {}})["verdict"] == "reproduced"
+    other = {"AST-05-05": {column: 12}}
+    assert verdict(params, other)["verdict"] == ("reproduced" if column == "n_frames" else "not comparable")
+    row = verdict(macs, other)
     assert (row["verdict"], row["ours"]) == ("not comparable", "")
-    assert "n_frames 100" in row["why"] and "n_frames 201" in row["why"]
+    ours, paper = row["why"].split("not at the paper's")
+    assert f"{column} 12" in ours and f"{column} {PAPER_SIZE[column]}" in paper
+
+
+class TestStatesOfTheCode:
+    def test_one_is_accepted_known_or_not(self, verdict):
+        for code_hash in ("", "5", "a1"):
+            cells = eer(0.0464) | {"code_hash": code_hash}
+            assert verdict({}, {"AST-03-01-Mag": cells, "MHFA": cells})["verdict"] == "reproduced"
+
+    @pytest.mark.parametrize(
+        ("hashes", "found"),
+        [
+            (["a1", "a1", "b2"], "2 states of the code: a1 (AST-05-05, AST-03-01-Mag); b2 (MHFA);"),
+            (["a1+b2"], "2 states of the code: a1 (AST-05-05); b2 (AST-05-05);"),
+            (["a1", ""], "2 states of the code: a1 (AST-05-05); unknown (AST-03-01-Mag);"),
+            (["a1", "a1+b2", "c3"], "3 states of the code: a1 (AST-05-05, AST-03-01-Mag); b2 (AST-03-01-Mag); c3"),
+            (["a1"] * 5 + ["b2"], "a1 (AST-05-05, AST-03-01-Mag, MHFA and 2 more); b2 (CA-MHFA)"),
+        ],
+    )
+    def test_several_are_refused(self, verdict, tmp_path, hashes, found):
+        names = ["AST-05-05", "AST-03-01-Mag", "MHFA", "SLS", "Mean-pool", "CA-MHFA"]
+        systems = {name: {"code_hash": code_hash} for name, code_hash in zip(names, hashes, strict=False)}
+        with pytest.raises(ConfigError, match=re.escape(found)) as error:
+            verdict({}, systems)
+        assert str(tmp_path / "summary.tsv") in str(error.value)
+        assert "remove the older checkpoints and scores" in str(error.value)
 
 
 def test_what_the_run_lacks_is_not_run(verdict):
@@ -353,7 +424,7 @@ def files(tmp_path):
         "claims": CLAIMS,
         "summary": write_summary(tmp_path / "summary.tsv", systems),
         "findings": write_findings(tmp_path / "findings.tsv", FINDINGS),
-        "composite": write_composite(tmp_path / "composite.tsv", dict.fromkeys(systems, (1, 1, 1))),
+        "composite": write_composite(tmp_path / "composite.tsv", dict.fromkeys(systems, 1.0)),
         "corpora": CORPORA,
     }
 
@@ -398,6 +469,7 @@ class TestTheLedger:
         accuracy = ledger[ledger["corpus"].ne("") | ledger["metric"].eq("rank")]
         assert len(accuracy) == 32 and set(accuracy["verdict"]) == {"not run"} and set(accuracy["ours"]) == {""}
         assert accuracy[["ci_low", "ci_high"]].isna().all(axis=None)
+        assert set(accuracy["why"]) == {"other corpora or another front-end than the paper's"}
         assert {re.match(r"C\d+", i)[0] for i in accuracy["claim_id"] if i.startswith("C")} == {
             f"C{n}" for n in range(5, 12)
         }
@@ -432,6 +504,29 @@ class TestTheLedger:
         assert not re.search(r"(?<!\\)[%#]|(?<!\\)_(?!\{)", tex)
         assert r"$-$20.7~\%" in tex and r"4.1$\times" not in tex and r"$4.1\times10^{-7}$" in tex
 
+    def test_the_paper_s_claims_are_never_counted_with_our_findings(self, files, tmp_path):
+        ledger = judge(**files, output_stem=tmp_path / "ledger", paper_corpora=False)
+        assert counts(ledger) == {
+            "C": {"reproduced": 5, "differs": 3, "not run": 13},
+            "S": {"reproduced": 4, "differs": 4, "not run": 19},
+            "F": {"reproduced": 25},
+        }
+        assert counts(ledger[:1]) == {"C": {"differs": 1}, "S": {}, "F": {}}
+        for ending in ("md", "tex", "html"):
+            text = (tmp_path / f"ledger.{ending}").read_text()
+            assert [int(number) for number in re.findall(r"(\d+) in all: reproduced", text)] == [21, 27, 25]
+            assert str(len(ledger)) not in re.findall(r"\d+", text)  # the sum
+
+    @pytest.mark.parametrize(("system", "claim_id"), [("AST-05-05+stack1", "C10a"), ("AST-05+stack1-05", "C10b")])
+    def test_a_temperature_that_gains_would_show(self, files, tmp_path, system, claim_id):
+        systems = ["AST-05-05", "AST-05-05+stack1", "AST-05+stack1-05"]
+        cells = {name: {f"{c}.eer.mean": 0.08 if name == system else 0.1 for c in ("five", "wild")} for name in systems}
+        files["summary"] = write_summary(tmp_path / "other.tsv", cells)
+        rows = judge(**files, output_stem=None, paper_corpora=True).set_index("claim_id").loc[["C10a", "C10b"]]
+        assert {name: row["verdict"] == "differs" for name, row in rows.iterrows()} == {
+            name: name == claim_id for name in ("C10a", "C10b")
+        }
+
     def test_read_back(self, files, tmp_path):
         """What is on disk renders as what was judged."""
         ledger = judge(**files, output_stem=tmp_path / "ledger", paper_corpora=True)
@@ -444,8 +539,16 @@ class TestTheLedger:
         text = render(judge(**files, output_stem=None, paper_corpora=False))
         lines = text.splitlines()
         assert max(map(len, lines)) <= 120
-        assert "73 claims: reproduced 34, consistent 0, differs 7, not comparable 0, not run 32." in lines
-        assert "  not run, 32: other corpora or another front-end than the paper's" in lines
+        assert lines[-8:] == [
+            "What the paper claims",
+            "  21 in all: reproduced 5, consistent 0, differs 3, not comparable 0, not run 13",
+            "  not run, 13: other corpora or another front-end than the paper's",
+            "Second-hand: from a third party's digest of the paper, not verified",
+            "  27 in all: reproduced 4, consistent 0, differs 4, not comparable 0, not run 19",
+            "  not run, 19: other corpora or another front-end than the paper's",
+            "Our findings about the released code, each confirmed (reproduced) or not (differs) by a measurement",
+            "  25 in all: reproduced 25, consistent 0, differs 0, not comparable 0, not run 0",
+        ]
         assert any(re.match(r"C5a +not run +4.64 % +- +AASIST", line) for line in lines)
         assert any(re.match(r"C7 +not run +≤ \+20 % ", line) for line in lines)
 
@@ -518,7 +621,7 @@ class TestRefusals:
             ("findings", "quantity\tvalue\thow\nF7_a\t1\tx\nF7_a\t2\tx\n", "F7_a stands in it twice"),
             ("findings", "quantity\tvalue\thow\nF7_difference\tmany\tx\n", "'many' is not a number"),
             ("findings", "", "not a readable TSV"),
-            ("composite", "system\trank\nAST-05-05\t1\n", "columns missing: rank_low, rank_high"),
+            ("composite", "system\trank\nAST-05-05\t1\n", "columns missing: composite"),
             ("summary", "system\nAST-05-05\n", "columns missing"),
         ],
     )

@@ -127,6 +127,22 @@ def test_bars_are_drawn_as_long_as_their_shares(breakdown, tmp_path, drawn):
     assert len(faces) == len(key)
 
 
+def test_a_system_without_operations_has_an_empty_bar(tmp_path, drawn):
+    path = write(tmp_path / "none.tsv", lambda rows: [*rows, ("Mean-pool", "operator", "none", 0)])
+    macs_by_module(path, ["MHFA", "Mean-pool", "AST-05-05"], tmp_path / "macs")
+    macs_by_module(path, ["Mean-pool"], tmp_path / "alone")
+    for figure, row in zip(drawn, (1, 0), strict=True):
+        axes = figure.axes[0]
+        totals = [text for text in axes.texts if text.get_text().endswith(" M")]
+        assert totals[row].get_text() == "0 M" and totals[row].get_position() == (101, row)
+        bars = [bar for bars in axes.containers for bar in bars if round(bar.get_y() + bar.get_height() / 2) == row]
+        assert all(not bar.get_fill() for bar in bars if bar.get_width()) and any(bar.get_width() for bar in bars)
+    key = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert "none" not in key and len(key) == 10
+    shown = pd.read_csv(tmp_path / "macs.tsv", sep="\t")
+    assert shown[shown["system"] == "Mean-pool"].to_numpy().tolist() == [["Mean-pool", "none", 0, 0]]
+
+
 def test_numbers_stand_where_there_is_room(breakdown, tmp_path, drawn):
     macs_by_module(breakdown, SYSTEMS, tmp_path / "macs")
     written = words(drawn[0])
@@ -153,9 +169,9 @@ def test_refuses_what_does_not_add_up(breakdown, tmp_path):
     wrong = {
         "much": (changed(key, "much"), "much.tsv: not a readable breakdown"),
         "empty": (changed(key, ""), "empty.tsv: not a readable breakdown"),
-        "nan": (changed(key, "nan"), "n_macs has to be a number above 0"),
-        "negative": (changed(key, -1), "n_macs has to be a number above 0"),
-        "infinite": (changed(key, "inf"), "n_macs has to be a number above 0"),
+        "nan": (changed(key, "nan"), "n_macs has to be a number of 0 or more"),
+        "negative": (changed(key, -1), "n_macs has to be a number of 0 or more"),
+        "infinite": (changed(key, "inf"), "n_macs has to be a number of 0 or more"),
         "more": (changed(key, 7_000_001), "modules of AST-05-05 have more multiply-adds than its operators"),
         "twice": (lambda rows: rows + rows[:1], "holds a number twice: .*projection"),
         "parts": (lambda rows: [row for row in rows if row[1] == "module"], "no operators of AST-05-05, AST-03-01-Mag"),

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.text import Text
 from scipy.special import expit, logit
 
-from spaarsist.config import ConfigError
+from spaarsist.config import ConfigError, CostModel
 from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.reporting.figures import scores as figures
 
@@ -176,6 +176,20 @@ def test_panels_show_their_tables(drawn):
         for path, row in zip(stems.get_paths(), part.itertuples(), strict=True):
             ends = [[row.mean_p_spoof, row.mean_p_spoof], [row.mean_p_spoof, row.share_spoof]]
             assert path.vertices == pytest.approx(np.array(ends), nan_ok=True)
+
+
+def test_histograms_mark_the_threshold_of_the_given_costs(inputs, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(figures, "save", lambda figure, shown, *rest: kept.append((figure, shown)))
+    folder, _ = inputs
+    files, lists = sorted(folder.glob("*home.parquet")), {"home": folder / "home.trials.tsv"}
+    for cost in ({}, {"cost": CostModel(p_spoof=0.5, c_miss=1, c_fa=20)}):
+        figures.histograms(files, lists, SYSTEMS[:1], CORPORA[:1], tmp_path / "h", **cost)
+    for (figure, shown), threshold in zip(kept, (-math.log(1.9), math.log(20)), strict=True):
+        assert shown["bayes_threshold"].to_numpy() == pytest.approx(threshold)
+        assert figure.axes[0].lines[0].get_xdata()[0] == pytest.approx(threshold)
+        (key,) = [text.get_text() for text in figure.legends[0].get_texts() if "Bayes" in text.get_text()]
+        assert key == f"Bayes' threshold of these costs ({threshold:.2f} nats)".replace("-", "−")
 
 
 @pytest.mark.parametrize("function", DRAWINGS)

@@ -1,5 +1,6 @@
 """Figures that compare systems: the TSVs hold the right numbers, the panels what they promise, bad input is refused."""
 
+import importlib
 import itertools
 import math
 
@@ -33,6 +34,7 @@ LEFT_OUT = ["AST-05-05+graph0.5+stack1", "AST-05+stack1-01-Mag"]
 OTHERS = ["Mean-pool", "MHFA", "CA-MHFA", "SLS"]
 EVERY = TABLE + SWEEP + SWITCHED + TRAINED + LEFT_OUT + OTHERS
 ATTACKS = {"A17": 40, "A18": 1234}
+TRAINED_AT = {"graph": 2.0, "stack": 100.0}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,7 @@ def test_cost_panels_name_ring_and_join(inputs, tmp_path, drawn):
     eer_vs_cost(inputs / "summary.tsv", "n_macs", TABLE + OTHERS, CORPORA, tmp_path / "cost")
     eer_vs_cost(inputs / "summary.tsv", "n_macs", TABLE, CORPORA, tmp_path / "aasist")
     eer_vs_cost(inputs / "summary.tsv", "n_macs", OTHERS, CORPORA[:1], tmp_path / "others")
+    assert all("costs are of the back-ends at the paper's size" in figure.note for figure in drawn)
     assert [len(figure.axes) for figure in drawn] == [4, 2, 1]
     shown = read(tmp_path / "cost").query("corpus == 'home'")
     everything, enlarged, *_ = drawn[0].axes
@@ -202,7 +205,7 @@ def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn, failed
 def test_one_seed_has_its_bootstrap_interval(inputs, tmp_path, drawn):
     eer_vs_cost(inputs / "one.tsv", "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
     k_sweep(inputs / "one.tsv", CORPORA[:1], tmp_path / "sweep")
-    temperature(inputs / "one.tsv", CORPORA[:1], output_stem=tmp_path / "temperature")
+    temperature(inputs / "one.tsv", CORPORA[:1], trained=TRAINED_AT, output_stem=tmp_path / "temperature")
     notes = [figure.note for figure in drawn]
     assert all("bootstrap interval of the one seed" in note and "deviation" not in note for note in notes)
     for name in ("cost", "sweep", "temperature"):
@@ -275,6 +278,29 @@ def test_sweep_shows_all_it_should_and_nothing_else(inputs, tmp_path, drawn):
             np.testing.assert_allclose(line.get_ydata(), 100 * wanted["eer"], rtol=1e-6)
 
 
+def test_more_variants_than_marks_do_no_harm(inputs, tmp_path, drawn, monkeypatch):
+    for index in range(14):
+        monkeypatch.setitem(LABELS, f"New{index}", ("learned", "attention"))
+    with monkeypatch.context() as patch:
+        importlib.reload(figures)
+        patch.setattr(figures, "save", lambda figure, shown, *rest: drawn.append(figure))
+        rename = {"AST-05-05-MagUni": "AST-05-05-New0", "AST-05-03-MagUni": "AST-05-03-New13"}
+        variants = {system: system.rsplit("-", 1)[1] for system in rename.values()}
+
+        def change(table):
+            table = table.rename(index=rename)
+            return table.assign(variant=table.index.map(variants).where(table.index.isin(variants), table["variant"]))
+
+        summary = edited(inputs, tmp_path, change)
+        eer_vs_cost(summary, "n_macs", ["AST-05-05", *rename.values()], CORPORA, tmp_path / "cost")
+        k_sweep(summary, CORPORA, tmp_path / "sweep")
+    keys = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
+    assert all({"New0", "New13"} <= {*key} for key in keys)
+    assert len({figures._SHAPES[name] for name in [*LABELS][:12]}) == 12  # told apart without colour
+    monkeypatch.undo()
+    importlib.reload(figures)
+
+
 def test_sweep_refuses_a_summary_without_aasists(inputs, tmp_path):
     others = edited(inputs, tmp_path, lambda table: table.loc[OTHERS + SWITCHED])
     with pytest.raises(ConfigError, match="no EER of an AASIST system"):
@@ -300,6 +326,15 @@ def test_heatmap_cells_are_means_over_seeds(inputs, tmp_path, drawn):
             assert text.get_text() == f"{100 * mean:.1f}" and text.get_position() == (column + 0.5, row + 0.5)
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["A17\n40", "A18\n1,234"]
     assert axes.get_yticklabels()[0].get_text() == "MHFA" and axes.yaxis_inverted()
+
+
+def test_heatmap_says_in_words_that_no_corpus_names_its_attacks(inputs, tmp_path, drawn):
+    attacks(sorted(inputs.glob("wild.[12].tsv")), ["MHFA", "AST-05-05"], CORPORA[1:], tmp_path / "attacks")
+    text = " ".join(drawn[0].get_suptitle().split())
+    assert text.startswith("No corpus of this run names its attacks: In-the-Wild (out of domain).")
+    assert not drawn[0].axes and drawn[0].get_figheight() < 2
+    header = (tmp_path / "attacks.tsv").read_text().split()
+    assert header == ["corpus", "system", "attack", "eer", "n_seeds", "n_spoof"]
 
 
 def test_heatmap_stays_readable(inputs, tmp_path, drawn):
@@ -336,12 +371,13 @@ def test_heatmap_refuses_what_it_cannot_show(inputs, tmp_path):
         paths[name] = tmp_path / f"{name}.tsv"
         table.to_csv(paths[name], sep="\t", index=False)
     for arguments, complaint in (
-        ((files, ["MHFA"], CORPORA[1:]), "no EER by attack of MHFA on wild"),
-        (([], ["MHFA"], CORPORA), "no EER by attack"),
+        ((sorted(inputs.glob("wild.[12].tsv")), ["MHFA"], CORPORA), "no EER of MHFA on corpus 'home'"),
+        ((sorted(inputs.glob("wild.[12].tsv")), ["AST-07-07"], CORPORA[1:]), "no EER of AST-07-07 on corpus 'wild'"),
+        (([], ["MHFA"], CORPORA), "no EER of MHFA on corpus 'home'"),
         ((files, [], CORPORA), "1 to 15 systems; got 0"),
         ((files, TABLE[:16], CORPORA), "got 16"),
-        ((files, ["MHFA", "AST-07-07"], CORPORA), "no EER of AST-07-07 on attack A17 of corpus 'home'"),
-        (([paths["holed"]], ["SLS", "MHFA"], CORPORA), "no EER of MHFA on attack A18"),
+        ((files, ["MHFA", "AST-07-07"], CORPORA), "no EER of AST-07-07 on corpus 'home'"),
+        (([paths["holed"]], ["SLS", "MHFA"], CORPORA[:1]), "no EER of MHFA on attack A18"),
         ((files + files[:1], ["MHFA"], CORPORA), "a number twice"),
         (([*files, paths["grown"]], ["MHFA"], CORPORA), "number of spoofs of attack A17 of corpus 'home'"),
         (([paths["bad"]], ["MHFA"], CORPORA), "bad.tsv: not a readable metrics file"),
@@ -353,7 +389,8 @@ def test_heatmap_refuses_what_it_cannot_show(inputs, tmp_path):
 
 
 def test_temperatures_are_joined_with_the_system_as_trained(inputs, tmp_path, drawn):
-    temperature(inputs / "summary.tsv", CORPORA, {"graph": 2.0, "stack": 50.0}, output_stem=tmp_path / "temperature")
+    trained = {"graph": 3.0, "stack": 50.0}
+    temperature(inputs / "summary.tsv", CORPORA, trained=trained, output_stem=tmp_path / "temperature")
     shown = read(tmp_path / "temperature")
     wanted = {
         ("stack", "AST-05-05", "AST-05-05+stack1", 1, "switched"),
@@ -363,7 +400,7 @@ def test_temperatures_are_joined_with_the_system_as_trained(inputs, tmp_path, dr
         ("stack", "AST-03-01-Mag", "AST-03-01-Mag+stack1", 1, "switched"),
         ("stack", "AST-03-01-Mag", "AST-03-01-Mag", 50, "as trained"),
         ("graph", "AST-05-05", "AST-05-05+graph0.5", 0.5, "switched"),
-        ("graph", "AST-05-05", "AST-05-05", 2, "as trained"),
+        ("graph", "AST-05-05", "AST-05-05", 3, "as trained"),
         ("graph", "AST-05-05", "AST-05+graph0.5-05", 0.5, "trained so"),
     }
     for corpus, part in shown.groupby("corpus"):
@@ -377,6 +414,8 @@ def test_temperatures_are_joined_with_the_system_as_trained(inputs, tmp_path, dr
         joined = base[base["how"] != "trained so"].sort_values("temperature")
         lines = [line for line in axes.lines if np.array_equal(line.get_xdata(), joined["temperature"])]
         np.testing.assert_allclose(lines[0].get_ydata(), 100 * joined["eer"], rtol=1e-6)
+        assert {*axes.lines[0].get_xdata()} == {trained[node]} and axes.lines[0].get_linestyle() == ":"
+        assert f"{trained[node]:g}" in [tick.get_text() for tick in axes.get_xticklabels()]
         level = 100 * part.loc["AST-05-05", "eer"]
         assert any(
             [*line.get_ydata()] == pytest.approx([level, level]) and line.get_xdata()[0] == 0 for line in axes.lines
@@ -387,9 +426,9 @@ def test_temperatures_are_joined_with_the_system_as_trained(inputs, tmp_path, dr
 
 def test_only_what_was_varied_is_drawn(inputs, tmp_path, drawn):
     table = edited(inputs, tmp_path, lambda t: t.loc[["AST-05-05", "AST-05-05+stack1"]])
-    temperature(table, CORPORA[:1], output_stem=tmp_path / "switched")
+    temperature(table, CORPORA[:1], trained=TRAINED_AT, output_stem=tmp_path / "switched")
     table = edited(inputs, tmp_path, lambda t: t.loc[["AST-05-05", "AST-05+graph0.5-05"]])
-    temperature(table, CORPORA[:1], output_stem=tmp_path / "trained")
+    temperature(table, CORPORA[:1], trained=TRAINED_AT, output_stem=tmp_path / "trained")
     assert [figure.axes[0].get_xlabel().split(" of the ")[1] for figure in drawn] == ["stack node", "graph layers"]
     assert [len(figure.axes) for figure in drawn] == [1, 1]
     assert [[*read(tmp_path / name)["temperature"]] for name in ("switched", "trained")] == [[1, 100], [0.5, 2]]
@@ -414,7 +453,8 @@ def test_temperature_refuses_what_it_cannot_show(inputs, tmp_path):
         (lambda table: table.drop(columns="wild.eer.mean"), "corpus 'wild'"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            temperature(edited(inputs, tmp_path, change), CORPORA, output_stem=tmp_path / "refused")
+            summary = edited(inputs, tmp_path, change)
+            temperature(summary, CORPORA, trained=TRAINED_AT, output_stem=tmp_path / "refused")
     assert not list(tmp_path.glob("*refused*"))
 
 
@@ -430,12 +470,13 @@ def test_files_are_whole_labelled_and_the_same_every_time(inputs, tmp_path, monk
         eer_vs_cost(summary, "n_macs", [*TABLE[:4], "MHFA"], corpora, folder / "cost", LABEL)
         k_sweep(summary, corpora, folder / "sweep", LABEL)
         attacks(sorted(inputs.glob("*.[12].tsv")), TABLE[:3], corpora, folder / "attacks", LABEL)
-        temperature(summary, corpora, output_stem=folder / "temperature", label=LABEL)
-    assert len(texts) == 8 and all(LABEL in " ".join(text.split()) for text in texts)
+        attacks(sorted(inputs.glob("wild.[12].tsv")), TABLE[:3], CORPORA[1:], folder / "no_attacks", LABEL)
+        temperature(summary, corpora, trained=TRAINED_AT, output_stem=folder / "temperature", label=LABEL)
+    assert len(texts) == 10 and all(LABEL in " ".join(text.split()) for text in texts)
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    stems = ("cost", "sweep", "attacks", "temperature")
+    stems = ("cost", "sweep", "attacks", "no_attacks", "temperature")
     assert names == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf", "tsv")}
     for name in names:
         content = (tmp_path / "a" / name).read_bytes()
         assert content == (tmp_path / "b" / name).read_bytes(), name
-        assert len(content) > (5_000 if name.endswith(("png", "pdf")) else 100)
+        assert len(content) > (5_000 if name.endswith(("png", "pdf")) else 20)

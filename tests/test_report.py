@@ -63,6 +63,7 @@ def inputs(tmp_path):
         summary[column] = None
     summary["trained_graph_temperature"] = summary["trained_stack_temperature"] = None
     summary = summary.assign(n_params=[611784, 4461904], n_macs=[713035196, 68411392], counter="fvcore", n_frames=201)
+    summary = summary.assign(n_layers=24, embedding_dim=1024, n_params_as_run=[300, None], code_hash=["a+b", "a"])
     summary = summary.assign(feature_dim=1024, latency_ms=[13.74, None], latency_iqr_ms=[0.1, None])
     for name, _ in CORPORA:
         summary[f"{name}.n_seeds"] = 2
@@ -88,13 +89,15 @@ def inputs(tmp_path):
     for name, table in tables.items():
         table.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
     recipe = {"frontend": {"model": "a_b"}, "crop": 64600, "backend": {"embedding_dim": 1024},
-              "stages": [{"epochs": 10, "batch_size": 64}, {"epochs": 5, "batch_size": 32}]}  # fmt: skip
-    record = {"recipe": recipe, "provenance": {"code_hash": "c0de", "torch": "2.11.0"}}
+              "keep_better_stage": True,
+              "stages": [{"epochs": 10, "batch_size": 64, "train_frontend": False},
+                         {"epochs": 5, "batch_size": 32, "train_frontend": True}]}  # fmt: skip
+    record = {"recipe": recipe, "n_layers": 24, "provenance": {"code_hash": "c0de", "torch": "2.11.0"}}
     (tmp_path / "model.json").write_text(json.dumps(record))
 
     def write(label="", corpora=CORPORA):
         files = (tmp_path / f"{name}.tsv" for name in ("summary", "composite", "findings", "ledger"))
-        write_macros(*files, [tmp_path / "model.json"], corpora, tmp_path / "paper" / "macros.tex", label)
+        write_macros(*files, tmp_path / "model.json", corpora, tmp_path / "paper" / "macros.tex", label)
         text = (tmp_path / "paper" / "macros.tex").read_text()
         return text, dict(re.findall(r"\\csname val@(.*?)\\endcsname\{(.*)\}$", text, re.MULTILINE))
 
@@ -108,6 +111,10 @@ def test_values(inputs):
         "AST-05-05.params": "611,784",
         "AST-05-05.macs": "713.0",
         "AST-05-05.latency": "13.7",
+        "AST-05-05.latency_iqr": "0.1",
+        "AST-05-05.params_as_run": "300",
+        "run.code": "a, b",
+        "recipe.frozen": "frozen, then trained",
         "AST-05-05.in.eer": r"\ensuremath{12.3\pm1.5}",
         "MHFA.out.eer": r"\ensuremath{50.0}",
         "MHFA.out.cllr": r"\ensuremath{0.500}",
@@ -123,9 +130,10 @@ def test_values(inputs):
         "C5a.claimed": r"4.64 \%",
         "C4b.claimed": "586,434",
         "C1.verdict": "differs",
-        "verdict.differs": "1",
-        "verdict.consistent": "0",
-        "verdict.all": "3",
+        "verdict.C.differs": "1",
+        "verdict.C.consistent": "0",
+        "verdict.C.all": "3",
+        "verdict.F.all": "0",
         "composite.1.first": "75",
         "run.label": r"100 \% mini",
         "run.in": r"Home \& garden",
@@ -158,7 +166,7 @@ class TestPdf:
         return (inputs.folder / "main.pdf").read_bytes()
 
     def test_the_same_every_time(self, inputs):
-        body = r"It is \val{AST-05-05.in.eer}, \val{verdict.not run}. \ifpapercorpora A\else B\fi"
+        body = r"It is \val{AST-05-05.in.eer}, \val{verdict.C.not run}. \ifpapercorpora A\else B\fi"
         made = self.build(inputs, body)
         assert made.startswith(b"%PDF") and made == self.build(inputs, body)
 

@@ -1,9 +1,12 @@
 """Summary and tables from small made-up metrics: right numbers, label everywhere, legal LaTeX."""
 
+import json
 import re
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spaarsist.config import ConfigError, System
@@ -42,7 +45,7 @@ def inputs(tmp_path_factory):
     names = [*AASIST, *OTHERS, *SWITCHED]
     size = pd.DataFrame({"system": names, "n_params": [611_784 - 100 * i for i in range(len(names))]})
     size["n_macs"] = [713_000_000 - 1_000_000 * i for i in range(len(names))]
-    size = size.assign(counter="fvcore", n_frames=201, feature_dim=1024)
+    size = size.assign(counter="fvcore", n_frames=201, feature_dim=1024, n_layers=24, embedding_dim=1024)
     size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
     speed = pd.DataFrame({"system": ["MHFA", *AASIST], "latency_ms": 1.5, "latency_iqr_ms": 0.1})
     speed.to_csv(folder / "latency.tsv", sep="\t", index=False)
@@ -51,10 +54,10 @@ def inputs(tmp_path_factory):
     return folder, results
 
 
-def make_summary(inputs, output, seeds="*"):
+def make_summary(inputs, output, seeds="*", as_run=(), scores=()):
     folder, _ = inputs
     metrics = sorted(folder.glob(f"*-{seeds}.metrics.tsv"))
-    summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], output)
+    summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], as_run, scores, output)
     return output
 
 
@@ -96,6 +99,26 @@ class TestSummary:
         assert table.loc["MHFA", "latency_ms"] == 1.5 and table.loc[SWITCHED, "latency_ms"].isna().all()
         assert np.isnan(table.loc["MHFA", "k_train"]) and table.loc["MHFA", "trained"] == "MHFA"
 
+    def test_what_was_run(self, inputs, tmp_path):
+        """The size of the run's own back-end, and every state of the code that its scores know of."""
+        sizes = pd.DataFrame({"system": ["AST-05-05", "MHFA"], "n_params": [1000, 2000]})
+        sizes.to_csv(tmp_path / "own.tsv", sep="\t", index=False)
+        scores = []
+        for seed, (trained, scored) in enumerate((("b", "a"), ("b", "b"))):
+            about = {"system": "AST-05", "seed": seed, "corpus": "home"}
+            about |= {"trained_with": {"code_hash": trained}, "provenance": {"code_hash": scored}}
+            scores.append(tmp_path / f"{seed}.parquet")
+            table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(about)})
+            pq.write_table(table, scores[-1])
+        summary = make_summary(inputs, tmp_path / "s.tsv", as_run=[tmp_path / "own.tsv"], scores=scores)
+        table = read_summary(summary)
+        assert table.loc["AST-05-01-Mag", "code_hash"] == "a+b" and pd.isna(table.loc["MHFA", "code_hash"])
+        assert table.loc["MHFA", "n_params_as_run"] == 2000 and np.isnan(table.loc["AST-05-01", "n_params_as_run"])
+        write_table(summary, inputs[0] / "composite.tsv", "table2", ["AST-05-05", *OTHERS], CORPORA, tmp_path / "t")
+        line = next(line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| MHFA"))
+        assert line.split(" | ")[3] == "2,000" and "Run's params" in (tmp_path / "t.html").read_text()
+        assert "are smaller" in (tmp_path / "t.md").read_text()
+
     def test_refusals(self, inputs, tmp_path):
         folder, _ = inputs
         metrics, sizes = sorted(folder.glob("*.metrics.tsv")), pd.read_csv(folder / "complexity.tsv", sep="\t")
@@ -103,15 +126,15 @@ class TestSummary:
         sizes.assign(n_params=1).to_csv(tmp_path / "other.tsv", sep="\t", index=False)
         complexity = folder / "complexity.tsv"
         for arguments, complaint in (
-            ((metrics, [tmp_path / "small.tsv"], []), "no size in .*small.tsv of AST-05-05"),
-            ((metrics, [complexity, tmp_path / "other.tsv"], []), "contradict each other on AST-03-01,"),
-            ((metrics + metrics[:1], [complexity], []), "a number twice"),
-            ((metrics, metrics, []), "columns missing: n_params"),
-            (([], [complexity], []), "no file given"),
-            (([tmp_path / "none.tsv"], [complexity], []), "none.tsv: not a readable"),
+            ((metrics, [tmp_path / "small.tsv"]), "no size in .*small.tsv of AST-05-05"),
+            ((metrics, [complexity, tmp_path / "other.tsv"]), "contradict each other on AST-03-01,"),
+            ((metrics + metrics[:1], [complexity]), "a number twice"),
+            ((metrics, metrics), "columns missing: n_params"),
+            (([], [complexity]), "no file given"),
+            (([tmp_path / "none.tsv"], [complexity]), "none.tsv: not a readable"),
         ):
             with pytest.raises(ConfigError, match=complaint):
-                summarise(*arguments, tmp_path / "refused.tsv")
+                summarise(*arguments, [], [], [], tmp_path / "refused.tsv")
         assert not (tmp_path / "refused.tsv").exists()
         summary = make_summary(inputs, tmp_path / "s.tsv")
         with pytest.raises(ConfigError, match="no metrics of corpus 'mars'"):
@@ -176,7 +199,7 @@ class TestTable:
         assert len(rows) == 1 + len(AASIST)
         n_columns = 3 + 5 * len(corpora) + 1
         assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {n_columns - 1}
-        assert re.search(rf"tabular}}{{lrr{'r' * (n_columns - 3)}}}", text)
+        assert re.search(rf"tabular}}{{l{'r' * (n_columns - 1)}}}", text)
         assert r"Home \& garden" in text and KINDS[kind].label in text
         text.encode("ascii")  # no character that plain LaTeX might lack
 

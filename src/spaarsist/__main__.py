@@ -219,11 +219,17 @@ def summary(
     complexity: InputFiles,
     output: Output,
     latency: Annotated[list[Path] | None, typer.Option(exists=True, dir_okay=False)] = None,
+    as_run: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Complexity at the size of this run.")
+    ] = None,
+    scores: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Score files, for the hash of their code.")
+    ] = None,
 ) -> None:
     """Gather size, speed and metrics of every system, averaged over training seeds, in one table."""
     from spaarsist.evaluation.summary import summarise
 
-    summarise(metrics, complexity, latency or [], output)
+    summarise(metrics, complexity, latency or [], as_run or [], scores or [], output)
 
 
 @app.command()
@@ -300,7 +306,7 @@ def report(
     composite: InputFile,
     findings: InputFile,
     ledger: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV of the claims.")],
-    record: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="model.json; repeat for more.")],
+    record: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="model.json of the baseline.")],
     corpus: Corpora,
     output: Annotated[Path, typer.Option(help="PDF to write.")],
     label: Label = "",
@@ -336,11 +342,14 @@ def histograms(
     corpus: Corpora,
     output_stem: OutputStem,
     label: Label = "",
+    cost_model: CostModelOption = "{}",
 ) -> None:
     """Distributions of the scores of both classes."""
+    from spaarsist.config import CostModel, parse
     from spaarsist.reporting.figures.scores import histograms as draw
 
-    draw(scores, _paths(trial_list), system, _pairs(corpus), output_stem, label)
+    cost = parse(CostModel, cost_model)
+    draw(scores, _paths(trial_list), system, _pairs(corpus), output_stem, label, cost=cost)
 
 
 @figure.command()
@@ -402,11 +411,19 @@ def attacks(metrics: InputFiles, system: Systems, corpus: Corpora, output_stem: 
 
 
 @figure.command()
-def temperature(summary: InputFile, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
+def temperature(
+    summary: InputFile,
+    corpus: Corpora,
+    graph: Annotated[float, typer.Option(help="Temperature of the graph layers as they were trained.")],
+    stack: Annotated[float, typer.Option(help="Temperature of the stack node as it was trained.")],
+    output_stem: OutputStem,
+    label: Label = "",
+) -> None:
     """EER against the softmax temperatures, switched at inference or trained."""
     from spaarsist.reporting.figures.systems import temperature as draw
 
-    draw(summary, _pairs(corpus), output_stem=output_stem, label=label)
+    trained = {"graph": graph, "stack": stack}
+    draw(summary, _pairs(corpus), trained=trained, output_stem=output_stem, label=label)
 
 
 @figure.command("composite")
@@ -434,13 +451,13 @@ def macs_by_module(breakdown: InputFile, system: Systems, output_stem: OutputSte
 def publish(
     file: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="Result to release; repeat for more.")],
     scores: InputFiles,
-    benchmarks: InputFolder,
+    results: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The experiment's folder.")],
     output: Output,
 ) -> None:
     """Copy finished results into one folder, with a record of code, versions, machine and times."""
     from spaarsist.artefacts import publish as run
 
-    run(file, scores, benchmarks, output)
+    run(file, scores, results, output)
 
 
 def _backends(text: str) -> dict[str, BackendConfig]:

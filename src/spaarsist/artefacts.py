@@ -100,19 +100,22 @@ def read_metadata(scores: str | Path) -> dict[str, Any]:
         ) from None
 
 
-def publish(files: Sequence[Path], scores: Sequence[Path], benchmarks: Path, output: Path) -> None:
+def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output: Path) -> None:
     """Copy finished results into one folder, beside a record of how they were made.
 
     Args:
-        files: what to release.
+        files: what to release, all within `results`.
         scores: the score files that they rest on; these carry the code hash and versions of training and scoring.
-        benchmarks: folder of the workflow's benchmark files: `<rule>.tsv` or `<rule>/.../<job>.tsv`.
-        output: the folder to write, replaced if it exists. It gets the files, `record.json` (provenance, machine and
-            sha256 of each file) and `times.tsv` (wall-clock seconds of each rule).
+        results: folder of the experiment. Its `benchmarks` holds `<rule>.tsv` or `<rule>/.../<job>.tsv`.
+        output: the folder to write, replaced if it exists. It gets the files, in the folders that they have within
+            `results`, `record.json` (provenance, machine and sha256 of each file) and `times.tsv` (wall-clock seconds
+            of each rule).
 
     Raises:
-        ConfigError: the scores come from more than one state of the code or set of versions.
+        ConfigError: a file lies elsewhere, or the scores come from more than one state of the code or set of versions.
     """
+    if strangers := [str(file) for file in files if not file.is_relative_to(results)]:
+        raise ConfigError(f"not within {results}: {', '.join(strangers)}")
     origins = set()
     for path in scores:
         metadata = read_metadata(path)
@@ -123,6 +126,7 @@ def publish(files: Sequence[Path], scores: Sequence[Path], benchmarks: Path, out
             "and scores and run the workflow again:\n  " + "\n  ".join(sorted(origins))
         )
     seconds: dict[str, list[float]] = {}
+    benchmarks = results / "benchmarks"
     for path in sorted(benchmarks.rglob("*.tsv")):
         rule = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
         _header, first, *_ = path.read_text(encoding="utf-8").splitlines()
@@ -130,11 +134,13 @@ def publish(files: Sequence[Path], scores: Sequence[Path], benchmarks: Path, out
     with writing(output) as folder:
         folder.mkdir(parents=True)
         for file in files:
-            shutil.copy(file, folder)
+            copy = folder / file.relative_to(results)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
         record = {
             **json.loads(origins.pop()),
             "machine": {"processor": _processor(), "cores": os.cpu_count()},
-            "files": {file.name: file_hash(file) for file in files},
+            "files": {file.relative_to(results).as_posix(): file_hash(file) for file in files},
         }
         (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         lines = [f"{rule}\t{len(s)}\t{sum(s):.1f}\t{max(s):.1f}" for rule, s in seconds.items()]

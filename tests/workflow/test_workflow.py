@@ -162,7 +162,6 @@ FROM_SUMMARY = {"composite", "table1", "table2", "table_temperature", "claims", 
             {"evaluation__composite__compute": 0},
             {"composite", "figure_composite", "claims", "table1", "table2", "table_temperature"},
         ),
-        ({"paper_corpora": True}, {"claims"}),
     ],
 )
 def test_an_edit_reruns_only_what_it_must(run, tmp_path, change, rules):
@@ -186,7 +185,10 @@ def test_publish(run):
     result = snakemake(folder, "publish", "--configfile", config)
     assert result.returncode == 0, result.stdout[-3000:]
     published = folder / "results" / "published" / "synthetic"
-    assert {"table1.md", "det.png", "record.json", "times.tsv"} <= {p.name for p in published.iterdir()}
+    made = {p.relative_to(published).as_posix() for p in published.rglob("*.*")}
+    wanted = {f"figures/{name}.{form}" for name in FIGURES for form in ("png", "pdf", "tsv")}
+    wanted |= {f"tables/{name}.{form}" for name in TABLES for form in ("tsv", "md", "tex", "html")}
+    assert wanted | {"record.json", "times.tsv", "tables/composite.tsv", "complexity/latency.tsv"} <= made
     assert "train\t2\t" in (published / "times.tsv").read_text()
 
 
@@ -236,6 +238,10 @@ class TestConfiguration:
             ({"systems__also": [[0.3, 0.5]]}, "systems.also: k_train 0.3 is not in systems.k_train"),
             ({"temperature__systems": ["AST-05-10"]}, "temperature.systems names AST-05-10"),
             ({"temperature__trained__k_train": 0.1}, "temperature.trained.k_train is not in systems.k_train"),
+            ({"systems__variants": ["Mag"]}, "systems has no AST-05-05"),
+            ({"label": ""}, "label is empty, which is for the paper's own corpora"),
+            ({"backends": {}, "systems__in_table2": [], "systems__in_figures": ["AST-05-05"]}, "Table 2 is empty"),
+            ({"temperature__stack": [1e6]}, "1000000.0 is greater than the maximum"),
             ({"backends": {"AST-x": {"kind": "MHFA", "options": {}}}}, "AST-x"),
             ({"systems__k_infer": [0.7]}, "no k_infer at or below k_train 0.5"),
         ],

@@ -90,11 +90,14 @@ def systems_of(trainings):
 
 
 SYSTEMS = systems_of(COLUMNS)
-TABLE_1 = [
-    f"AST-{code(t)}-{column(i, variant)}"
-    for t, i in [*pairs(config["systems"]["k_infer"]), *config["systems"]["also"]]
-    for variant in config["systems"]["variants"]
-]
+TABLE_1 = list(
+    dict.fromkeys(
+        f"AST-{code(t)}-{column(i, variant)}"
+        for t, i in [*pairs(config["systems"]["k_infer"]), *config["systems"]["also"]]
+        for variant in config["systems"]["variants"]
+    )
+)
+BASELINE = "AST-05-05"
 TABLE_2 = [*config["systems"]["in_table2"], *config["backends"]]
 SWITCHED_SYSTEMS = [
     name + t for name in TEMPERATURE["systems"] for t in ["", *SWITCHED]
@@ -103,30 +106,34 @@ RANKED = TABLE_1 + [name for name in TABLE_2 if name not in TABLE_1]
 
 
 def check_references():
-    """Stop on a name in the configuration that refers to nothing; the schema cannot know these."""
+    """Stop on what the schema cannot know: a name that refers to nothing, a label that says what is not so."""
+
+    def stop(complaint):
+        raise WorkflowError(f"config: {complaint}")
+
     for key in ("train_on", "select_on", "evaluate_on"):
         for name in config[key] if isinstance(config[key], list) else [config[key]]:
             if name not in CORPORA:
-                raise WorkflowError(
-                    f"config: {key} names {name}, which is not among corpora: {', '.join(CORPORA)}"
+                stop(
+                    f"{key} names {name}, which is not among corpora: {', '.join(CORPORA)}"
                 )
     for k_train in K_TRAIN.values():
         if k_train not in [t for t, _ in pairs(config["systems"]["k_infer"])]:
-            raise WorkflowError(
-                f"config: systems has no k_infer at or below k_train {k_train}"
-            )
+            stop(f"systems has no k_infer at or below k_train {k_train}")
     for k_train, _ in config["systems"]["also"]:
         if k_train not in K_TRAIN.values():
-            raise WorkflowError(
-                f"config: systems.also: k_train {k_train} is not in systems.k_train"
-            )
+            stop(f"systems.also: k_train {k_train} is not in systems.k_train")
+    if BASELINE not in TABLE_1:
+        stop(
+            f"systems has no {BASELINE} (k_train and k_infer 0.5, variant Base), the baseline that all are compared with"
+        )
     if (
         TRAINED_SO
         and TEMPERATURE["trained"]["k_train"] not in config["systems"]["k_train"]
     ):
-        raise WorkflowError(
-            "config: temperature.trained.k_train is not in systems.k_train"
-        )
+        stop("temperature.trained.k_train is not in systems.k_train")
+    if not TABLE_2:
+        stop("Table 2 is empty: name systems in systems.in_table2, or backends")
     for key, names, known in (
         ("systems.in_figures", config["systems"]["in_figures"], SYSTEMS),
         ("systems.in_table2", config["systems"]["in_table2"], SYSTEMS),
@@ -134,9 +141,15 @@ def check_references():
     ):
         for name in names:
             if name not in known:
-                raise WorkflowError(
-                    f"config: {key} names {name}, which is not a system of this config"
-                )
+                stop(f"{key} names {name}, which is not a system of this config")
+    stand_in = (
+        config["data"]["source"] != "local"
+        or config["training"]["frontend"]["model"] == "spectral"
+    )
+    if stand_in and not config["label"]:
+        stop(
+            "label is empty, which is for the paper's own corpora and front-end; say what these are"
+        )
 
 
 check_references()
@@ -220,6 +233,10 @@ TRAINED_TEMPERATURES = expand(
         "figures/temperature_trained.png",
         "figures/temperature_trained.pdf",
         "figures/temperature_trained.tsv",
+        "tables/claims_with_trained_temperatures.tsv",
+        "tables/claims_with_trained_temperatures.md",
+        "tables/claims_with_trained_temperatures.tex",
+        "tables/claims_with_trained_temperatures.html",
     ],
 )
 
@@ -256,6 +273,11 @@ def corpora_verb():
 def corpora_root(wildcards):
     """Folder that the corpora are built in."""
     return config["data"]["directory"]
+
+
+def results_folder(wildcards):
+    """Folder of the whole experiment."""
+    return RESULTS
 
 
 def output_stem(wildcards, output):

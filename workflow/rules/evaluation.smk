@@ -119,7 +119,16 @@ rule findings:
         weights=f"{RESULTS}/checkpoints/{runs(K_TRAIN)[0]}/model.safetensors",
         dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
         modules=modules(
-            "evaluation/findings.py", "models/backend.py", "models/frontend.py"
+            "config.py",
+            "data/audio.py",
+            "data/augment.py",
+            "data/protocol.py",
+            "models/backend.py",
+            "models/detector.py",
+            "models/frontend.py",
+            "evaluation/complexity.py",
+            "evaluation/findings.py",
+            "evaluation/metrics.py",
         ),
     output:
         f"{RESULTS}/tables/findings.tsv",
@@ -147,6 +156,8 @@ rule summary:
         metrics=METRICS,
         complexity=f"{RESULTS}/complexity/paper_size.tsv",
         latency=f"{RESULTS}/complexity/latency.tsv",
+        as_run=f"{RESULTS}/complexity/as_run.tsv",
+        scores=SCORES,
         modules=modules("evaluation/summary.py", "config.py"),
     output:
         f"{RESULTS}/tables/summary.tsv",
@@ -162,9 +173,10 @@ rule summary:
         runtime=10,
     params:
         metrics=options("--metrics", METRICS),
+        scores=options("--scores", SCORES),
     shell:
         "python -m spaarsist summary {params.metrics} --complexity {input.complexity:q} --latency {input.latency:q}"
-        " --output {output:q} > {log} 2>&1"
+        " --as-run {input.as_run:q} {params.scores} --output {output:q} > {log} 2>&1"
 
 
 use rule summary as summary_with_trained_temperatures with:
@@ -172,6 +184,8 @@ use rule summary as summary_with_trained_temperatures with:
         metrics=METRICS + metrics_of(ON_DEMAND),
         complexity=f"{RESULTS}/complexity/paper_size.tsv",
         latency=f"{RESULTS}/complexity/latency.tsv",
+        as_run=f"{RESULTS}/complexity/as_run.tsv",
+        scores=SCORES + scores_of(ON_DEMAND),
         modules=modules("evaluation/summary.py", "config.py"),
     output:
         f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
@@ -181,12 +195,13 @@ use rule summary as summary_with_trained_temperatures with:
         f"{RESULTS}/benchmarks/summary_with_trained_temperatures.tsv"
     params:
         metrics=options("--metrics", METRICS + metrics_of(ON_DEMAND)),
+        scores=options("--scores", SCORES + scores_of(ON_DEMAND)),
 
 
 rule composite:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
-        modules=modules("evaluation/selection.py"),
+        modules=modules("evaluation/selection.py", "evaluation/summary.py", "config.py"),
     output:
         composite=f"{RESULTS}/tables/composite.tsv",
         sensitivity=f"{RESULTS}/tables/composite_sensitivity.tsv",

@@ -4,20 +4,29 @@ TITLED = corpora(titled=True)
 IN_FIGURES = options("--system", config["systems"]["in_figures"])
 FROM_SCORES = f"{options('--scores', scores_of(DRAWN))} {trial_lists()}"
 FROM_SUMMARY = f"--summary {RESULTS}/tables/summary.tsv"
-# The baseline, each variant at the smallest share of nodes, and the other back-ends; mean pooling multiplies nothing
-MULTIPLYING = [
-    name
-    for name, backend in config["backends"].items()
-    if backend["kind"] != "MeanPool"
+# The baseline, every variant at the fewest nodes, and the other back-ends
+FEWEST = min(pairs(config["systems"]["k_infer"]))
+DISSECTED = [
+    BASELINE,
+    *(
+        f"AST-{code(FEWEST[0])}-{column(FEWEST[1], v)}"
+        for v in config["systems"]["variants"]
+    ),
+    *config["backends"],
 ]
-DISSECTED = [TABLE_1[0], *TABLE_1[-len(config["systems"]["variants"]) :], *MULTIPLYING]
+AS_TRAINED = dict(
+    zip(
+        ("graph", "_", "stack", "_"),
+        config["training"]["backend"]["options"]["temperatures"],
+    )
+)
 
 
 rule table1:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
-        modules=modules("reporting/tables.py"),
+        modules=modules("reporting/tables.py", "evaluation/summary.py", "config.py"),
     output:
         multiext(f"{RESULTS}/tables/table1", ".tsv", ".md", ".tex"),
         html=report(
@@ -90,7 +99,7 @@ use rule table1 as table_temperature_trained with:
     input:
         summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
-        modules=modules("reporting/tables.py"),
+        modules=modules("reporting/tables.py", "evaluation/summary.py", "config.py"),
     output:
         multiext(f"{RESULTS}/tables/temperature_trained", ".tsv", ".md", ".tex"),
         html=report(
@@ -115,7 +124,10 @@ rule claims:
         findings=f"{RESULTS}/tables/findings.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
         modules=modules(
-            "reporting/claims.py", "reporting/tables.py", "evaluation/summary.py"
+            "reporting/claims.py",
+            "reporting/tables.py",
+            "evaluation/summary.py",
+            "config.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/claims", ".tsv", ".md", ".tex"),
@@ -138,12 +150,40 @@ rule claims:
     params:
         stem=output_stem,
         corpora=TITLED,
-        paper_corpora="--paper-corpora" if config["paper_corpora"] else "",
+        paper_corpora="" if config["label"] else "--paper-corpora",
         label=config["label"],
     shell:
         "python -m spaarsist judge --claims {input.claims:q} --summary {input.summary:q} --findings {input.findings:q}"
         " --composite {input.composite:q} {params.corpora} {params.paper_corpora} --output-stem {params.stem:q}"
         " --label {params.label:q} > {log} 2>&1"
+
+
+use rule claims as claims_with_trained_temperatures with:
+    input:
+        claims=f"{workflow.basedir}/paper/claims.csv",
+        summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
+        findings=f"{RESULTS}/tables/findings.tsv",
+        composite=f"{RESULTS}/tables/composite.tsv",
+        modules=modules(
+            "reporting/claims.py",
+            "reporting/tables.py",
+            "evaluation/summary.py",
+            "config.py",
+        ),
+    output:
+        multiext(
+            f"{RESULTS}/tables/claims_with_trained_temperatures", ".tsv", ".md", ".tex"
+        ),
+        html=report(
+            f"{RESULTS}/tables/claims_with_trained_temperatures.html",
+            caption="../report/claims.rst",
+            category="Tables",
+            labels={"table": "Claims, with trained temperatures"},
+        ),
+    log:
+        f"{RESULTS}/logs/claims_with_trained_temperatures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/claims_with_trained_temperatures.tsv"
 
 
 rule figure_det:
@@ -205,7 +245,7 @@ use rule figure_det as figure_histograms with:
     benchmark:
         f"{RESULTS}/benchmarks/figure_histograms.tsv"
     params:
-        figure="histograms",
+        figure=f"histograms --cost-model {shlex.quote(json.dumps(config['evaluation']['cost_model']))}",
         given=f"{FROM_SCORES} {IN_FIGURES} {TITLED}",
 
 
@@ -259,7 +299,12 @@ use rule figure_det as figure_training with:
 use rule figure_det as figure_eer_vs_macs with:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
-        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/systems.py",
+            "reporting/figures/style.py",
+            "evaluation/summary.py",
+            "config.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/eer_vs_macs", ".tsv", ".pdf"),
         png=report(
@@ -280,7 +325,12 @@ use rule figure_det as figure_eer_vs_macs with:
 use rule figure_det as figure_eer_vs_latency with:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
-        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/systems.py",
+            "reporting/figures/style.py",
+            "evaluation/summary.py",
+            "config.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/eer_vs_latency", ".tsv", ".pdf"),
         png=report(
@@ -301,7 +351,12 @@ use rule figure_det as figure_eer_vs_latency with:
 use rule figure_det as figure_k_sweep with:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
-        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/systems.py",
+            "reporting/figures/style.py",
+            "evaluation/summary.py",
+            "config.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/k_sweep", ".tsv", ".pdf"),
         png=report(
@@ -322,7 +377,12 @@ use rule figure_det as figure_k_sweep with:
 use rule figure_det as figure_attacks with:
     input:
         metrics=metrics_of(DRAWN),
-        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/systems.py",
+            "reporting/figures/style.py",
+            "evaluation/summary.py",
+            "config.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/attacks", ".tsv", ".pdf"),
         png=report(
@@ -343,7 +403,12 @@ use rule figure_det as figure_attacks with:
 use rule figure_det as figure_temperature with:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
-        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/systems.py",
+            "reporting/figures/style.py",
+            "evaluation/summary.py",
+            "config.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/temperature", ".tsv", ".pdf"),
         png=report(
@@ -357,7 +422,7 @@ use rule figure_det as figure_temperature with:
     benchmark:
         f"{RESULTS}/benchmarks/figure_temperature.tsv"
     params:
-        figure="temperature",
+        figure=f"temperature --graph {AS_TRAINED['graph']} --stack {AS_TRAINED['stack']}",
         given=f"{FROM_SUMMARY} {TITLED}",
 
 
@@ -407,7 +472,12 @@ use rule figure_det as figure_macs_by_module with:
 use rule figure_temperature as figure_temperature_trained with:
     input:
         summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
-        modules=modules("reporting/figures/systems.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/systems.py",
+            "reporting/figures/style.py",
+            "evaluation/summary.py",
+            "config.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/temperature_trained", ".tsv", ".pdf"),
         png=report(
@@ -428,11 +498,14 @@ rule paper:
     input:
         source=f"{workflow.basedir}/paper/main.tex",
         references=f"{workflow.basedir}/paper/references.bib",
-        records=RECORDS,
+        record=f"{RESULTS}/checkpoints/{runs(['AST-05'])[0]}/model.json",
         results=TABLES + FIGURES,
-        modules=modules("reporting/report.py"),
+        modules=modules(
+            "reporting/report.py", "reporting/claims.py", "reporting/tables.py"
+        ),
     output:
-        report(
+        macros=f"{RESULTS}/paper/macros.tex",
+        pdf=report(
             f"{RESULTS}/paper/main.pdf",
             caption="../report/paper.rst",
             category="Report",
@@ -449,15 +522,14 @@ rule paper:
         mem_mb=2000,
         runtime=10,
     params:
-        results=RESULTS,
-        records=options("--record", RECORDS),
+        results=results_folder,
         corpora=TITLED,
         label=config["label"],
     shell:
         "python -m spaarsist report --source {input.source:q} --results {params.results:q}"
         " --summary {params.results}/tables/summary.tsv --composite {params.results}/tables/composite.tsv"
-        " --findings {params.results}/tables/findings.tsv --ledger {params.results}/tables/claims.tsv {params.records}"
-        " {params.corpora} --label {params.label:q} --output {output:q} > {log} 2>&1"
+        " --findings {params.results}/tables/findings.tsv --ledger {params.results}/tables/claims.tsv --record {input.record:q}"
+        " {params.corpora} --label {params.label:q} --output {output.pdf:q} > {log} 2>&1"
 
 
 rule publish:
@@ -477,6 +549,6 @@ rule publish:
     params:
         files=options("--file", PUBLISHED),
         scores=options("--scores", SCORES),
-        benchmarks=f"{RESULTS}/benchmarks",
+        results=results_folder,
     shell:
-        "python -m spaarsist publish {params.files} {params.scores} --benchmarks {params.benchmarks:q} --output {output:q} > {log} 2>&1"
+        "python -m spaarsist publish {params.files} {params.scores} --results {params.results:q} --output {output:q} > {log} 2>&1"

@@ -101,7 +101,7 @@ def write_complexity(
         output: columns `system, n_params, n_macs, counter, n_frames, feature_dim, n_layers, embedding_dim,
             not_counted`.
         breakdown: columns `system, kind, name, n_macs` with kind `module` or `operator`; modules include what is
-            inside them (the empty name's total is `output`'s).
+            inside them. The operators of a system add up to `output`'s total; one without any has `none`, 0.
         systems: their names.
         size: of the back-ends and their input.
         backends: see `ship`.
@@ -115,6 +115,7 @@ def write_complexity(
             not_counted = " ".join(sorted(op.removeprefix("aten::") for op in analysis.unsupported_ops()))
             modules = [("module", name, int(n)) for name, n in analysis.by_module().items() if name and n]
             operators = [("operator", name, int(n)) for name, n in analysis.by_operator().items()]
+            operators = operators or [("operator", "none", 0)]
             done[key] = (n_params, n_macs), not_counted, modules + operators
         numbers, not_counted, inside = done[key]
         shape = size.n_frames, size.feature_dim, size.n_layers, size.embedding_dim

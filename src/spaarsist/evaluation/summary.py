@@ -7,23 +7,33 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import read_metadata, writing
 from spaarsist.config import ConfigError, System
 
 IDENTITY = (
     "trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature",
     "trained_graph_temperature", "trained_stack_temperature",
 )  # fmt: skip
-SIZE = ("n_params", "n_macs", "counter", "n_frames", "feature_dim")
+SIZE = ("n_params", "n_macs", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim")
 SPEED = ("latency_ms", "latency_iqr_ms")
+RUN = ("n_params_as_run", "code_hash")
 
 
-def summarise(metrics: Sequence[Path], complexity: Sequence[Path], latency: Sequence[Path], output: Path) -> None:
+def summarise(
+    metrics: Sequence[Path],
+    complexity: Sequence[Path],
+    latency: Sequence[Path],
+    as_run: Sequence[Path],
+    scores: Sequence[Path],
+    output: Path,
+) -> None:
     """Write the summary that every table, figure and verdict on systems is made from.
 
     Columns: `system`; what its name says (`trained, k_train, k_infer, variant, graph_temperature, stack_temperature,
     trained_graph_temperature, trained_stack_temperature`, empty where it has none); `n_params, n_macs, counter,
-    n_frames, feature_dim`; `latency_ms, latency_iqr_ms` (empty where not measured); and for each corpus
+    n_frames, feature_dim, n_layers, embedding_dim` of the size that is counted; `latency_ms, latency_iqr_ms` (empty
+    where not measured); `n_params_as_run`, of the back-end that gave the scores; `code_hash` of the training and the
+    scoring, joined by + if there are several (both empty where not given); and for each corpus
     `<corpus>.n_seeds` and, for each metric, `<corpus>.<metric>.mean`, `.std` (n - 1; empty for one seed), `.ci_low` and
     `.ci_high` (bootstrap interval of the only seed; empty for several). Fractions, pooled over all trials. Rows come in
     the order of `System.order`.
@@ -32,18 +42,20 @@ def summarise(metrics: Sequence[Path], complexity: Sequence[Path], latency: Sequ
         metrics: files of `evaluation.metrics.evaluate`, any mix of systems, seeds and corpora.
         complexity: files of `evaluation.complexity.write_complexity`; every system needs a row.
         latency: files of `evaluation.complexity.write_latency`; may lack systems.
+        as_run: files of `write_complexity` at the size of this run; may lack systems.
+        scores: the score files that the metrics were made from.
         output: TSV to write.
 
     Raises:
         ConfigError: a file is unreadable or lacks columns, a system has no size, or two files contradict each other.
     """
     key = ["system", "corpus", "metric"]
-    scores = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"])
-    scores = scores[scores["condition"] == "pooled"]
-    twice = scores[scores.duplicated([*key, "seed"])]
+    results = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"])
+    results = results[results["condition"] == "pooled"]
+    twice = results[results.duplicated([*key, "seed"])]
     if len(twice):
         raise ConfigError(f"the metrics files hold a number twice: {twice.iloc[0][[*key, 'seed']].to_dict()}")
-    systems = sorted((System.parse(name) for name in scores["system"].unique()), key=lambda s: s.order)
+    systems = sorted((System.parse(name) for name in results["system"].unique()), key=lambda s: s.order)
     names = [s.name for s in systems]
 
     size = _one_row_each(_read(complexity, ["system", *SIZE])[["system", *SIZE]])
@@ -62,16 +74,26 @@ def summarise(metrics: Sequence[Path], complexity: Sequence[Path], latency: Sequ
     if latency:
         speed = _read(latency, ["system", *SPEED])[["system", *SPEED]]
     parts.append(_one_row_each(speed).reindex(names))
+    own = pd.DataFrame(columns=["system", "n_params"])
+    if as_run:
+        own = _read(as_run, ["system", "n_params"])[["system", "n_params"]]
+    parts.append(_one_row_each(own)["n_params"].reindex(names).rename(RUN[0]))
+    hashes: dict[str, set[str]] = {}
+    for path in scores:
+        about = read_metadata(path)
+        steps = (about.get(step) or {} for step in ("trained_with", "provenance"))
+        hashes.setdefault(about["system"], set()).update(step.get("code_hash", "unknown") for step in steps)
+    parts.append(pd.Series({s.name: "+".join(sorted(hashes.get(s.trained, []))) for s in systems}, name=RUN[1]))
 
-    groups = scores.groupby(key)
+    groups = results.groupby(key)
     means = groups["value"].agg(["mean", "std", "count"])
     means[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(means["count"] == 1)
-    for corpus in scores["corpus"].unique():
+    for corpus in results["corpus"].unique():
         part = means.xs(corpus, level="corpus").unstack("metric").reindex(names)
         parts.append(part["count"].max(axis=1).fillna(0).astype(int).rename(f"{corpus}.n_seeds"))
         parts += [
             part[statistic, metric].rename(f"{corpus}.{metric}.{statistic}")
-            for metric in scores["metric"].unique()
+            for metric in results["metric"].unique()
             for statistic in ("mean", "std", "ci_low", "ci_high")
         ]
     with writing(output) as path:
@@ -89,7 +111,7 @@ def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[s
     Raises:
         ConfigError: it is unreadable, or lacks a corpus or a system (named).
     """
-    table = _read([summary], ["system", *IDENTITY, *SIZE, *SPEED]).set_index("system")
+    table = _read([summary], ["system", *IDENTITY, *SIZE, *SPEED, *RUN]).set_index("system")
     for corpus in corpora:
         if f"{corpus}.eer.mean" not in table:
             raise ConfigError(f"{summary}: holds no metrics of corpus {corpus!r}")
@@ -113,7 +135,9 @@ def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     tables = []
     for path in paths:
         try:
-            table = pd.read_csv(path, sep="\t", keep_default_na=True, dtype={"system": str, "trained": str})
+            table = pd.read_csv(
+                path, sep="\t", keep_default_na=True, dtype=dict.fromkeys(("system", "trained", "code_hash"), str)
+            )
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: not a readable TSV ({error})") from None
         if absent := [column for column in columns if column not in table]:

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from spaarsist.artefacts import writing
-from spaarsist.config import ConfigError
+from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.reporting.tables import escape, html_page
 
@@ -45,21 +45,24 @@ SCALES = {
 }  # fmt: skip
 """Unit of a claim -> what our value (a fraction, a count) is multiplied by."""
 
-PAPER_SIZE = {"n_params": {"feature_dim": 1024}, "n_macs": {"feature_dim": 1024, "n_frames": 201}}
-"""What a size must have been counted with to be held against the paper's: XLS-R's frames of 64,600 samples."""
+_XLS_R = {"feature_dim": 1024, "n_layers": 24, "embedding_dim": 1024}
+PAPER_SIZE = {"n_params": _XLS_R, "n_macs": {**_XLS_R, "n_frames": 201}}
+"""What a size must have been counted with to be held against the paper's; 64,600 samples give 201 frames."""
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # of the t interval over seeds; the bootstrap's is the run's
 
 _QUANTITY = re.compile(r"F\d+_")  # of the findings file
 
 SECTIONS = {
     "C": ("What the paper claims", "tab:claims"),
     "S": ("Second-hand: from a third party's digest of the paper, not verified", "tab:second-hand"),
-    "F": ("Where the released code and the paper part", "tab:findings"),
+    "F": (
+        "Our findings about the released code, each confirmed (reproduced) or not (differs) by a measurement",
+        "tab:findings",
+    ),
 }
 """First letter of a claim's id -> heading and LaTeX label of its table."""
 
-RANK_COLUMNS = ("rank", "rank_low", "rank_high")
 LEDGER_COLUMNS = (
     "claim_id", "where", "source", "statement", "system", "corpus", "metric", "claimed", "ours", "ci_low", "ci_high",
     "unit", "verdict", "rule", "why",
@@ -78,8 +81,8 @@ class Claim(NamedTuple):
             relative to. Empty for findings.
         corpus: `in_domain`, `out_of_domain`, `both` (the larger, that is worse, of the two values), or empty for what
             no corpus decides.
-        metric: `n_params`, `n_macs`, `rank` (by the composite score), with a corpus a metric of the summary, or for a
-            finding one of its quantities (`F2_...`), likewise with ` / ` and another.
+        metric: `n_params`, `n_macs`, `rank` (of AASIST configurations, by the composite score), with a corpus a metric
+            of the summary, or for a finding one of its quantities (`F2_...`), likewise with ` / ` and another.
         claimed: the number, or the bound of a claim without number. With ` / ` it is a relative change: ours /
             reference - 1.
         decimals: digits that `claimed` is rounded to, for `equals` and `exists`; -1 rounds to tens.
@@ -215,18 +218,19 @@ def judge(
 
     ==============  ==================================================================================================
     reproduced      the claim's rule holds (`RULES`)
-    consistent      it does not, but the claimed value lies within the 95 % interval of ours
+    consistent      it does not, but the claimed value lies within the interval of ours
     differs         neither
-    not comparable  size or MACs were counted for another input than the paper's
+    not comparable  parameters or MACs were counted at another size than the paper's (`PAPER_SIZE`)
     not run         the run lacks a system, a corpus or a quantity, or the claim is on the paper's corpora and front-end
                     and the run is not
     ==============  ==================================================================================================
 
-    Values are means over training seeds. The interval is the bootstrap's over trials for one seed, and mean
-    +- t(n - 1) std / sqrt(n) for n seeds; relative changes, sizes and findings have none. A rank's interval holds its
-    ranks under nine of ten random weightings of the composite score (the paper's formula is unknown). With two or three
-    seeds the interval is so wide that `consistent` says little: it is shown beside the value. Rounding is decimal, on
-    the digits that the files show, and half away from zero.
+    Values are means over training seeds. The interval is, for one seed, the bootstrap's over trials at the confidence
+    that the run was evaluated with and, for n seeds, mean +- t(n - 1) std / sqrt(n) at 95 %; relative changes, ranks,
+    sizes and findings have none, so that claims which compare systems are judged on means alone, without a test. With
+    two or three seeds the interval is so wide that `consistent` says little: it is shown beside the value. A rank is
+    that of the composite score among the AASIST configurations in its file (the paper's Table 1); equal scores share
+    the lowest. Rounding is decimal, on the digits that the files show, and half away from zero.
 
     Args:
         claims: `paper/claims.csv`.
@@ -243,13 +247,20 @@ def judge(
         `ci_high` (floats, NaN where there are none) in `unit`; `ours` as text with its unit, empty where not judged.
 
     Raises:
-        ConfigError: a file is unreadable, lacks columns or is not what it should be; see `read_claims`.
+        ConfigError: a file is unreadable, lacks columns or is not what it should be (see `read_claims`), or the
+            summary's systems come from more than one state of the code.
     """
     names = [name for name, _ in corpora]
+    systems = read_summary(summary, names)
+    _refuse_mixed_code(summary, systems["code_hash"])
+    scores = None
+    if composite:
+        scores = _read(composite, "system", ["composite"])["composite"]
+        scores = scores[[System.parse(name).variant is not None for name in scores.index]]
     run = _Run(
-        read_summary(summary, names),
+        systems,
         _read(findings, "quantity", ["value", "how"]),
-        _read(composite, "system", RANK_COLUMNS) if composite else None,
+        scores,
         {"in_domain": names[:1], "out_of_domain": names[1:2], "both": names[:2] if len(names) > 1 else []},
         paper_corpora,
     )
@@ -293,12 +304,29 @@ def _read(path: Path, index: str, columns: Sequence[str]) -> pd.DataFrame:
     return table.set_index(index)
 
 
+def _refuse_mixed_code(summary: Path, code_hash: pd.Series) -> None:
+    """Results of two states of the code are not one experiment; scores from elsewhere are of an unknown state."""
+    states: dict[str, list[str]] = {}
+    for system, hashes in code_hash.fillna("").items():
+        for state in hashes.split("+"):
+            states.setdefault(state or "unknown", []).append(system)
+    if len(states) > 1:
+        found = "; ".join(
+            f"{state} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
+            for state, names in states.items()
+        )
+        raise ConfigError(
+            f"{summary}: code_hash: the systems come from {len(states)} states of the code: {found}; remove the older "
+            "checkpoints and scores of the experiment and run it again"
+        )
+
+
 class _Run(NamedTuple):
-    """What was measured; `corpora` are the names of those that play each role."""
+    """What was measured; `composite` is of AASIST configurations, `corpora` names those that play each role."""
 
     systems: pd.DataFrame
     findings: pd.DataFrame
-    ranks: pd.DataFrame | None
+    composite: pd.Series | None
     corpora: dict[str, list[str]]
     paper_corpora: bool
 
@@ -306,9 +334,9 @@ class _Run(NamedTuple):
         """Our value of each system or quantity that a claim names, in its unit; raises `_NotJudged`."""
         if claim.comparable == PAPER_CORPORA and not self.paper_corpora:
             raise _NotJudged("not run", "other corpora or another front-end than the paper's")
-        if claim.metric == "rank" and self.ranks is None:
+        if claim.metric == "rank" and self.composite is None:
             raise _NotJudged("not run", "no composite score in this run")
-        table = self.findings if claim.is_finding else self.ranks if claim.metric == "rank" else self.systems
+        table = self.findings if claim.is_finding else self.composite if claim.metric == "rank" else self.systems
         corpora = self.corpora[claim.corpus] if claim.corpus else [""]
         if not corpora:
             raise _NotJudged("not run", f"no corpus {claim.corpus} in this run")
@@ -332,8 +360,9 @@ class _Run(NamedTuple):
         if claim.is_finding:
             return _Value(name, _number(self.findings.loc[name, "value"], name), self.findings.loc[name, "how"])
         if claim.metric == "rank":
-            rank, low, high = (_number(self.ranks.loc[name, column], what) for column in RANK_COLUMNS)
-            return _Value(name, rank, "by our composite score", low, high, "range over weightings")
+            scores = {system: _number(score, f"composite of {system}") for system, score in self.composite.items()}
+            rank = Decimal(1 + sum(score < scores[name] for score in scores.values()))
+            return _Value(name, rank, f"rank by our composite score among {len(scores)} AASIST configurations")
         row = self.systems.loc[name]
         if claim.metric in PAPER_SIZE:
             paper = PAPER_SIZE[claim.metric]
@@ -420,6 +449,8 @@ def _judge(claim: Claim, run: _Run) -> dict[str, object]:
             reasons.insert(0, f"{first.name} has it")
     elif others:
         reasons.insert(0, f"the {'lowest' if claim.rule == 'above' else 'highest'} of {len(values)}")
+    if claim.corpus and claim.subject[1]:
+        reasons.append("no interval or test")
     ours = "; ".join(_shown(claim, value) + (f" ({value.name})" if others else "") for value in shown)
     return row | {
         "ours": f"{ours} by {first.counter}" if first.counter else ours,
@@ -450,22 +481,25 @@ def _claimed(row: NamedTuple) -> str:
     return " ".join(filter(None, [{"at_most": "≤", "above": ">"}.get(row.rule), number, row.unit]))
 
 
-def _sections(ledger: pd.DataFrame) -> list[tuple[str, str, list[NamedTuple]]]:
-    """Heading, LaTeX label and rows of each section that has any."""
-    parts = [
-        (heading, key, [row for row in ledger.itertuples(index=False) if row.claim_id.startswith(letter)])
-        for letter, (heading, key) in SECTIONS.items()
-    ]
-    return [part for part in parts if part[2]]
+def counts(ledger: pd.DataFrame) -> dict[str, Counter[str]]:
+    """Number of claims by verdict, for each letter of `SECTIONS`: the paper's claims and our findings never add up."""
+    letters = ledger["claim_id"].str[0]
+    return {letter: Counter(ledger["verdict"][letters == letter]) for letter in SECTIONS}
 
 
-def _count(ledger: pd.DataFrame) -> str:
-    counts = Counter(ledger["verdict"])
-    return ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS)
+def _sections(ledger: pd.DataFrame) -> list[tuple[str, str, str, list[NamedTuple]]]:
+    """Heading, count of verdicts, LaTeX label and rows of each section that has any."""
+    parts = []
+    for letter, verdicts in counts(ledger).items():
+        if rows := [row for row in ledger.itertuples(index=False) if row.claim_id.startswith(letter)]:
+            heading, key = SECTIONS[letter]
+            count = ", ".join(f"{verdict} {verdicts[verdict]}" for verdict in VERDICTS)
+            parts.append((heading, f"{len(rows)} in all: {count}", key, rows))
+    return parts
 
 
 def render(ledger: pd.DataFrame) -> str:
-    """Set the ledger in plain text, at most 120 columns wide, with a count of verdicts and what was not run at the end.
+    """Set the ledger in plain text, at most 120 columns wide; at the end, each section's verdicts and what was not run.
 
     Args:
         ledger: what `judge` or `read_ledger` returns.
@@ -479,33 +513,36 @@ def render(ledger: pd.DataFrame) -> str:
             texts = [part[index] if index < len(part) else "" for part in wrapped]
             lines.append("  ".join(f"{text:{width}}" for text, width in zip(texts, widths, strict=True)).rstrip())
 
-    for heading, _, rows in _sections(ledger):
+    sections = _sections(ledger)
+    for heading, _, _, rows in sections:
         lines += [heading.upper(), ""]
         put("id", "verdict", "claimed", "ours", "claim")
         put(*("-" * width for width in widths))
         for row in rows:
             put(row.claim_id, row.verdict, _claimed(row), row.ours or "-", row.statement)
         lines.append("")
-    lines.append(f"{len(ledger)} claims: {_count(ledger)}.")
-    for verdict in ("not comparable", "not run"):
-        reasons = Counter(ledger["why"][ledger["verdict"] == verdict])
-        lines += [f"  {verdict}, {number}: {why}" for why, number in reasons.most_common()]
+    for heading, count, _, rows in sections:
+        lines += [heading, f"  {count}"]
+        for verdict in ("not comparable", "not run"):
+            reasons = Counter(row.why for row in rows if row.verdict == verdict)
+            lines += [f"  {verdict}, {number}: {why}" for why, number in reasons.most_common()]
     return "\n".join([*lines, ""])
 
 
 _NOTES = (
     "Claims without a number of their own are judged by a bound of ours, which stands in the claimed column with its "
     "sign (≤, >). Where several systems could be meant, each is shown. Reproduced: the rounded value is the claimed "
-    "one, or the bound holds; consistent: the claimed value lies in our 95 % interval (in brackets: bootstrap "
-    "over trials for one seed, t over seeds for several, and then wide); not run: nothing was measured here that could "
-    "be held against the claim."
+    "one, or the bound holds; consistent: the claimed value lies in our interval (in brackets: for one seed the "
+    "bootstrap's over trials, at this run's confidence; for several the 95 % t interval over seeds, which is wide); "
+    "not run: nothing was measured here that could be held against the claim. Systems are compared and ranked by means "
+    "alone, without interval or test."
 )
 
 
 def _markdown(ledger: pd.DataFrame, label: str) -> str:
-    lines = [f"# Claims{f' ({label})' if label else ''}", "", f"{len(ledger)} claims: {_count(ledger)}.", "", _NOTES]
-    for heading, _, rows in _sections(ledger):
-        lines += ["", f"## {heading}", "", "| id | source | claim | claimed | ours | verdict | why |"]
+    lines = [f"# Claims{f' ({label})' if label else ''}", "", _NOTES]
+    for heading, count, _, rows in _sections(ledger):
+        lines += ["", f"## {heading}", "", f"{count}.", "", "| id | source | claim | claimed | ours | verdict | why |"]
         lines.append("| :--- | :--- | :--- | ---: | ---: | :--- | :--- |")
         for row in rows:
             verdict = f"**{row.verdict}**" if row.verdict == "differs" else row.verdict
@@ -516,13 +553,13 @@ def _markdown(ledger: pd.DataFrame, label: str) -> str:
 
 def _html(ledger: pd.DataFrame, label: str) -> str:
     sections = {
-        heading: pd.DataFrame(
+        f"{heading}. {count}": pd.DataFrame(
             [(r.claim_id, r.source, r.statement, _claimed(r), r.ours or "–", r.verdict, r.why) for r in rows],
             columns=["id", "source", "claim", "claimed", "ours", "verdict", "why"],
         )
-        for heading, _, rows in _sections(ledger)
+        for heading, count, _, rows in _sections(ledger)
     }
-    return html_page("Claims", label, f"{len(ledger)} claims: {_count(ledger)}. {_NOTES}", sections)
+    return html_page("Claims", label, _NOTES, sections)
 
 
 def _tex(text: str) -> str:
@@ -536,10 +573,8 @@ def _latex(ledger: pd.DataFrame, label: str) -> str:
     """One float over both columns for each section: all together would not fit a page."""
     lines = []
     named = rf"\textbf{{{_tex(label)}.}} " if label else ""
-    for heading, key, rows in _sections(ledger):
-        caption = (
-            f"{heading}. Of {len(rows)} claims: {_count(pd.DataFrame(rows))}. {_NOTES if not lines else ''}".strip()
-        )
+    for heading, count, key, rows in _sections(ledger):
+        caption = f"{heading}. {count}. {_NOTES if not lines else ''}".strip()
         lines += [
             r"\begin{table*}[p]",
             r"\centering",

@@ -20,7 +20,7 @@ import pandas as pd
 from spaarsist.artefacts import writing
 from spaarsist.config import ConfigError
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.claims import VERDICTS, read_ledger
+from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
 from spaarsist.reporting.tables import escape
 
 METRIC_DIGITS = {"eer": (100, 1), "min_dcf": (1, 3), "act_dcf": (1, 3), "cllr": (1, 3), "ece": (1, 3)}
@@ -35,7 +35,7 @@ def write_macros(
     composite: Path,
     findings: Path,
     ledger: Path,
-    records: Sequence[Path],
+    record: Path,
     corpora: Sequence[tuple[str, str]],
     output: Path,
     label: str = "",
@@ -45,14 +45,15 @@ def write_macros(
     ====================================  ===========================================================================
     key                                   text
     ====================================  ===========================================================================
-    <system>.params, .macs, .latency      parameters; MACs in millions; latency in milliseconds
+    <system>.params, .params_as_run       parameters at the size that is counted, and of this run
+    <system>.macs, .latency, _iqr         MACs in millions; latency in milliseconds, median and interquartile range
     <system>.in.eer, .out.min_dcf, ...    mean (and standard deviation over seeds) in or out of domain; EER in percent
     <system>.composite, .rank, .first     composite score, its rank, and the share of random weights it is first under
     composite.<n>, composite.<n>.first    system on place n, and its share of first ranks
     <finding quantity>                    measured value; see `FINDING_UNITS`
     <claim>.claimed, .ours, .verdict      of the ledger
-    verdict.<verdict>, verdict.all        number of claims with that verdict
-    run.label, .seeds, .in, .out, .code   remark on the corpora, number of seeds, titles of corpora, hash of the code
+    verdict.<C, S or F>.<verdict>, .all   number of the paper's claims, second-hand numbers, findings with that verdict
+    run.label, .seeds, .in, .out, .code   remark on the corpora, number of seeds, titles of corpora, hashes of the code
     recipe.<key>                          of the training recipe: crop, stages, ...
     ====================================  ===========================================================================
 
@@ -60,7 +61,7 @@ def write_macros(
 
     Args:
         summary, composite, findings, ledger: files of the steps of these names (ledger: TSV of `claims.judge`).
-        records: `model.json` of trainings that went into the summary, the baseline's first.
+        record: `model.json` of the baseline, for the recipe.
         corpora: (name in the summary, title), the in-domain one first.
         output: file to write.
         label: what the corpora are, unless the paper's own.
@@ -72,8 +73,8 @@ def write_macros(
     try:
         ranked = pd.read_csv(composite, sep="\t", index_col="system")
         found = pd.read_csv(findings, sep="\t")
-        record = json.loads(records[0].read_text(encoding="utf-8"))
-    except (OSError, ValueError, IndexError) as error:
+        trained = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"the report's inputs are not readable ({error})") from None
     claims = read_ledger(ledger)
     values = dict(_system_values(table, corpora))
@@ -85,9 +86,10 @@ def write_macros(
         claimed = f"{row['claimed']:,f} {row['unit']}".strip().replace("-", "−")
         texts = {"claimed": claimed, "ours": row["ours"], "verdict": row["verdict"]}
         values |= {f"{row['claim_id']}.{key}": escape(text) for key, text in texts.items()}
-    values |= {f"verdict.{name}": str((claims["verdict"] == name).sum()) for name in VERDICTS}
-    values["verdict.all"] = str(len(claims))
-    values |= dict(_run_values(record, table, corpora, label))
+    for section, tally in counts(claims).items():
+        values |= {f"verdict.{section}.{name}": str(tally[name]) for name in VERDICTS}
+        values[f"verdict.{section}.all"] = str(tally.total())
+    values |= dict(_run_values(trained, table, corpora, label))
     lines = [f"\\expandafter\\def\\csname val@{key}\\endcsname{{{text}}}" for key, text in values.items()]
     with writing(output) as path:
         path.write_text(_HEAD + f"\\papercorpora{'false' if label else 'true'}\n" + "\n".join([*lines, ""]), "utf-8")
@@ -142,7 +144,7 @@ def build_pdf(source: Path, results: Path, output: Path) -> None:
 _HEAD = r"""% Written by `spaarsist report`; not to be edited.
 \newif\ifpapercorpora
 \newcommand{\val}[1]{\ifcsname val@#1\endcsname\csname val@#1\endcsname\else
-  \GenericError{}{No value is called #1}{}{}\fi}
+  \GenericError{}{No value is called #1: this experiment lacks that system, corpus or claim}{}{}\fi}
 """
 
 
@@ -152,6 +154,9 @@ def _system_values(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> I
         yield f"{system}.macs", f"{row['n_macs'] / 1e6:.1f}"
         if not math.isnan(row["latency_ms"]):
             yield f"{system}.latency", f"{row['latency_ms']:.1f}"
+            yield f"{system}.latency_iqr", f"{row['latency_iqr_ms']:.1f}"
+        if not math.isnan(row["n_params_as_run"]):
+            yield f"{system}.params_as_run", f"{row['n_params_as_run']:,.0f}"
         for role, (name, _) in zip(("in", "out"), corpora, strict=False):
             for metric, (factor, digits) in METRIC_DIGITS.items():
                 mean, std = (row[f"{name}.{metric}.{part}"] * factor for part in ("mean", "std"))
@@ -176,7 +181,8 @@ def _run_values(
     recipe = record["recipe"]
     yield "run.label", escape(label)
     yield "run.seeds", f"{table[f'{corpora[0][0]}.n_seeds'].max():.0f}"
-    yield "run.code", record["provenance"]["code_hash"]
+    hashes = {h for text in table["code_hash"].dropna() for h in text.split("+")}
+    yield "run.code", ", ".join(sorted(hashes)) or "unknown"
     yield "run.torch", record["provenance"]["torch"]
     yield "run.counter", str(table["counter"].iloc[0])
     yield "run.frames", f"{table['n_frames'].iloc[0]:.0f}"
@@ -184,7 +190,12 @@ def _run_values(
         yield f"run.{role}", escape(title)
     yield "recipe.frontend", escape(recipe["frontend"]["model"])
     yield "recipe.crop", f"{recipe['crop']:,}"
-    yield "recipe.stages", str(len(recipe["stages"]))
-    yield "recipe.epochs", " + ".join(str(stage["epochs"]) for stage in recipe["stages"])
-    yield "recipe.batch", " and ".join(str(stage["batch_size"]) for stage in recipe["stages"])
+    stages = recipe["stages"]
+    yield "recipe.stages", {1: "One", 2: "Two", 3: "Three"}.get(len(stages), str(len(stages)))
+    yield "recipe.frozen", ", then ".join("trained" if stage["train_frontend"] else "frozen" for stage in stages)
+    yield "recipe.layers", "one" if record["n_layers"] == 1 else str(record["n_layers"])
+    better = ", and a later stage replaces an earlier one only if it is better"
+    yield "recipe.selection", better if recipe["keep_better_stage"] else " in each stage, and the last stage wins"
+    yield "recipe.epochs", " + ".join(str(stage["epochs"]) for stage in stages)
+    yield "recipe.batch", " and ".join(str(stage["batch_size"]) for stage in stages)
     yield "recipe.embedding", f"{recipe['backend']['embedding_dim']:,}"

@@ -32,8 +32,8 @@ KINDS = {
     "table2": Kind("Table 2", "Back-ends under one front-end and one training recipe.", "tab:backends"),
     "temperature": Kind(
         "Temperatures",
-        "Softmax temperatures of the graph layers (2 unless said otherwise) and of the stack node (100): behind "
-        "k at inference, switched there; behind k in training, trained so.",
+        "Softmax temperatures of the graph layers and of the stack node, where they are not the usual ones: behind k "
+        "at inference, switched there; behind k in training, trained so.",
         "tab:temperature",
     ),
 }
@@ -116,7 +116,25 @@ def _notes(table: pd.DataFrame, seeds: list[int], cost: CostModel, confidence: f
         f"Bayes threshold of the ASVspoof 5 evaluation package; Cllr in bits; ECE over {ECE_BINS} bins. Parameters and "
         f"multiply-adds (MACs) are of the exported back-end ({counters})."
     )
+    if _smaller_in_the_run(table):
+        sentences.append("The back-ends that gave this run's errors are smaller: their parameters stand under Run's.")
     return " ".join(sentences)
+
+
+def _smaller_in_the_run(table: pd.DataFrame) -> bool:
+    run = table["n_params_as_run"]
+    return bool((run.notna() & (run != table["n_params"])).any())
+
+
+def _sizes(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Heading and texts of the columns on size and compute."""
+    sizes = {
+        "Params": [f"{n:,.0f}" for n in table["n_params"]],
+        "MACs (M)": [f"{n / 1e6:.1f}" for n in table["n_macs"]],
+    }
+    if _smaller_in_the_run(table):
+        sizes["Run's params"] = ["–" if math.isnan(n) else f"{n:,.0f}" for n in table["n_params_as_run"]]
+    return sizes
 
 
 def _columns(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
@@ -151,19 +169,21 @@ def _markdown(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kin
     heads = [f"{title}<br>{head}" for title, (head, _) in zip(titles, columns, strict=False)]
     heads += [head for head, _ in columns[len(titles) :]]
     lines = [f"# {kind.heading}{f' ({label})' if label else ''}", "", kind.subject, ""]
-    lines += [f"| {' | '.join(['System', 'Params', 'MACs (M)', *heads])} |", "| :--- |" + " ---: |" * (len(heads) + 2)]
-    for row, (system, size) in enumerate(table[["n_params", "n_macs"]].iterrows()):
+    sizes = _sizes(table)
+    lines.append(f"| {' | '.join(['System', *sizes, *heads])} |")
+    lines.append("| :--- |" + " ---: |" * (len(heads) + len(sizes)))
+    for row, system in enumerate(table.index):
         name = f"**{system}**{_MARKS[system][0]}" if system in _MARKS else system
-        numbers = [f"{int(size['n_params']):,}", f"{size['n_macs'] / 1e6:.1f}"]
-        lines.append(f"| {' | '.join([name, *numbers, *(cell(*cells[row]) for _, cells in columns)])} |")
+        texts = [*(size[row] for size in sizes.values()), *(cell(*cells[row]) for _, cells in columns)]
+        lines.append(f"| {' | '.join([name, *texts])} |")
     marked = "; ".join(f"{_MARKS[s][0]} {_NOTES[s]}" for s in _MARKS if s in table.index)
     return "\n".join([*lines, "", f"{notes}{f' {marked}.' if marked else ''}", ""])
 
 
 def _html(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, label: str, notes: str) -> str:
     shown = pd.DataFrame({("", "System"): [f"{s}{_MARKS.get(s, [''])[0]}" for s in table.index]})
-    shown["", "Params"] = [f"{n:,.0f}" for n in table["n_params"]]
-    shown["", "MACs (M)"] = [f"{n / 1e6:.1f}" for n in table["n_macs"]]
+    for head, texts in _sizes(table).items():
+        shown["", head] = texts
     titles = [title for _, title in corpora for _ in SHOWN]
     columns = _columns(table, corpora)
     for title, (head, cells) in zip([*titles, *[""] * (len(columns) - len(titles))], columns, strict=True):
@@ -218,7 +238,8 @@ def _latex(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, 
     groups = [rf"\multicolumn{{{width}}}{{c}}{{{escape(title)}}}" for _, title in corpora]
     groups += [""] * (len(columns) - width * len(corpora))
     with_spread = any(table[f"{name}.n_seeds"].max() > 1 for name, _ in corpora)
-    first = [4 + index * width for index in range(len(corpora))]
+    sizes = _sizes(table)
+    first = [2 + len(sizes) + index * width for index in range(len(corpora))]
     lines = [
         r"\begin{table*}[p]",
         r"\centering",
@@ -227,22 +248,22 @@ def _latex(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, 
         r"\fontsize{6}{7.2}\selectfont" if with_spread else r"\scriptsize",
         r"\setlength{\tabcolsep}{2pt}",
         r"\makebox[\textwidth][c]{%",
-        rf"\begin{{tabular}}{{lrr{'r' * len(columns)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(sizes) + len(columns))}}}",
         r"\toprule",
-        rf" & & & {' & '.join(groups)} \\",
+        rf"{' &' * (1 + len(sizes))} {' & '.join(groups)} \\",
         " ".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in first),
-        rf"System & Params & MACs (M) & {' & '.join(escape(head) for head, _ in columns)} \\",
+        rf"System & {' & '.join([*sizes, *(escape(head) for head, _ in columns)])} \\",
         r"\midrule",
     ]
     previous = None
-    for row, (system, size) in enumerate(table[["n_params", "n_macs"]].iterrows()):
+    for row, system in enumerate(table.index):
         named = System.parse(system)
         ratios = named.k_train, named.variant and named.variant.k_infer
         if previous and previous != ratios:
             lines.append(r"\midrule" if previous[0] != ratios[0] else r"\addlinespace")
         previous = ratios
         name = rf"\textbf{{{system}}}{_MARKS[system][1]}" if system in _MARKS else system
-        numbers = [rf"{int(size['n_params']):,}".replace(",", r"\,"), f"{size['n_macs'] / 1e6:.1f}"]
+        numbers = [escape(size[row]).replace(",", r"\,") for size in sizes.values()]
         lines.append(rf"{' & '.join([name, *numbers, *(cell(*cells[row]) for _, cells in columns)])} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
 

@@ -31,7 +31,8 @@ _FEWER_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 def composite(composite: Path, sensitivity: Path, output_stem: Path, label: str = "") -> None:
     """Draw the composite score beside what becomes of the ranks under other weights.
 
-    Left: composite and its three groups as ratios to the baseline. Middle: share of random weightings that put the
+    Left: composite and its three groups as ratios to the baseline (a group far beyond all composites is written at the
+    edge). Middle: share of random weightings that put the
     system first. Right: how often each rank is taken over these weightings, the darker, the more often; the box goes
     from rank_low to rank_high, the diamond is the rank by composite. Rows are the `N_BEST` best by composite, then the
     baseline and the paper's rank 1, wherever they stand; a dotted line tells that systems between two rows are left
@@ -98,8 +99,20 @@ def _draw_scores(axes: Axes, shown: pd.DataFrame) -> None:
     axes.hlines(rows, scores.min(axis=1), scores.max(axis=1), color="0.8", lw=0.8, zorder=2)
     for name, mark in _MARKS.items():
         axes.plot(scores[name], rows, ls="", label=name, **mark)
-    # Never closer than this, lest differences of a percent look like much.
-    limits = min(0.65, scores.min(axis=None) / 1.15), max(1.55, scores.max(axis=None) * 1.15)
+    # Never closer than this, lest differences of a percent look like much; and no farther than all composites need,
+    # lest one group of one system flatten the rest: what lies beyond is written at the edge.
+    best, worst = scores["composite"].min(), scores["composite"].max()
+    limits = max(scores.min(axis=None) / 1.15, 0.75 * best), min(scores.max(axis=None) * 1.15, 1.35 * worst)
+    limits = min(0.65, limits[0]), max(1.55, limits[1])
+    for side, beyond in (("left", scores < limits[0]), ("right", scores > limits[1])):
+        for row, is_beyond in enumerate(beyond.to_numpy()):
+            for place, name in enumerate(scores.columns[is_beyond]):
+                ratio = f"{scores[name].iloc[row]:.2g}"
+                axes.text(
+                    0.01 if side == "left" else 0.99, row + 0.45 * (place - (is_beyond.sum() - 1) / 2),
+                    f"◂{ratio}" if side == "left" else f"{ratio}▸", transform=axes.get_yaxis_transform(), ha=side,
+                    va="center", fontsize=6.5, color=_MARKS[name]["color"], bbox={"fc": "white", "ec": "none", "pad": 0.3},
+                )  # fmt: skip
     axes.set_xscale("log")
     ticks = _TICKS if limits[1] < 15 * limits[0] else _FEWER_TICKS
     axes.set(xlim=limits, xticks=[tick for tick in ticks if limits[0] <= tick <= limits[1]])

@@ -50,10 +50,10 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
     Args:
         breakdown: second file of `evaluation.complexity.write_complexity`. A system's total is the sum of its
             operators; what belongs to no top-level module is `other`.
-        systems: names of the systems to draw, from top to bottom. One without a single counted operation (mean pooling)
-            is not in the file and cannot be drawn.
+        systems: names of the systems to draw, from top to bottom. One without a single counted operation (mean pooling;
+            its only operator has 0) gets an empty bar.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has one row per system and part:
-            n_macs, and its share of the total as a fraction.
+            n_macs, and its share of the total as a fraction (of nothing: 0).
         label: printed small below the bars.
 
     Raises:
@@ -64,9 +64,10 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
     parts = _parts(breakdown, table, systems)
     shares = parts.pivot(index="system", columns="part", values="share").fillna(0).loc[[*systems]]
     totals = parts.groupby("system")["n_macs"].sum()
-    others = [part for part in parts["part"].unique() if part not in _LOOKS | _LAST_LOOKS]
+    counted = parts.loc[parts["n_macs"] > 0, "part"].unique()
+    others = [part for part in counted if part not in _LOOKS | _LAST_LOOKS]
     looks = _LOOKS | {part: _MORE_LOOKS[i % len(_MORE_LOOKS)] for i, part in enumerate(others)} | _LAST_LOOKS
-    looks = {part: look for part, look in looks.items() if part in shares}
+    looks = {part: look for part, look in looks.items() if part in counted}
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(TEXT_WIDTH, 1.4 + 0.27 * len(systems)), layout="constrained")
         axes = figure.subplots()
@@ -78,7 +79,10 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
                 _write(axes, left[row] + lengths[row] / 2, row, f"{lengths[row]:.0f}", face)
             left += lengths
         for row, system in enumerate(systems):
-            axes.text(101, row, f"{totals[system] / 1e6:,.1f} M", fontsize=7, va="center")
+            if not totals[system]:
+                axes.barh(row, 100, fill=False, ec="0.7", lw=0.6)
+                axes.text(50, row, "no counted operation", color="0.3", fontsize=6.5, ha="center", va="center")
+            axes.text(101, row, f"{totals[system] / 1e6:,.1f} M" if totals[system] else "0 M", fontsize=7, va="center")
         axes.set_yticks(range(len(systems)), [NAMES.get(system, system) for system in systems])
         axes.set(xlim=(0, 100), ylim=(len(systems) - 0.4, -1), xlabel="Share of the back-end's multiply-adds (%)")
         axes.tick_params(axis="y", length=0)
@@ -124,8 +128,8 @@ def _read(breakdown: Path, systems: Sequence[str]) -> pd.DataFrame:
     table = table[table["system"].isin(systems) & ~table["name"].str.contains(".", regex=False)]
     if absent := [name for name in systems if name not in table.loc[table["kind"] == "operator", "system"].array]:
         raise ConfigError(f"{breakdown}: holds no operators of {', '.join(absent)}; count them or leave them out")
-    if not (table["n_macs"] > 0).all() or np.isinf(table["n_macs"]).any():
-        raise ConfigError(f"{breakdown}: n_macs has to be a number above 0 in every row")
+    if not (table["n_macs"] >= 0).all() or np.isinf(table["n_macs"]).any():
+        raise ConfigError(f"{breakdown}: n_macs has to be a number of 0 or more in every row")
     twice = table[table.duplicated(["system", "kind", "name"])]
     if len(twice):
         raise ConfigError(f"{breakdown}: holds a number twice: {twice.iloc[0][columns[:3]].to_dict()}")
@@ -133,7 +137,7 @@ def _read(breakdown: Path, systems: Sequence[str]) -> pd.DataFrame:
 
 
 def _parts(breakdown: Path, table: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
-    """One row per system and part that has any multiply-adds: system, part, n_macs, share."""
+    """One row per system and part that has any multiply-adds: system, part, n_macs, share; without any, a part none."""
     rows = []
     for system in systems:
         own = table[table["system"] == system]
@@ -146,5 +150,7 @@ def _parts(breakdown: Path, table: pd.DataFrame, systems: Sequence[str]) -> pd.D
             raise ConfigError(f"{breakdown}: the modules of {system} have more multiply-adds than its operators")
         if rest:
             named["other"] = named.get("other", 0) + rest
-        rows += [(system, part, n_macs, n_macs / total) for part, n_macs in named.items()]
+        rows += [(system, part, n_macs, n_macs / total) for part, n_macs in named.items() if n_macs]
+        if not total:
+            rows.append((system, "none", 0, 0.0))
     return pd.DataFrame(rows, columns=["system", "part", "n_macs", "share"]).astype({"n_macs": "int64"})

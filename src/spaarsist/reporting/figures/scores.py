@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from scipy.special import expit, ndtr, ndtri
 
 from spaarsist.artefacts import read_metadata
-from spaarsist.config import ConfigError, System
+from spaarsist.config import ConfigError, CostModel, System
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS, compute_metrics, det_curve, read_scored_trials
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, save, width
 
@@ -59,6 +59,7 @@ def det(
     low = max(shown[shown > 0].min() * 0.8, 5e-4)
     eers = curves.groupby(["corpus", "system"], sort=False)["eer"].first()
     high = float(np.clip(ndtr(ndtri(eers.max()) + 0.9), 0.3, 0.95))
+    large = DOT | {"ms": 6.5}
     with mpl.rc_context(STYLE):
         rows = 3.5, 0.2 + 0.14 * len(systems)  # inches for the panels and for the legends under them
         figure = Figure(figsize=(width(len(corpora)), sum(rows)), layout="constrained")
@@ -72,10 +73,10 @@ def det(
                 points = ndtri(curve[["p_fa", "p_miss"]].clip(low / 4, 1 - (1 - high) / 4).to_numpy())
                 axes.plot(*points.T, color=look["color"], ls=look["ls"], zorder=3 + 0.1 * index)
                 if 0 < eer < 1:
-                    axes.plot(ndtri(eer), ndtri(eer), **look, **DOT, zorder=5)
+                    axes.plot(ndtri(eer), ndtri(eer), **look, **large, zorder=5)
             axes.axline((0, 0), slope=1, color="0.75", lw=0.6, zorder=1)
             handles = [
-                Line2D([], [], color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], **DOT) for i in range(len(systems))
+                Line2D([], [], color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], **large) for i in range(len(systems))
             ]
             names = [f"{NAMES.get(s, s)}, EER {100 * eers[corpus, s]:.2f} %" for s in systems]
             foot.axis("off")
@@ -116,15 +117,17 @@ def histograms(
     corpora: Sequence[tuple[str, str]],
     output_stem: Path,
     label: str = "",
+    *,
+    cost: CostModel = ASVSPOOF5,
 ) -> None:
     """Draw how the scores of bona fide trials and of spoofs are distributed: a row per corpus, a column per system.
 
     A column shares its axis of scores, since a shift between corpora is a system's own; scales of different systems are
     not comparable. Both classes have the same area, whatever their sizes. Marked are the threshold at which the EER is
-    reached and Bayes' threshold of the ASVspoof 5 costs, which actDCF applies.
+    reached and Bayes' threshold of the costs, which actDCF applies.
 
-    Arguments, choice of the seed and errors are those of `det`. The TSV has a row per bin: low and high edge (nats),
-    n_bonafide, n_spoof.
+    Arguments, choice of the seed and errors are those of `det`; `cost` is the model of the costs whose Bayes threshold
+    is marked. The TSV has a row per bin: low and high edge (nats), n_bonafide, n_spoof.
     """
     chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
     edges = {  # equal scores get a bin of width 1 around them
@@ -138,7 +141,7 @@ def histograms(
         "Spoof": {"fill": False, "hatch": "//////", "ec": COLOURS[3], "lw": 0.9},
     }
     marks = {
-        f"Bayes' threshold of the ASVspoof 5 costs ({ASVSPOOF5.bayes_threshold:.2f} nats)".replace("-", "−"): "-",
+        f"Bayes' threshold of these costs ({cost.bayes_threshold:.2f} nats)".replace("-", "−"): "-",
         "EER threshold": (0, (2, 1.2)),
     }
     with mpl.rc_context(STYLE):
@@ -152,12 +155,12 @@ def histograms(
             counts = [np.histogram(values, bins)[0] for values in classes]
             for values, look in zip(counts, looks.values(), strict=True):
                 axes.stairs(values / values.sum(), bins, **look)
-            for threshold, dashes in zip((ASVSPOOF5.bayes_threshold, eer_threshold), marks.values(), strict=True):
+            for threshold, dashes in zip((cost.bayes_threshold, eer_threshold), marks.values(), strict=True):
                 axes.axvline(threshold, color="0.1", ls=dashes, lw=0.9)
             axes.set_title(f"{axes.get_title()}EER {100 * eer:.2f} %")
             axes.set(xlabel="Score (nats)", yticks=[])
             identity = {"corpus": corpus, "system": system, "seed": seed, "eer": eer}
-            identity |= {"eer_threshold": eer_threshold, "bayes_threshold": ASVSPOOF5.bayes_threshold}
+            identity |= {"eer_threshold": eer_threshold, "bayes_threshold": cost.bayes_threshold}
             columns = {"low": bins[:-1], "high": bins[1:], "n_bonafide": counts[0], "n_spoof": counts[1]}
             shown.append(pd.DataFrame({**identity, **columns}))
         handles = [Patch(**look) for look in looks.values()]

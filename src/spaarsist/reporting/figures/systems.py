@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,8 @@ from spaarsist.config import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, look, save, width
 
-_SHAPES = dict(zip(LABELS, "os^DPX", strict=True))
+_SHAPES = dict(zip(LABELS, cycle("os^DPXv<>p*h"), strict=False))
+_APART = 5.5  # points between the middles of two marks
 _RING = {"ms": 9, "mfc": "none", "mew": 0.8}
 _RINGS = {BASELINE: ("AASIST", "o"), RANK_1: ("rank 1", "s")}
 _COSTS = {"n_macs": ("Back-end multiply-adds (M)", 1e-6), "latency_ms": ("Back-end latency (ms)", 1.0)}
@@ -82,22 +84,25 @@ def eer_vs_cost(
                 if view == "all":
                     _draw_all(axes, part, cost)
                 else:
-                    _draw_aasists(axes, part[part["k_train"].notna()], cost, colours, fills)
+                    _scale_aasists(axes, part[part["k_train"].notna()], cost)
                 axes.label_outer()
         if len(views) == 2:
             panels[0, 0].set_title("All (dots: AASIST back-ends)")
             panels[0, 1].set_title("AASIST back-ends, enlarged")
         _add_key(figure, points, colours, fills)
-        figure.draw_without_rendering()  # fixes the panels, so that names find their room
+        figure.draw_without_rendering()  # fixes the panels, so that names and marks find their room
         for row, (corpus, _) in zip(panels, corpora, strict=True):
+            part = points[points["corpus"] == corpus]
             if views[0] == "all":
-                _name_others(row[0], points[points["corpus"] == corpus], _COSTS[cost][1])
+                _name_others(row[0], part, _COSTS[cost][1])
+            if views[-1] == "aasist":
+                _draw_aasists(row[-1], part[part["k_train"].notna()], _COSTS[cost][1], colours, fills)
         notes = [f"Vertical bars (at named, ringed and front systems): {_spread_note(points)}"]
         if points["cost_high"].gt(points["cost_low"]).any():
             notes += ["horizontal: interquartile range of the latency"]
-        notes += ["staircase: Pareto front of the panel"]
+        notes += ["staircase: Pareto front of the panel", "costs are of the back-ends at the paper's size"]
         if "aasist" in views:
-            notes += ["equal costs set side by side"]
+            notes += ["overlapping marks set side by side"]
         save(figure, points, output_stem, "; ".join(notes), label)
 
 
@@ -157,26 +162,38 @@ def _draw_all(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     axes.set_xlabel(axis)
 
 
-def _draw_aasists(axes: Axes, points: pd.DataFrame, cost: str, colours: Mapping, fills: Mapping) -> None:
-    """AASIST back-ends; their multiply-adds, most of which crowd at the cheap end, on an axis that is wider there."""
+def _scale_aasists(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+    """The front of AASIST back-ends and the axis of costs: that of multiply-adds is wider at the cheap end, where most
+    crowd."""
     axis, unit = _COSTS[cost]
     _draw_front(axes, points, "on_aasist_front", unit)
     low, high = points["cost_low"].min() * unit, points["cost_high"].max() * unit
     if cost == "n_macs" and low < high:
         _stretch(axes, low, high)
         axis = f"{axis}, stretched at the cheap end"
-    elif low < high:
-        axes.set_xlim(1.04 * low - 0.04 * high, 1.04 * high - 0.04 * low)
-    # Configurations that differ in k_train alone cost the same: set them side by side.
-    middle = points.groupby("cost")["k_train"].transform(lambda k: (k.min() + k.max()) / 2)
-    for point, aside in zip(points.itertuples(), points["k_train"] - middle, strict=True):
-        beside = offset_copy(axes.transData, axes.figure, x=15 * aside, units="points")
-        if point.bar:
-            _draw_bars(axes, point, unit, color=colours[point.k_train], transform=beside)
-        style = look(colours[point.k_train], fills[point.k_infer], _SHAPES[point.variant])
-        axes.plot(point.cost * unit, 100 * point.eer, **style, transform=beside, zorder=3)
-        _ring(axes, point.system, point.cost * unit, 100 * point.eer, transform=beside)
+    else:
+        room = 0.04 * (high - low) or 0.05 * high
+        axes.set_xlim(low - room, high + room)
     axes.set_xlabel(axis)
+
+
+def _draw_aasists(axes: Axes, points: pd.DataFrame, unit: float, colours: Mapping, fills: Mapping) -> None:
+    """Marks of AASIST back-ends in a panel whose place is fixed; those that would hide each other side by side."""
+    at = axes.transData.transform(np.column_stack([points["cost"] * unit, 100 * points["eer"]]))
+    placed = np.full_like(at, np.inf)
+    for index in np.argsort(~points["bar"], kind="stable"):  # those with bars stay where they are, if they can
+        point = points.iloc[index]
+        for aside in sorted(range(-40, 41), key=abs):
+            moved = at[index] + (aside * axes.figure.dpi / 72, 0)
+            if np.hypot(*(placed - moved).T).min() >= _APART * axes.figure.dpi / 72:
+                break
+        placed[index] = moved
+        beside = offset_copy(axes.transData, axes.figure, x=aside, units="points")
+        if point["bar"]:
+            _draw_bars(axes, point, unit, color=colours[point["k_train"]], transform=beside)
+        style = look(colours[point["k_train"]], fills[point["k_infer"]], _SHAPES[point["variant"]])
+        axes.plot(point["cost"] * unit, 100 * point["eer"], **style, transform=beside, zorder=3)
+        _ring(axes, point["system"], point["cost"] * unit, 100 * point["eer"], transform=beside)
 
 
 def _add_key(figure: Figure, points: pd.DataFrame, colours: Mapping, fills: Mapping) -> None:
@@ -235,9 +252,11 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
     """Write the names of the systems that are no AASIST beside their marks, clear of all marks and of each other."""
     point_size = axes.figure.dpi / 72
     at = axes.transData.transform(np.column_stack([points["cost"] * unit, 100 * points["eer"]]))
-    taken = [Bbox.from_extents(*(centre - 4 * point_size), *(centre + 4 * point_size)) for centre in at]
+    is_named = points["variant"].isna()
+    reaches = point_size * np.where(is_named, 4, np.where(points["system"].isin(_RINGS), 5, 2))
+    taken = [Bbox.from_extents(*(centre - r), *(centre + r)) for centre, r in zip(at, reaches, strict=True)]
     sides = [(x, up * y) for y in (9, 17, 25, 33) for x in (4, -4) for up in (1, -1)]
-    for point in points[points["variant"].isna()].itertuples():
+    for index, point in enumerate(points[is_named].itertuples()):
         for x, y in sides:
             text = axes.annotate(
                 point.system, (point.cost * unit, 100 * point.eer), (x, y), textcoords="offset points", fontsize=6.5,
@@ -247,7 +266,10 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
             box = text.get_window_extent().padded(1)
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
             inside = inside and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
-            if (inside and not box.count_overlaps(taken)) or (x, y) == sides[-1]:
+            # A name is read as that of the nearest mark: its own has to be much nearer than any other.
+            distances = np.hypot(*(at[is_named] - np.clip(at[is_named], box.min, box.max)).T)
+            clear = distances[index] <= 0.7 * np.delete(distances, index).min(initial=np.inf)
+            if (inside and clear and not box.count_overlaps(taken)) or (x, y) == sides[-1]:
                 break
             text.remove()
         taken.append(box)
@@ -284,7 +306,7 @@ def k_sweep(summary: Path, corpora: Sequence[tuple[str, str]], output_stem: Path
     ratios, variants = points["k_train"].unique(), [v for v in LABELS if v in points["variant"].array]
     looks = {
         name: {"color": colour, "ls": dashes, "marker": _SHAPES[name], **DOT}
-        for name, colour, dashes in zip(LABELS, COLOURS, DASHES, strict=False)
+        for name, colour, dashes in zip(LABELS, cycle(COLOURS), cycle(DASHES), strict=False)
     }
     # Uniform weights nearly equal attention at a high temperature: thin, they leave what is below them visible.
     thick, thin = {"lw": 1.9, "ms": 5.5}, {"lw": 0.9, "ms": 4, "mew": 0.2}
@@ -333,7 +355,7 @@ def attacks(
     """Draw the EER of each system on each attack as a heatmap, one panel per corpus whose attacks are known.
 
     A cell sets one attack's spoofs against all bona fide trials of the corpus and is the mean over training seeds. The
-    number of spoofs stands under the attack's name.
+    number of spoofs stands under the attack's name. Where no corpus names its attacks, the figure says so instead.
 
     Args:
         metrics: files of `evaluation.metrics.evaluate`, any mix of systems, seeds and corpora.
@@ -344,12 +366,20 @@ def attacks(
 
     Raises:
         ConfigError: a file is unreadable, the files hold a number twice or contradict each other on the number of
-            spoofs, no corpus has attacks, a system lacks one, or there are too many systems.
+            spoofs, a system lacks a corpus or one of its attacks, or there are too many systems.
     """
     if not 0 < len(systems) <= _MOST_ROWS:
         raise ConfigError(f"a readable heatmap holds 1 to {_MOST_ROWS} systems; got {len(systems)}")
     cells = _attack_cells(metrics, systems, [name for name, _ in corpora])
     drawn = [(name, title) for name, title in corpora if name in cells["corpus"].array]
+    if not drawn:
+        titles = ", ".join(title for _, title in corpora)
+        text = f"No corpus of this run names its attacks: {titles}. An EER by attack needs attack_id in a trial list."
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=(TEXT_WIDTH, 0.75), layout="constrained")
+            figure.suptitle(textwrap.fill(text, 100), fontsize=8.5, parse_math=False)
+            save(figure, cells, output_stem, "", label)
+        return
     # Most attacks lie near zero: the root spreads them.
     colours, norm = mpl.colormaps["YlGnBu"], PowerNorm(0.5, 0, max(0.01, cells["eer"].max()))
     with mpl.rc_context(STYLE | {"axes.grid": False}):
@@ -391,15 +421,15 @@ def _attack_cells(metrics: Sequence[Path], systems: Sequence[str], corpora: Sequ
             part = pd.read_csv(path, sep="\t", usecols=columns, dtype={"system": str, "value": float, "n_spoof": int})
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: not a readable metrics file ({error})") from None
-        chosen = (part["metric"] == "eer") & part["condition"].str.startswith("attack:") & part["system"].isin(systems)
-        parts.append(part[chosen & part["corpus"].isin(corpora)])
+        chosen = (part["metric"] == "eer") & part["system"].isin(systems) & part["corpus"].isin(corpora)
+        parts.append(part[chosen])
     cells = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    if cells.empty:
-        raise ConfigError(
-            f"no EER by attack of {', '.join(systems)} on {', '.join(corpora)} in the metrics files; the trial list of "
-            "a corpus needs attack_id, or leave this figure out"
-        )
-    cells["attack"] = cells.pop("condition").str.removeprefix("attack:")
+    held = {*zip(cells["corpus"], cells["system"], strict=True)}
+    if absent := [(corpus, system) for corpus in corpora for system in systems if (corpus, system) not in held]:
+        corpus, system = absent[0]
+        raise ConfigError(f"the metrics files hold no EER of {system} on corpus {corpus!r}")
+    cells = cells[cells["condition"].str.startswith("attack:")].rename(columns={"condition": "attack"})
+    cells["attack"] = cells["attack"].str.removeprefix("attack:")
     twice = cells[cells.duplicated(["corpus", "system", "attack", "seed"])]
     if len(twice):
         key = twice.iloc[0][["corpus", "system", "attack", "seed"]].to_dict()
@@ -428,8 +458,8 @@ def _attack_cells(metrics: Sequence[Path], systems: Sequence[str], corpora: Sequ
 def temperature(
     summary: Path,
     corpora: Sequence[tuple[str, str]],
-    trained: Mapping[str, float] = MappingProxyType({"graph": 2.0, "stack": 100.0}),
     *,
+    trained: Mapping[str, float],
     output_stem: Path,
     label: str = "",
 ) -> None:
@@ -442,7 +472,7 @@ def temperature(
     Args:
         summary: file of `evaluation.summary.summarise`.
         corpora: (name in the summary, title) of each column of panels.
-        trained: the temperatures at which systems without a temperature in their name are trained and run.
+        trained: `graph` and `stack`: the temperatures at which systems that name none are trained and run.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds EERs as fractions with the
             ends of their bars; `how` is `as trained`, `switched` or `trained so`.
         label: printed small below the panels.
