@@ -9,6 +9,7 @@ import pytest
 
 from spaarsist.config import BASELINE, LABELS, RANK_1, CompositeWeights, ConfigError
 from spaarsist.evaluation.selection import composite as select
+from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, SPEED
 from spaarsist.reporting.figures import composite as module
 from spaarsist.reporting.figures.composite import N_BEST, composite
 
@@ -20,12 +21,7 @@ def rank(folder, names, corpora, worst=()):
     """Composite files of made-up numbers; the `worst` are far behind in all but compute."""
     rng = np.random.default_rng(3)
     table = pd.DataFrame({"system": names, "n_params": 600_000, "n_macs": rng.integers(5e8, 7e8, len(names))})
-    identity = (
-        "trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature",
-        "trained_graph_temperature", "trained_stack_temperature", "counter", "n_frames", "feature_dim", "latency_ms",
-        "latency_iqr_ms",
-    )  # fmt: skip
-    table[[*identity]] = math.nan
+    table[[name for name in (*IDENTITY, *SIZE, *SPEED, *RUN) if name not in table]] = math.nan
     far = np.where(table["system"].isin(worst), 9, 1)
     for corpus in corpora:
         for metric in METRICS:
@@ -91,8 +87,7 @@ def test_many_systems_the_best_and_the_two_that_matter(many, tmp_path, figures):
     for name in ("composite", "accuracy", "calibration", "compute"):
         assert list(drawn[name]) == pytest.approx(list(shown[name]))
     low, high = left.get_xlim()
-    assert low < shown[[*drawn.keys() & {*shown}]].min(axis=None) and left.get_xscale() == "log"
-    assert high > shown[[*drawn.keys() & {*shown}]].max(axis=None)
+    assert low < shown["composite"].min() and high > shown["composite"].max() and left.get_xscale() == "log"
     assert [bar.get_width() for bar in middle.patches] == pytest.approx(list(100 * shown["first_share"]))
     for box, row in zip(right.patches, shown.itertuples(), strict=True):
         assert box.get_x() == row.rank_low - 0.5 and box.get_x() + box.get_width() == row.rank_high + 0.5
@@ -100,6 +95,26 @@ def test_many_systems_the_best_and_the_two_that_matter(many, tmp_path, figures):
     assert len(gaps) == 1  # the dotted line before those far behind
     y = left.get_ylim()
     assert y[0] > len(wanted) - 1 and y[1] < 0  # the best on top
+
+
+def test_what_lies_far_beyond_all_composites_is_written_at_the_edge(many, tmp_path, figures):
+    table = pd.read_csv(many[0], sep="\t")
+    table[["composite", "accuracy", "calibration", "compute"]] = 1.0
+    table.loc[0, ["composite", "compute"]] = 0.5, 0.1
+    table.loc[1, ["accuracy", "calibration"]] = 3.14, 7.0
+    table.to_csv(many[0], sep="\t", index=False)
+    composite(*many, tmp_path / "figure")
+    axes = figures[0][0].axes[0]
+    low, high = axes.get_xlim()
+    assert 0.3 < low < 0.5 and 1 < high < 2
+    written = {text.get_text(): text for text in axes.texts}
+    assert {*written} == {"◂0.1", "3.1▸", "7▸"}
+    assert [written[text].get_ha() for text in ("◂0.1", "3.1▸")] == ["left", "right"]
+    assert round(written["◂0.1"].get_position()[1]) == 0 and round(written["7▸"].get_position()[1]) == 1
+    axes.figure.draw_without_rendering()
+    assert not written["3.1▸"].get_window_extent().overlaps(written["7▸"].get_window_extent())
+    colours = {line.get_label(): line.get_color() for line in axes.lines}
+    assert written["◂0.1"].get_color() == colours["compute"] and written["7▸"].get_color() == colours["calibration"]
 
 
 @pytest.mark.parametrize("extremes", [(0.24, 2.6), (0.1, 10)])

@@ -52,6 +52,7 @@ def inputs(tmp_path_factory):
                 rows.append((system, seed, column, corpus, condition, metric, eer, eer - 0.01, eer + 0.02, 100, n))
         pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(folder / f"{corpus}.{seed}.tsv", sep="\t", index=False)
     size = pd.DataFrame({"system": EVERY, "n_params": 1, "counter": "fvcore", "n_frames": 201, "feature_dim": 1024})
+    size = size.assign(n_layers=24, embedding_dim=1024)
     kinds = {name: System.parse(name) for name in EVERY}
     size["n_macs"] = [
         697_000_000 + int(2e7 * s.variant.k_infer) + 1000 * [*LABELS].index(s.variant.label)
@@ -63,7 +64,7 @@ def inputs(tmp_path_factory):
     speed.to_csv(folder / "latency.tsv", sep="\t", index=False)
     for name, seeds in (("summary", "*"), ("one", "1")):
         metrics = sorted(folder.glob(f"*.{seeds}.tsv"))
-        summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], folder / f"{name}.tsv")
+        summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], [], [], folder / f"{name}.tsv")
     return folder
 
 
@@ -185,6 +186,39 @@ def test_names_keep_off_each_other_and_inside(inputs, tmp_path, drawn):
     assert all(axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for box in boxes)
 
 
+def test_a_name_is_nearest_to_its_own_mark(inputs, tmp_path, drawn):
+    def crowd(table):
+        table.loc[["MHFA", "CA-MHFA"], "home.eer.mean"] = 0.09, 0.08
+        return table
+
+    eer_vs_cost(edited(inputs, tmp_path, crowd), "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
+    drawn[0].draw_without_rendering()
+    axes = drawn[0].axes[0]
+    at = {text.get_text(): axes.transData.transform(text.xy) for text in axes.texts}
+    for text in axes.texts:
+        box = text.get_window_extent()
+        distances = {name: math.dist(xy, np.clip(xy, box.min, box.max)) for name, xy in at.items()}
+        assert min(distances, key=distances.get) == text.get_text()
+
+
+def test_marks_hide_no_other_and_stay_near_their_place(inputs, tmp_path, drawn):
+    def alike(table):
+        table.loc[TABLE[:12], "home.eer.mean"] = 0.1
+        table.loc[TABLE[:6], "n_macs"] = 700_000_000
+        return table
+
+    eer_vs_cost(edited(inputs, tmp_path, alike), "n_macs", TABLE, CORPORA[:1], tmp_path / "cost")
+    drawn[0].draw_without_rendering()
+    marks = [m for m in drawn[0].axes[0].lines if len(m.get_xdata()) == 1 and m.get_markersize() < 9]
+    at = np.array([m.get_transform().transform(np.column_stack(m.get_data()))[0] for m in marks])
+    true = np.array([m.axes.transData.transform(np.column_stack(m.get_data()))[0] for m in marks])
+    at, true = at * 72 / drawn[0].dpi, true * 72 / drawn[0].dpi
+    assert len(marks) == len(TABLE)
+    assert min(math.dist(a, b) for a, b in itertools.combinations(at, 2)) > 5  # a mark is 4.8 points wide
+    np.testing.assert_allclose(at[:, 1], true[:, 1], atol=0.01)
+    assert 10 < np.abs(at - true).max() < 30
+
+
 @pytest.mark.parametrize("failed", [False, True])
 def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn, failed):
     def fail(table):
@@ -285,11 +319,11 @@ def test_more_variants_than_marks_do_no_harm(inputs, tmp_path, drawn, monkeypatc
         importlib.reload(figures)
         patch.setattr(figures, "save", lambda figure, shown, *rest: drawn.append(figure))
         rename = {"AST-05-05-MagUni": "AST-05-05-New0", "AST-05-03-MagUni": "AST-05-03-New13"}
-        variants = {system: system.rsplit("-", 1)[1] for system in rename.values()}
 
         def change(table):
             table = table.rename(index=rename)
-            return table.assign(variant=table.index.map(variants).where(table.index.isin(variants), table["variant"]))
+            table.loc[[*rename.values()], "variant"] = "New0", "New13"
+            return table
 
         summary = edited(inputs, tmp_path, change)
         eer_vs_cost(summary, "n_macs", ["AST-05-05", *rename.values()], CORPORA, tmp_path / "cost")

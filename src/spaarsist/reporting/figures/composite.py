@@ -31,12 +31,11 @@ _FEWER_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 def composite(composite: Path, sensitivity: Path, output_stem: Path, label: str = "") -> None:
     """Draw the composite score beside what becomes of the ranks under other weights.
 
-    Left: composite and its three groups as ratios to the baseline (a group far beyond all composites is written at the
-    edge). Middle: share of random weightings that put the
-    system first. Right: how often each rank is taken over these weightings, the darker, the more often; the box goes
-    from rank_low to rank_high, the diamond is the rank by composite. Rows are the `N_BEST` best by composite, then the
-    baseline and the paper's rank 1, wherever they stand; a dotted line tells that systems between two rows are left
-    out.
+    Left: composite and its three groups as ratios to the baseline; a group far beyond all composites is written at the
+    edge. Middle: share of random weightings that put the system first. Right: how often each rank is taken over these
+    weightings, the darker, the more often; the box goes from rank_low to rank_high, the diamond is the rank by
+    composite. Rows are the `N_BEST` best by composite, then the baseline and the paper's rank 1, wherever they stand; a
+    dotted line tells that systems between two rows are left out.
 
     Args:
         composite: the first TSV of `evaluation.selection.composite`.
@@ -109,9 +108,10 @@ def _draw_scores(axes: Axes, shown: pd.DataFrame) -> None:
             for place, name in enumerate(scores.columns[is_beyond]):
                 ratio = f"{scores[name].iloc[row]:.2g}"
                 axes.text(
-                    0.01 if side == "left" else 0.99, row + 0.45 * (place - (is_beyond.sum() - 1) / 2),
+                    0.01 if side == "left" else 0.99, row + 0.5 * (place - (is_beyond.sum() - 1) / 2),
                     f"◂{ratio}" if side == "left" else f"{ratio}▸", transform=axes.get_yaxis_transform(), ha=side,
-                    va="center", fontsize=6.5, color=_MARKS[name]["color"], bbox={"fc": "white", "ec": "none", "pad": 0.3},
+                    va="center", fontsize=6.5, color=_MARKS[name]["color"],
+                    bbox={"fc": "white", "ec": "none", "pad": 0.3},
                 )  # fmt: skip
     axes.set_xscale("log")
     ticks = _TICKS if limits[1] < 15 * limits[0] else _FEWER_TICKS

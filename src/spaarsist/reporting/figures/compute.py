@@ -89,7 +89,8 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         _bracket(axes, table, shares, totals)
-        figure.legend(loc="outside upper center", ncols=6, handlelength=1.4)
+        if looks:
+            figure.legend(loc="outside upper center", ncols=6, handlelength=1.4)
         save(figure, parts, output_stem, "At the bars' ends: all multiply-adds of the back-end", label)
 
 

@@ -59,7 +59,7 @@ def det(
     low = max(shown[shown > 0].min() * 0.8, 5e-4)
     eers = curves.groupby(["corpus", "system"], sort=False)["eer"].first()
     high = float(np.clip(ndtr(ndtri(eers.max()) + 0.9), 0.3, 0.95))
-    large = DOT | {"ms": 6.5}
+    large = DOT | {"ms": 5.5}
     with mpl.rc_context(STYLE):
         rows = 3.5, 0.2 + 0.14 * len(systems)  # inches for the panels and for the legends under them
         figure = Figure(figsize=(width(len(corpora)), sum(rows)), layout="constrained")

@@ -48,7 +48,8 @@ def eer_vs_cost(
     their names. On the right the AASIST ones, enlarged: colour tells k in training, the marker's shape the variant and
     its filling k at inference (the darker, the more nodes are kept). With systems of one sort only, one panel remains.
     The grey staircase joins the Pareto front of its panel: the systems than which no other is both as cheap and as
-    good, and cheaper or better. For legibility, vertical bars stand at these, the named and the ringed systems only.
+    good, and cheaper or better. For legibility, vertical bars stand at these, the named and the ringed systems only;
+    enlarged marks that would overlap are set side by side.
 
     Args:
         summary: file of `evaluation.summary.summarise`.
@@ -163,8 +164,7 @@ def _draw_all(axes: Axes, points: pd.DataFrame, cost: str) -> None:
 
 
 def _scale_aasists(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    """The front of AASIST back-ends and the axis of costs: that of multiply-adds is wider at the cheap end, where most
-    crowd."""
+    """Front and axis of AASIST back-ends; that of multiply-adds is wider at the cheap end, where most of them crowd."""
     axis, unit = _COSTS[cost]
     _draw_front(axes, points, "on_aasist_front", unit)
     low, high = points["cost_low"].min() * unit, points["cost_high"].max() * unit
@@ -255,9 +255,10 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
     is_named = points["variant"].isna()
     reaches = point_size * np.where(is_named, 4, np.where(points["system"].isin(_RINGS), 5, 2))
     taken = [Bbox.from_extents(*(centre - r), *(centre + r)) for centre, r in zip(at, reaches, strict=True)]
-    sides = [(x, up * y) for y in (9, 17, 25, 33) for x in (4, -4) for up in (1, -1)]
+    # A name is read as that of the nearest mark: its own should be much nearer than any other.
+    sides = [(x, up * y, near) for near in (0.7, math.inf) for y in (9, 17, 25, 33) for x in (4, -4) for up in (1, -1)]
     for index, point in enumerate(points[is_named].itertuples()):
-        for x, y in sides:
+        for x, y, near in sides:
             text = axes.annotate(
                 point.system, (point.cost * unit, 100 * point.eer), (x, y), textcoords="offset points", fontsize=6.5,
                 ha="left" if x > 0 else "right", va="center", zorder=5,
@@ -266,10 +267,9 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
             box = text.get_window_extent().padded(1)
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
             inside = inside and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
-            # A name is read as that of the nearest mark: its own has to be much nearer than any other.
             distances = np.hypot(*(at[is_named] - np.clip(at[is_named], box.min, box.max)).T)
-            clear = distances[index] <= 0.7 * np.delete(distances, index).min(initial=np.inf)
-            if (inside and clear and not box.count_overlaps(taken)) or (x, y) == sides[-1]:
+            clear = distances[index] / near <= np.delete(distances, index).min(initial=np.inf)
+            if (inside and clear and not box.count_overlaps(taken)) or (x, y, near) == sides[-1]:
                 break
             text.remove()
         taken.append(box)
