@@ -183,9 +183,9 @@ def test_histograms_mark_the_threshold_of_the_given_costs(inputs, tmp_path, monk
     monkeypatch.setattr(figures, "save", lambda figure, shown, *rest: kept.append((figure, shown)))
     folder, _ = inputs
     files, lists = sorted(folder.glob("*home.parquet")), {"home": folder / "home.trials.tsv"}
-    for cost in ({}, {"cost": CostModel(p_spoof=0.5, c_miss=1, c_fa=20)}):
+    for cost in ({}, {"cost": CostModel(p_spoof=0.5, c_fa=20)}, {"cost": CostModel(p_spoof=0.5, c_fa=1)}):
         figures.histograms(files, lists, SYSTEMS[:1], CORPORA[:1], tmp_path / "h", **cost)
-    for (figure, shown), threshold in zip(kept, (-math.log(1.9), math.log(20)), strict=True):
+    for (figure, shown), threshold in zip(kept, (-math.log(1.9), math.log(20), 0), strict=True):
         assert shown["bayes_threshold"].to_numpy() == pytest.approx(threshold)
         assert figure.axes[0].lines[0].get_xdata()[0] == pytest.approx(threshold)
         (key,) = [text.get_text() for text in figure.legends[0].get_texts() if "Bayes" in text.get_text()]

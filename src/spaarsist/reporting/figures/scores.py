@@ -141,7 +141,7 @@ def histograms(
         "Spoof": {"fill": False, "hatch": "//////", "ec": COLOURS[3], "lw": 0.9},
     }
     marks = {
-        f"Bayes' threshold of these costs ({cost.bayes_threshold:.2f} nats)".replace("-", "−"): "-",
+        f"Bayes' threshold of these costs ({cost.bayes_threshold:z.2f} nats)".replace("-", "−"): "-",
         "EER threshold": (0, (2, 1.2)),
     }
     with mpl.rc_context(STYLE):
