@@ -113,6 +113,14 @@ def test_temperatures_trained_on_demand(run):
     assert "--system AST-05+stack0.1 --seed 1" in snakemake(run[0], "-np", "temperature", "--configfile", run[1]).stdout
 
 
+def test_one_more_backend_trains_that_one_alone(run, tmp_path):
+    backends = {"MHFA": {"kind": "MHFA", "options": {"n_heads": 2, "compression_dim": 4}}}
+    backends["Mean-pool"] = {"kind": "MeanPool", "options": {}}
+    config = write_config(tmp_path / "c.yaml", backends=backends)
+    dry = snakemake(run[0], "-np", "--configfile", config)
+    assert jobs(dry)["train"] == 1 and "--system Mean-pool --seed 1" in dry.stdout
+
+
 def test_any_pair_by_config(run, tmp_path):
     """k_inf above k_tr, on demand; its scores are there already, for the sweep."""
     config = write_config(tmp_path / "c.yaml", systems__also=[[0.5, 1.0]])
