@@ -202,10 +202,10 @@ def html_page(heading: str, label: str, text: str, sections: Mapping[str, pd.Dat
         text: paragraph below the heading.
         sections: heading -> table of texts.
     """
-    title = html.escape(f"{heading} ({label})" if label else heading)
-    parts = [f"<h1>{title}</h1>", f"<p>{html.escape(text)}</p>"]
+    title = html.escape(f"{heading} ({label})" if label else heading, quote=False)
+    parts = [f"<h1>{title}</h1>", f"<p>{html.escape(text, quote=False)}</p>"]
     for name, table in sections.items():
-        parts += [f"<h2>{html.escape(name)}</h2>", table.to_html(index=False, border=0, na_rep="")]
+        parts += [f"<h2>{html.escape(name, quote=False)}</h2>", table.to_html(index=False, border=0, na_rep="")]
     style = (
         "body{font:14px sans-serif;margin:2em}p{max-width:60em}table{border-collapse:collapse}"
         "td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}"
