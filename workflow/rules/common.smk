@@ -241,6 +241,12 @@ TRAINED_TEMPERATURES = expand(
 )
 
 PUBLISHED = [path for path in TABLES + FIGURES if not path.endswith("_breakdown.tsv")]
+# What was made on demand is published where it is there.
+PUBLISHED += [
+    path
+    for path in [*TRAINED_TEMPERATURES, f"{RESULTS}/paper/main.pdf"]
+    if Path(path).exists()
+]
 
 
 wildcard_constraints:
