@@ -7,6 +7,7 @@ result, not a failure.
 from __future__ import annotations
 
 import csv
+import html
 import math
 import re
 import textwrap
@@ -556,7 +557,7 @@ def _html(ledger: pd.DataFrame, label: str) -> str:
         f"{heading}. {count}": pd.DataFrame(
             [(r.claim_id, r.source, r.statement, _claimed(r), r.ours or "–", r.verdict, r.why) for r in rows],
             columns=["id", "source", "claim", "claimed", "ours", "verdict", "why"],
-        )
+        ).map(html.escape)
         for heading, count, _, rows in _sections(ledger)
     }
     return html_page("Claims", label, _NOTES, sections)

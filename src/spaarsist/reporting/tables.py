@@ -184,10 +184,15 @@ def _html(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], kind: Kind, l
     shown = pd.DataFrame({("", "System"): [f"{s}{_MARKS.get(s, [''])[0]}" for s in table.index]})
     for head, texts in _sizes(table).items():
         shown["", head] = texts
-    titles = [title for _, title in corpora for _ in SHOWN]
+
+    def cell(mean: str, spread: str, best: bool) -> str:
+        text = f"<u>{mean}</u>" if best else mean
+        return text if spread == "–" else f"{text}\u00a0±\u00a0{spread}"
+
+    titles = [html.escape(title) for _, title in corpora for _ in SHOWN]
     columns = _columns(table, corpora)
     for title, (head, cells) in zip([*titles, *[""] * (len(columns) - len(titles))], columns, strict=True):
-        shown[title, head] = [mean if spread == "–" else f"{mean} ± {spread}" for mean, spread, _ in cells]
+        shown[title, head] = [cell(*each) for each in cells]
     shown.columns = pd.MultiIndex.from_tuples(shown.columns)
     marked = [f"{_MARKS[s][0]} {_NOTES[s]}." for s in _MARKS if s in table.index]
     return html_page(kind.heading, label, f"{kind.subject} {' '.join([notes, *marked])}", {"": shown})
@@ -200,16 +205,16 @@ def html_page(heading: str, label: str, text: str, sections: Mapping[str, pd.Dat
         heading: of the page.
         label: remark behind it, e.g. that the corpora are miniatures.
         text: paragraph below the heading.
-        sections: heading -> table of texts.
+        sections: heading -> table of texts, which are HTML.
     """
     title = html.escape(f"{heading} ({label})" if label else heading, quote=False)
     parts = [f"<h1>{title}</h1>", f"<p>{html.escape(text, quote=False)}</p>"]
     for name, table in sections.items():
-        parts += [f"<h2>{html.escape(name, quote=False)}</h2>", table.to_html(index=False, border=0, na_rep="")]
+        parts += [f"<h2>{html.escape(name, quote=False)}</h2>", table.to_html(index=False, border=0, escape=False)]
     style = (
         "body{font:14px sans-serif;margin:2em}p{max-width:60em}table{border-collapse:collapse}"
         "td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}"
-        "thead{border-bottom:2px solid #333}"
+        "thead{border-bottom:2px solid #333}td:first-child{white-space:nowrap}"
     )
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
     return "\n".join([head, *parts, "</html>", ""])
