@@ -86,6 +86,17 @@ class TestSummary:
         assert row[["trained", "k_train", "k_infer", "variant"]].tolist() == ["AST-03", 0.3, 0.1, "Mag"]
         assert row["n_macs"] == 713_000_000 - 1_000_000 * AASIST.index("AST-03-01-Mag")
 
+    def test_mean_and_spread_by_hand(self, inputs, tmp_path):
+        """Three seeds, of which one is far off: the mean, not the median, and n - 1 under the root."""
+        rows = [
+            ("MHFA", seed, "score", "home", "pooled", "eer", v, 0, 1, 9, 9) for seed, v in enumerate((0.1, 0.2, 0.6))
+        ]
+        pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(tmp_path / "m.tsv", sep="\t", index=False)
+        summarise([tmp_path / "m.tsv"], [inputs[0] / "complexity.tsv"], [], [], [], tmp_path / "s.tsv")
+        row = read_summary(tmp_path / "s.tsv").loc["MHFA"]
+        assert row["home.eer.mean"] == pytest.approx(0.3) and row["home.n_seeds"] == 3
+        assert row["home.eer.std"] == pytest.approx(((0.04 + 0.01 + 0.09) / 2) ** 0.5)
+
     def test_one_seed_keeps_its_interval(self, inputs, tmp_path):
         table = read_summary(make_summary(inputs, tmp_path / "s.tsv", seeds="1"))
         low = values(inputs, "MHFA", "home", "eer")["ci_low"].iloc[0]

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spaarsist.config import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCORE_METADATA = b"spaarsist"
 """Key under which a score file (Parquet) holds JSON on how it was made."""
@@ -98,6 +101,23 @@ def read_metadata(scores: str | Path) -> dict[str, Any]:
             f"{scores}: expected system, seed and corpus in JSON under the metadata key "
             f"{SCORE_METADATA.decode()} ({error!r})"
         ) from None
+
+
+def read_table(path: str | Path, columns: Sequence[str], **options: Any) -> pd.DataFrame:
+    """Read a TSV that must hold these columns; `options` go to `pandas.read_csv`.
+
+    Raises:
+        ConfigError: it is unreadable, or columns are missing (named).
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, sep="\t", **options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable TSV ({error})") from None
+    if absent := [column for column in columns if column not in table]:
+        raise ConfigError(f"{path}: columns missing: {', '.join(absent)}")
+    return table
 
 
 def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import read_metadata, writing
+from spaarsist.artefacts import read_metadata, read_table, writing
 from spaarsist.config import ConfigError, System
 
 IDENTITY = (
@@ -58,7 +58,7 @@ def summarise(
     systems = sorted((System.parse(name) for name in results["system"].unique()), key=lambda s: s.order)
     names = [s.name for s in systems]
 
-    size = _one_row_each(_read(complexity, ["system", *SIZE])[["system", *SIZE]])
+    size = _by_system(complexity, SIZE)
     if unknown := [name for name in names if name not in size.index]:
         raise ConfigError(f"no size in {', '.join(map(str, complexity))} of {', '.join(unknown)}")
     identity = {
@@ -70,14 +70,8 @@ def summarise(
         for s in systems
     }  # fmt: skip
     parts = [pd.DataFrame.from_dict(identity, orient="index", columns=IDENTITY), size.loc[names]]
-    speed = pd.DataFrame(columns=["system", *SPEED])
-    if latency:
-        speed = _read(latency, ["system", *SPEED])[["system", *SPEED]]
-    parts.append(_one_row_each(speed).reindex(names))
-    own = pd.DataFrame(columns=["system", "n_params"])
-    if as_run:
-        own = _read(as_run, ["system", "n_params"])[["system", "n_params"]]
-    parts.append(_one_row_each(own)["n_params"].reindex(names).rename(RUN[0]))
+    parts.append(_by_system(latency, SPEED).reindex(names))
+    parts.append(_by_system(as_run, ["n_params"])["n_params"].reindex(names).rename(RUN[0]))
     hashes: dict[str, set[str]] = {}
     for path in scores:
         about = read_metadata(path)
@@ -122,8 +116,11 @@ def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[s
     return table.loc[[*systems]]
 
 
-def _one_row_each(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.drop_duplicates().set_index("system")
+def _by_system(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+    """These columns of all files, index `system`; empty without files."""
+    if not paths:
+        return pd.DataFrame(columns=columns)
+    table = _read(paths, ["system", *columns])[["system", *columns]].drop_duplicates().set_index("system")
     if contradictory := {*table.index[table.index.duplicated()]}:
         raise ConfigError(f"two files contradict each other on {', '.join(sorted(contradictory))}")
     return table
@@ -132,15 +129,5 @@ def _one_row_each(table: pd.DataFrame) -> pd.DataFrame:
 def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     if not paths:
         raise ConfigError(f"no file given with the columns {', '.join(columns)}")
-    tables = []
-    for path in paths:
-        try:
-            table = pd.read_csv(
-                path, sep="\t", keep_default_na=True, dtype=dict.fromkeys(("system", "trained", "code_hash"), str)
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: not a readable TSV ({error})") from None
-        if absent := [column for column in columns if column not in table]:
-            raise ConfigError(f"{path}: columns missing: {', '.join(absent)}")
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    texts = dict.fromkeys(("system", "trained", "code_hash"), str)
+    return pd.concat([read_table(path, columns, dtype=texts) for path in paths], ignore_index=True)

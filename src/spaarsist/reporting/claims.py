@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pandas as pd
 from scipy.stats import t as student
 
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.reporting.tables import escape, html_page
@@ -294,12 +294,7 @@ def read_ledger(path: Path) -> pd.DataFrame:
 
 
 def _read(path: Path, index: str, columns: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable TSV ({error})") from None
-    if absent := [column for column in [index, *columns] if column not in table]:
-        raise ConfigError(f"{path}: columns missing: {', '.join(absent)}")
+    table = read_table(path, [index, *columns], quoting=csv.QUOTE_NONE)
     if table[index].duplicated().any():
         raise ConfigError(f"{path}: {table[index][table[index].duplicated()].iloc[0]} stands in it twice")
     return table.set_index(index)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
@@ -70,9 +70,9 @@ def write_macros(
         ConfigError: a file is unreadable or lacks what is needed.
     """
     table = read_summary(summary, [name for name, _ in corpora])
+    ranked = read_table(composite, ["system", "composite", "rank", "first_share"]).set_index("system")
+    found = read_table(findings, ["quantity", "value", "unit"])
     try:
-        ranked = pd.read_csv(composite, sep="\t", index_col="system")
-        found = pd.read_csv(findings, sep="\t")
         trained = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"the report's inputs are not readable ({error})") from None

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from spaarsist.artefacts import read_table
 from spaarsist.config import BASELINE, RANK_1, ConfigError
 from spaarsist.reporting.figures.style import COLOURS, STYLE, TEXT_WIDTH, save
 
@@ -147,12 +148,7 @@ def _draw_ranks(axes: Axes, shown: pd.DataFrame, shares: pd.DataFrame) -> None:
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, sep="\t", dtype={"system": str})
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable TSV ({error})") from None
-    if absent := [column for column in columns if column not in table]:
-        raise ConfigError(f"{path}: columns missing: {', '.join(absent)}")
+    table = read_table(path, columns, dtype={"system": str})
     if table.empty:
         raise ConfigError(f"{path}: holds no system")
     return table
