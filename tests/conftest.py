@@ -22,8 +22,8 @@ def synthetic(tmp_path_factory):
         ("dev", "ASVspoof5.dev.track_1.tsv", "flac_D"),
         ("eval", "ASVspoof5.eval.track_1.tsv", "flac_E_eval"),
     ):
-        make_trials(five / protocol, "asvspoof5", five / folder, root.parent / f"{name}.tsv")
-    make_trials(wild / "meta.csv", "in_the_wild", wild, root.parent / "wild.tsv")
+        make_trials(five / protocol, "asvspoof5", [five / folder], root.parent / f"{name}.tsv")
+    make_trials(wild / "meta.csv", "in_the_wild", [wild], root.parent / "wild.tsv")
     return root.parent
 
 

@@ -251,6 +251,9 @@ class TestRoom:
     def test_missing_or_empty_folder(self, tmp_path):
         with pytest.raises(ConfigError, match="not a folder"):
             Augmenter(self.settings(tmp_path / "nowhere"))
+        (tmp_path / "rirs_noises.zip").touch()
+        with pytest.raises(ConfigError, match=r"rirs_noises\.zip' is not a folder; .*unpack an archive"):
+            Augmenter(self.settings(tmp_path / "rirs_noises.zip"))
         (tmp_path / "readme.txt").touch()
         with pytest.raises(ConfigError, match="holds no audio"):
             Augmenter(self.settings(tmp_path))

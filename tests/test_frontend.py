@@ -5,7 +5,8 @@ import torch
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 from transformers import AutoModel, HubertConfig, Wav2Vec2Config, WavLMConfig
 
-from spaarsist.config import ConfigError, FrontendConfig
+from spaarsist.config import BackendConfig, ConfigError, FrontendConfig
+from spaarsist.models.detector import Detector
 from spaarsist.models.frontend import SWITCHED_OFF, SelfSupervised, Spectral, build_frontend, normalise
 
 SIZES = {
@@ -40,6 +41,61 @@ def waveforms():
 def no_gradients():
     with torch.inference_mode():
         yield
+
+
+class TestTrainingAids:
+    def gradients(self, folder, waveforms, precision="float32", **aids):
+        frontend = build_frontend(FrontendConfig(str(folder), precision=precision)).train()
+        frontend.prepare_training(**{"gradient_checkpointing": False, "compile": False} | aids)
+        frames = frontend(waveforms[:, :4000], all_layers=True)
+        frames.float().square().mean().backward()
+        gradients = {name: p.grad for name, p in frontend.named_parameters() if p.grad is not None}
+        return frames.detach(), gradients
+
+    def test_checkpointing_changes_nothing(self, folder, waveforms, monkeypatch):
+        expected = self.gradients(folder, waveforms)
+        calls = []
+        checkpoint = torch.utils.checkpoint.checkpoint
+        monkeypatch.setattr("transformers.modeling_utils.checkpoint", lambda *a, **k: calls.append(1) or checkpoint(*a, **k))
+        got = self.gradients(folder, waveforms, gradient_checkpointing=True)
+        assert len(calls) == 7 + 3, "convolutions and layers"
+        assert torch.equal(got[0], expected[0])
+        assert dict.fromkeys(expected[1], True) == {n: torch.equal(g, expected[1][n]) for n, g in got[1].items()}
+
+    def test_compile_changes_nothing_but_rounding(self, folder, waveforms, monkeypatch):
+        """Traced in earnest, run by torch's own kernels: those that it would generate take minutes to build here."""
+        expected = self.gradients(folder, waveforms)
+        compiled = []
+        compile = torch.nn.Module.compile
+        monkeypatch.setattr(
+            torch.nn.Module,
+            "compile",
+            lambda part: compiled.append(type(part).__name__) or compile(part, backend="eager"),
+        )
+        got = self.gradients(folder, waveforms, compile=True)
+        assert len(compiled) == 1 + 2 * 3
+        torch.testing.assert_close(got[0], expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(got[1], expected[1], rtol=1e-4, atol=1e-6)
+
+    def test_bfloat16_is_the_frontend_s_alone(self, folder, waveforms):
+        expected = self.gradients(folder, waveforms)[0]
+        frames, gradients = self.gradients(folder, waveforms, precision="bfloat16")
+        assert frames.dtype == torch.bfloat16 and {g.dtype for g in gradients.values()} == {torch.float32}
+        difference = (frames.float() - expected).abs().max() / expected.abs().max()
+        assert 1e-4 < difference < 0.1
+        detector = Detector(FrontendConfig(str(folder), precision="bfloat16"), BackendConfig(embedding_dim=16)).eval()
+        with torch.inference_mode():
+            scores = detector.scores(waveforms.repeat(4, 1)[:, :8000])
+        assert detector.frames(waveforms).dtype == scores.dtype == torch.float32
+
+    @pytest.mark.parametrize(
+        ("precision", "aids"),
+        [("bfloat16", {}), ("float32", {"compile": True}), ("float32", {"gradient_checkpointing": True})],
+    )
+    def test_the_spectral_one_takes_none(self, precision, aids):
+        frontend = Spectral(FrontendConfig(precision=precision))
+        with pytest.raises(ConfigError, match="are for transformer front-ends"):
+            frontend.prepare_training(**{"gradient_checkpointing": False, "compile": False} | aids)
 
 
 @pytest.mark.usefixtures("no_gradients")

@@ -1,11 +1,17 @@
-"""Protocol readers against the pitfalls of the corpora."""
+"""Protocol readers against the pitfalls of the corpora; recordings in folders, archives and indexes."""
+
+import hashlib
+import io
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 import soundfile
 
 from spaarsist.config import ConfigError
-from spaarsist.data.protocol import COLUMNS, make_trials, read_trials
+from spaarsist.data import audio, protocol
+from spaarsist.data.protocol import COLUMNS, make_index, make_trials, read_trials
 
 ROWS = [
     "T_4850 T_0000000000 F - - - AC3 A05 spoof -",
@@ -24,10 +30,10 @@ def corpus(tmp_path):
     for name in ("0.wav", "1.wav"):
         soundfile.write(folder / name, np.zeros(2205), 44_100)
 
-    def make(text, form="asvspoof5", folder=folder, expected=0, raw=None):
-        protocol = tmp_path / "protocol.tsv"
-        protocol.write_bytes(raw if raw is not None else text.encode())
-        return make_trials(protocol, form, folder, tmp_path / "trials.tsv", expected)
+    def make(text, form="asvspoof5", folder=folder, expected=0, raw=None, checksum=""):
+        path = tmp_path / "protocol.tsv"
+        path.write_bytes(raw if raw is not None else text.encode())
+        return make_trials(path, form, [folder], tmp_path / "trials.tsv", expected, checksum)
 
     return make
 
@@ -80,7 +86,10 @@ class TestASVspoof5:
 
     def test_folder_named_as_its_tars(self, corpus, tmp_path):
         """The tars are called flac_E_*, what is in them flac_E_eval."""
-        with pytest.raises(ConfigError, match="flac_E: no such folder of audio; there is flac_E_eval beside it"):
+        (tmp_path / "flac_E_aa.tar").touch()
+        with pytest.raises(
+            ConfigError, match=r"flac_E: no such folder, .*; there is flac_E_aa\.tar, flac_E_eval beside"
+        ):
             corpus("\n".join(ROWS), folder=tmp_path / "flac_E")
 
     def test_unsound_recording(self, corpus, tmp_path):
@@ -124,6 +133,14 @@ class TestList:
         table = corpus("codec\tlabel\tfile\tattack\tother\nmp3\tspoof\t0.wav\tTTS\tx\n", "list")
         assert table.loc[0, ["attack_id", "codec", "speaker_id"]].tolist() == ["TTS", "mp3", "-"]
 
+    def test_names_as_find_prints_them(self, corpus):
+        table = corpus("file,label\n./0.wav,bonafide\n.//1.wav,spoof\n", "list")
+        assert table["trial_id"].tolist() == ["./0.wav", ".//1.wav"], "the protocol's own"
+        assert [path.rsplit("/", 2)[1:] for path in table["path"]] == [
+            ["flac_E_eval", "0.wav"],
+            ["flac_E_eval", "1.wav"],
+        ]
+
 
 def test_not_text(corpus):
     with pytest.raises(ConfigError, match="not UTF-8 text"):
@@ -136,3 +153,190 @@ def test_read_trials_refuses_other_tables(tmp_path):
         read_trials(tmp_path / "a.tsv")
     with pytest.raises(ConfigError, match="not readable as a trial list"):
         read_trials(tmp_path / "gone.tsv")
+
+
+def flac(n_samples=800):
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros(n_samples), 16_000, format="FLAC")
+    return stream.getvalue()
+
+
+class TestArchives:
+    """Recordings named by their file, found by it in folders, archives and indexes, in whatever subfolder."""
+
+    PROTOCOL = "file,label,codec\nT_0.flac,bonafide,-\nT_1.flac,spoof,C01\nT_2.flac,spoof,-\n"
+    PLACES = ("T_0.flac", "./T_1.flac", "flac_T/T_2.flac")
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        """An archive of each kind and an extracted folder; each also holds an enrolment recording, of junk."""
+        contents = {name: flac(800 + i) for i, name in enumerate(self.PLACES)} | {"T_9.flac": b"junk", "meta.csv": b""}
+        (tmp_path / "x" / "flac_T").mkdir(parents=True)
+        with tarfile.open(tmp_path / "a.tar", "w") as tar, zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+            for name, content in contents.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+                zipped.writestr(name, content)
+                (tmp_path / "x" / name).write_bytes(content)
+        (tmp_path / "protocol.csv").write_text(self.PROTOCOL)
+        return tmp_path
+
+    def make(self, root, *sources, text=None, **more):
+        if text is not None:
+            (root / "protocol.csv").write_text(text)
+        return make_trials(root / "protocol.csv", "list", [root / s for s in sources], root / "trials.tsv", **more)
+
+    def index(self, root, archive):
+        make_index(root / archive, root / f"{archive}.tsv")
+        return f"{archive}.tsv"
+
+    @pytest.mark.parametrize("source", ["x", "a.tar", "a.zip", "index of a.tar", "index of a.zip"])
+    def test_every_source_gives_the_same_trials(self, root, source):
+        table = self.make(root, self.index(root, source.split()[-1]) if source.startswith("index") else source)
+        assert table["trial_id"].tolist() == ["T_0.flac", "T_1.flac", "T_2.flac"], "the enrolment's junk is ignored"
+        assert table["n_samples"].tolist() == [800, 801, 802]
+        assert table["codec"].tolist() == ["-", "C01", "-"]
+        assert read_trials(root / "trials.tsv").equals(table)
+        assert [len(audio.read(path)) for path in table["path"]] == [800, 801, 802]
+        if source == "x":
+            assert table["path"].tolist() == [(root / "x" / name).as_posix() for name in self.PLACES]
+
+    def test_junk_at_the_end_of_an_archive(self, root):
+        """A damaged member that no protocol names does not keep an index from being used."""
+        archive = root / "a.zip"
+        with zipfile.ZipFile(archive, "a") as zipped:
+            zipped.writestr("T_8.flac", b"unlikely content")
+        archive.write_bytes(archive.read_bytes().replace(b"unlikely content", b"unlikely CONTENT"))
+        assert len(self.make(root, self.index(root, "a.zip"))) == 3
+
+    def test_a_folder_of_links(self, root):
+        (root / "links").mkdir()
+        (root / "links" / "there").symlink_to(root / "x", target_is_directory=True)
+        assert len(self.make(root, "links")) == 3
+
+    def test_parts_in_several_places(self, root):
+        (root / "x" / "flac_T" / "T_2.flac").rename(root / "x" / "flac_T" / "T_7.flac")
+        text = "file,label\nT_7.flac,spoof\nflac_T/T_2.flac,spoof\n"
+        table = self.make(root, "x/flac_T", self.index(root, "a.zip"), text=text)
+        assert table["path"].tolist() == [f"{root}/x/flac_T/T_7.flac", f"{root}/a.zip::flac_T/T_2.flac"]
+        assert table["n_samples"].tolist() == [802, 802]
+
+    def test_what_an_index_knows_is_not_read_again(self, root, monkeypatch):
+        source = self.index(root, "a.tar")
+        monkeypatch.setattr(protocol, "count_samples", None)
+        assert len(self.make(root, source)) == 3
+
+    def test_missing_recordings_are_named_and_where_was_looked(self, root):
+        (root / "x" / "flac_T" / "T_2.flac").unlink()
+        text = self.PROTOCOL + "T_3.flac,spoof,-\n_0.flac,spoof,-\nlac_T/T_2.flac,spoof,-\n"
+        with pytest.raises(
+            ConfigError, match=r"3 of 6 .* not in .*/a\.tar, .*/x/flac_T: T_3\.flac, _0\.flac, lac_T/T_2\.flac$"
+        ):
+            self.make(root, "a.tar", "x/flac_T", text=text)
+
+    @pytest.mark.parametrize("pair", [("x", "a.tar"), ("a.tar", "a.zip"), ("a.zip.tsv", "a.tar"), ("a.tar", "a.tar")])
+    def test_one_in_two_places(self, root, pair):
+        self.index(root, "a.zip")
+        with pytest.raises(ConfigError, match=r"T_0\.flac is in two places: .*T_0\.flac.* and .*T_0\.flac"):
+            self.make(root, *pair, text="file,label\nT_0.flac,spoof\n")
+
+    def test_twice_in_one_tar(self, root):
+        with tarfile.open(root / "a.tar", "a") as tar:
+            tar.add(root / "x" / "T_0.flac", "old/T_0.flac")
+        with pytest.raises(ConfigError, match=r"T_0\.flac is in two places: .*a\.tar::T_0\.flac@.* and .*::old/T_0"):
+            self.make(root, "a.tar")
+        text = "file,label\nold/T_0.flac,spoof\n"
+        assert self.make(root, "a.tar", text=text)["path"][0].startswith(f"{root}/a.tar::old/T_0.flac@")
+
+    @pytest.mark.parametrize("source", ["x", "a.tar", "a.zip", "a.tar.tsv"])
+    def test_a_junk_recording_that_is_needed(self, root, source):
+        self.index(root, "a.tar")
+        with pytest.raises(ConfigError, match=r"T_9\.flac.*: not readable as audio"):
+            self.make(root, source, text=self.PROTOCOL + "T_9.flac,spoof,-\n")
+
+    @pytest.mark.parametrize("archive", ["a.tar", "a.zip"])
+    @pytest.mark.parametrize("change", ["replaced", "removed", "cut"])
+    def test_an_index_of_another_archive(self, root, archive, change):
+        source = self.index(root, archive)
+        protocol.archives._cached_zip.cache_clear()  # a zip that is open stays what it was
+        whole = (root / archive).read_bytes()
+        (root / archive).unlink()
+        if change == "cut":
+            (root / archive).write_bytes(whole[: len(whole) // 4])
+        elif archive == "a.zip" and change == "replaced":
+            with zipfile.ZipFile(root / archive, "w") as zipped:
+                zipped.writestr("T_0.flac", flac())
+        elif change == "replaced":
+            with tarfile.open(root / archive, "w") as tar:
+                tar.add(root / "x" / "T_0.flac", "T_0.flac")
+        with pytest.raises(ConfigError, match=rf"a\.{archive[2:]}.*(has changed|cannot be read|not readable)"):
+            self.make(root, source)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("i.tsv", "member\tpath\nT_0.flac\ta.zip::T_0.flac\n", "columns missing: n_samples"),
+            ("i.tsv", "member\tpath\tn_samples\na\tb\tmany\n", "not a readable TSV"),
+            ("i.tar.gz", "", "gunzip"),
+            ("i.rar", "", "only .tar and .zip"),
+        ],
+    )
+    def test_sources_that_are_none(self, root, name, content, message):
+        (root / name).write_text(content)
+        with pytest.raises(ConfigError, match=rf"{name}: .*{message}"):
+            self.make(root, name)
+
+    def test_an_empty_folder_and_no_source(self, root):
+        (root / "empty").mkdir()
+        for sources in ((), ("empty",)):
+            with pytest.raises(ConfigError, match=r"3 of 3 recordings are not in .*: T_0"):
+                self.make(root, *sources)
+
+    def test_names_that_differ_in_their_folders_alone(self, root):
+        names = [f"speaker{i}/clip.flac" for i in range(100)]
+        (root / "i.tsv").write_text(
+            "member\tpath\tn_samples\n" + "".join(f"x/{name}\tfolder/{i}\t800\n" for i, name in enumerate(names))
+        )
+        text = "file,label\n" + "".join(f"{name},spoof\n" for name in reversed(names))
+        assert self.make(root, "i.tsv", text=text)["path"].tolist() == [f"folder/{i}" for i in reversed(range(100))]
+        with pytest.raises(ConfigError, match=r"clip\.flac is in two places: folder/0 and folder/1"):
+            self.make(root, "i.tsv", text="file,label\nclip.flac,spoof\n")
+
+
+class TestProtocolFile:
+    @pytest.mark.parametrize("archive", ["p.tar", "p.tar.gz", "p.zip"])
+    def test_within_an_archive(self, corpus, tmp_path, archive):
+        text = "\n".join(ROWS).encode()
+        if archive == "p.zip":
+            with zipfile.ZipFile(tmp_path / archive, "w") as zipped:
+                zipped.writestr("protocols/ASVspoof5.train.tsv", text)
+        else:
+            with tarfile.open(tmp_path / archive, "w:gz" if archive.endswith("gz") else "w") as tar:
+                info = tarfile.TarInfo("protocols/ASVspoof5.train.tsv")
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text))
+        folder, output = tmp_path / "flac_E_eval", tmp_path / "trials.tsv"
+        member, digest = tmp_path / f"{archive}::ASVspoof5.train.tsv", "md5:" + hashlib.md5(text).hexdigest()
+        assert len(make_trials(member, "asvspoof5", [folder], output, 3, digest)) == 3
+        with pytest.raises(ConfigError, match=rf"{archive}::ASVspoof5\.train\.tsv: 3 trials, the release has 4"):
+            make_trials(member, "asvspoof5", [folder], output, 4)
+        with pytest.raises(ConfigError, match=rf"{archive}: no members are called ASVspoof5\.dev\.tsv; there is proto"):
+            make_trials(tmp_path / f"{archive}::ASVspoof5.dev.tsv", "asvspoof5", [folder], output)
+
+    def test_missing(self, tmp_path):
+        for name in ("gone.tsv", "gone.zip::a.tsv", "gone.tar.gz::a.tsv"):
+            with pytest.raises(ConfigError, match=r"gone.*No such file"):
+                make_trials(tmp_path / name, "list", [tmp_path], tmp_path / "trials.tsv")
+
+    def test_checksum(self, corpus, tmp_path):
+        text = "\ufeff" + "\r\n".join(ROWS)
+        md5, sha256 = (hashlib.new(name, text.encode()).hexdigest() for name in ("md5", "sha256"))
+        assert len(corpus(text, checksum=f"md5:{md5}")) == len(corpus(text, checksum=f"sha256:{sha256.upper()}")) == 3
+        with pytest.raises(ConfigError, match=rf"protocol\.tsv: its md5 is {md5}, the release's is {'0' * 32}; fetch"):
+            corpus(text, checksum="md5:" + "0" * 32)
+        with pytest.raises(ConfigError, match="its sha256 is"):
+            corpus(text, checksum=f"sha256:{md5}")
+        for unknown in (md5, f"sha1:{md5}", f"MD5:{md5}"):
+            with pytest.raises(ConfigError, match="expected md5:<hex> or sha256:<hex>"):
+                corpus(text, checksum=unknown)

@@ -1,7 +1,11 @@
 """Training on made-up signals: what it promises, not how well it does."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +14,16 @@ import pytest
 import torch
 
 from spaarsist.artefacts import file_hash
-from spaarsist.config import Augmentation, ConfigError, Stage
+from spaarsist.config import Augmentation, ConfigError, Stage, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
+from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.experiments import train as training
-from spaarsist.experiments.train import HISTORY, TrainingDraws, train
+from spaarsist.experiments.excerpts import Excerpts, TrainingDraws
+from spaarsist.experiments.train import HISTORY, train
 from spaarsist.models.detector import load_checkpoint
 
+MEASURED = ("seconds", "trials_per_second", "peak_memory_mb")
 OFF = Augmentation(0, 0, 0, 0, 0, 0, 0)
 
 
@@ -27,7 +34,7 @@ def one_thread():
 
 def history(folder):
     table = pd.read_csv(folder / "history.tsv", sep="\t")
-    return table.drop(columns=["seconds", "peak_memory_mb"])
+    return table.drop(columns=[*MEASURED])
 
 
 class TestDraws:
@@ -66,19 +73,18 @@ class TestCheckpoint:
         assert record["train_list"] == file_hash(synthetic / "train.tsv")
         assert {"code_hash", "torch", "python"} <= set(record["provenance"])
         table = history(checkpoint)
-        assert [*table.columns] == [c for c in HISTORY if c not in ("seconds", "peak_memory_mb")]
+        assert [*table.columns] == [c for c in HISTORY if c not in MEASURED]
         assert table[["stage", "epoch"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
         assert table["dev_eer"].between(0, 1).all() and np.isfinite(table["train_loss"]).all()
 
     def test_best_epoch_is_the_one_kept(self, checkpoint, synthetic, recipe):
         """The record names the best epoch, and the stored weights give its development EER again."""
-        from spaarsist.evaluation.metrics import compute_metrics
         from spaarsist.experiments.score import score_excerpts
 
         detector, record = load_checkpoint(checkpoint)
         assert record["dev_eer"] == history(checkpoint)["dev_eer"].min()
         dev = read_trials(synthetic / "dev.tsv")
-        scores = score_excerpts(detector, dev, recipe.crop, [], 8, 0, "dev")[:, 0]
+        scores = score_excerpts(detector, Excerpts(dev, recipe.crop), [], 8, 0, "dev")[:, 0]
         bonafide = (dev["label"] == "bonafide").to_numpy()
         assert compute_metrics(scores[bonafide], scores[~bonafide])["eer"] == record["dev_eer"]
 
@@ -124,6 +130,83 @@ def test_killed_and_called_again(checkpoint, synthetic, recipe, tmp_path, monkey
     train(*arguments)
     assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
     assert history(tmp_path / "a").equals(history(checkpoint))
+
+
+class Interrupted:
+    """Sends this process a SIGTERM at the n-th step of a run, or while it scores the development set."""
+
+    def __init__(self, monkeypatch, *, step=None, scoring=None):
+        monkeypatch.setattr(training, "compute_metrics", self.score)
+        monkeypatch.setattr(training.F, "cross_entropy", self.loss)
+        self.step, self.scoring, self.steps, self.scorings = step, scoring, 0, 0
+
+    def loss(self, *arguments):
+        self.steps += 1
+        if self.steps == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return torch.nn.functional.nll_loss(torch.log_softmax(arguments[0], 1), arguments[1])
+
+    def score(self, *arguments):
+        self.scorings += 1
+        if self.scorings == self.scoring:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compute_metrics(*arguments)
+
+
+@pytest.mark.parametrize("moment", [{"step": 1}, {"step": 4}, {"step": 7}, {"scoring": 1}, {"scoring": 3}])
+def test_told_to_stop(checkpoint, synthetic, recipe, tmp_path, monkeypatch, moment):
+    """SIGTERM in the middle of an epoch: saved, exit code 143, and no step is lost or done twice."""
+    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        first = Interrupted(patch, **moment)
+        with pytest.raises(SystemExit) as stop:
+            train(*arguments)
+        assert stop.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
+        assert not (tmp_path / "a" / "model.safetensors").exists()
+        second = Interrupted(patch)
+        train(*arguments)
+    assert first.steps + second.steps == 8, "two batches in each of four epochs"
+    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+    assert history(tmp_path / "a").equals(history(checkpoint))
+
+
+def test_saved_within_an_epoch(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+    """With the interval at zero every step is saved, and a kill loses the step in hand alone."""
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
+    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training._Run, "_told_to_stop", lambda run: (_ for _ in ()).throw(KeyboardInterrupt)
+                      if run.progress.epoch == 1 and run.progress.step == 2 else False)  # fmt: skip
+        train(*arguments)
+    state = torch.load(tmp_path / "a" / "last" / "state.pt", weights_only=True)
+    assert (state["progress"]["epoch"], state["progress"]["step"]) == (1, 1)
+    train(*arguments)
+    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+
+
+def test_two_processes_share_each_batch(synthetic, recipe, tmp_path):
+    """As on two GPUs, but on the CPU: it ends, twice with the same bytes, close to one process's losses."""
+    short = replace(recipe, stages=(replace(recipe.stages[0], epochs=1), replace(recipe.stages[1], epochs=1)))
+    command = [sys.executable, "-m", "spaarsist", "train", "--train-list", synthetic / "train.tsv"]
+    command += ["--dev-list", synthetic / "dev.tsv", "--system", "AST-05", "--seed", 1, "--recipe", to_json(short)]
+    for name in ("a", "b"):
+        output = ["--output", tmp_path / name, "--processes", 2]
+        subprocess.run([*map(str, command), *map(str, output)], check=True, capture_output=True, timeout=300)
+    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(tmp_path / "b" / "model.safetensors")
+    record = json.loads((tmp_path / "a" / "model.json").read_text())
+    assert record["processes"] == 2 and record["device"] == "cpu"
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "one", "AST-05", short, 1)
+    # Batch norms on a CPU see each process's half alone, and dropout differs
+    losses = history(tmp_path / "a")["train_loss"], history(tmp_path / "one")["train_loss"]
+    assert np.allclose(*losses, rtol=0.25) and not np.array_equal(*losses)
+    load_checkpoint(tmp_path / "a")
+
+
+def test_a_batch_that_cannot_be_shared(synthetic, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.Accelerator, "num_processes", 3)
+    with pytest.raises(ConfigError, match="a batch of 8 cannot be shared evenly by 3 processes"):
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", recipe, 1)
 
 
 def test_resume_of_another_run_is_refused(synthetic, recipe, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ Verbs parse, call and exit; what they import, they import when called. Exit code
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,8 @@ app = typer.Typer(
 )
 figure = typer.Typer(no_args_is_help=True, help="Draw one figure, as PNG, PDF and the TSV of what it shows.")
 app.add_typer(figure, name="figure")
+benchmark = typer.Typer(no_args_is_help=True, help="Measure speed on this machine; write a TSV.")
+app.add_typer(benchmark, name="benchmark")
 
 InputFile = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
 InputFiles = Annotated[list[Path], typer.Option(exists=True, dir_okay=False)]
@@ -30,6 +33,7 @@ InputFolder = Annotated[Path, typer.Option(exists=True, file_okay=False)]
 Output = Annotated[Path, typer.Option()]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads; equal numbers give equal results.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read audio; results do not depend on it.")]
+Recipe = Annotated[str, typer.Option(help="The training section: JSON, or a YAML file holding it.")]
 OutputStem = Annotated[Path, typer.Option(help="Path of the outputs without their endings.")]
 Corpora = Annotated[list[str], typer.Option("--corpus", help="<name>=<title>; repeat for more.")]
 CostModelOption = Annotated[str, typer.Option(help="The cost_model section: JSON, or a YAML file holding it.")]
@@ -65,20 +69,77 @@ def synthetic_corpora(output: Output) -> None:
 
 
 @app.command()
+def fetch(
+    downloads: Annotated[str, typer.Option(help="The downloads section: JSON, or a YAML file holding it.")],
+    release: Annotated[str, typer.Option(help="Which of them.")],
+    receipt: Annotated[Path, typer.Option(help="JSON to write: what lies where, and its checksums.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 4,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never use the network: missing files are errors.")
+    ] = False,
+) -> None:
+    """Fetch the files of a release and verify them; those that are there already are verified and used."""
+    from spaarsist.config import Release, parse
+    from spaarsist.data.corpora import fetch as run
+
+    releases = {name: parse(Release, section) for name, section in parse(dict[str, dict], downloads).items()}
+    run(releases, release, receipt, offline=offline, jobs=jobs)
+
+
+@app.command()
+def index(
+    archive: Annotated[Path, typer.Option(help="A .tar or .zip.")],
+    output: Output,
+) -> None:
+    """List the recordings in an archive, with their places and lengths, so that they can be read without unpacking."""
+    from spaarsist.data.protocol import make_index
+
+    make_index(archive, output)
+
+
+@app.command()
 def trials(
-    protocol: Annotated[Path, typer.Option(help="The corpus's official trial list.")],
+    protocol: Annotated[
+        Path, typer.Option(help="The corpus's official trial list: a file, or <archive>::<file within it>.")
+    ],
     form: Annotated[str, typer.Option("--format", help="asvspoof5, in_the_wild or list.")],
-    audio: Annotated[Path, typer.Option(help="Folder of its recordings.")],
+    audio: Annotated[
+        list[Path],
+        typer.Option(help="Its recordings: a folder, a .tar or .zip, or the index (.tsv) of one; repeat for more."),
+    ],
     output: Output,
     expected: Annotated[int, typer.Option(min=0, help="Number of trials the release has; 0 = unknown.")] = 0,
+    checksum: Annotated[str, typer.Option(help="md5:... or sha256:... of the protocol; empty = unknown.")] = "",
 ) -> None:
-    """Turn a protocol and a folder of audio into one checked trial list."""
+    """Turn a protocol and the recordings that it names into one checked trial list."""
     from spaarsist.config import ConfigError
     from spaarsist.data.protocol import READERS, make_trials
 
     if form not in READERS:
         raise ConfigError(f"--format {form}: expected one of {', '.join(READERS)}")
-    make_trials(protocol, form, audio, output, expected)
+    make_trials(protocol, form, audio, output, expected, checksum)
+
+
+@app.command()
+def features(
+    trial_list: InputFile,
+    output: Annotated[Path, typer.Option(help="Folder of the cache; gets part<k>.npy and part<k>.json.")],
+    recipe: Recipe,
+    view: Annotated[
+        int | None, typer.Option(min=0, help="Which view of the training draws. Default: fixed excerpts.")
+    ] = None,
+    part: Annotated[int, typer.Option(min=0, help="Which part, from 0.")] = 0,
+    parts: Annotated[int, typer.Option(min=1, help="Parts in all.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    threads: Threads = 1,
+    workers: Workers = 0,
+) -> None:
+    """Compute a part of the cache of a frozen front-end's frames."""
+    from spaarsist import config
+    from spaarsist.experiments.features import make_part
+
+    settings = config.parse(config.TrainingRecipe, recipe)
+    make_part(trial_list, settings, output, part, parts, view, batch_size=batch_size, threads=threads, workers=workers)
 
 
 @app.command()
@@ -88,16 +149,37 @@ def train(
     output: Output,
     system: Annotated[str, typer.Option(help="Name of the training: AST-<k_train> for AASIST, or a free one.")],
     seed: Annotated[int, typer.Option(min=0)],
-    recipe: Annotated[str, typer.Option(help="The training section: JSON, or a YAML file holding it.")] = "{}",
+    recipe: Recipe = "{}",
+    train_features: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Cache of training views: view0, view1, ...")
+    ] = None,
+    dev_features: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Cache of development frames.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
     threads: Threads = 1,
     workers: Workers = 0,
 ) -> None:
-    """Train one detector in two stages; a killed run resumes when called again."""
+    """Train one detector in two stages; a killed run resumes when called again. Exit code 143: told to stop, saved."""
+    if processes > 1 and "LOCAL_RANK" not in os.environ:
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "spaarsist"]
+        os.execv(sys.executable, [sys.executable, "-m", *launcher, *sys.argv[1:]])
     from spaarsist import config
     from spaarsist.experiments.train import train as run
 
     settings = config.parse(config.TrainingRecipe, recipe)
-    run(train_list, dev_list, output, system, settings, seed, threads=threads, workers=workers)
+    run(
+        train_list,
+        dev_list,
+        output,
+        system,
+        settings,
+        seed,
+        train_features=train_features,
+        dev_features=dev_features,
+        threads=threads,
+        workers=workers,
+    )
 
 
 @app.command()
@@ -445,6 +527,24 @@ def macs_by_module(breakdown: InputFile, system: Systems, output_stem: OutputSte
     from spaarsist.reporting.figures.compute import macs_by_module as draw
 
     draw(breakdown, system, output_stem, label)
+
+
+@benchmark.command()
+def cache(
+    train_list: InputFile,
+    features: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Cache of training views.")],
+    recipe: Recipe,
+    output: Output,
+    steps: Annotated[int, typer.Option(min=1, help="Batches to time.")] = 20,
+    threads: Threads = 1,
+    workers: Workers = 0,
+) -> None:
+    """Time the feature cache: reading it, the disk itself, and an epoch with it and without."""
+    from spaarsist import config
+    from spaarsist.experiments.features import benchmark as run
+
+    settings = config.parse(config.TrainingRecipe, recipe)
+    run(train_list, features, settings, output, steps=steps, threads=threads, workers=workers)
 
 
 @app.command()

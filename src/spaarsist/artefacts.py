@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -18,13 +18,15 @@ from spaarsist.config import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
 SCORE_METADATA = b"spaarsist"
 """Key under which a score file (Parquet) holds JSON on how it was made."""
 
 CODE_THAT_DECIDES_SCORES = ("config.py", "data", "models", "experiments", "evaluation/metrics.py")
 REPORTED_PACKAGES = (
-    "torch", "torchaudio", "transformers", "numpy", "scipy", "soundfile", "soxr", "librosa", "audiomentations",
+    "torch", "torchaudio", "transformers", "accelerate", "numpy", "scipy", "soundfile", "soxr", "librosa",
+    "audiomentations",
 )  # fmt: skip
 
 
@@ -66,15 +68,24 @@ def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
+def tensors_hash(state: Mapping[str, torch.Tensor]) -> str:
+    """Hex digest (sha256) of a state dict: names, shapes, types and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
 @cache
-def code_hash() -> str:
-    """First 16 hex digits of a hash over the package's source that decides scores (data, models, experiments).
+def code_hash(parts: tuple[str, ...] = CODE_THAT_DECIDES_SCORES) -> str:
+    """First 16 hex digits of a hash over parts of the package's source; default: all that decides scores.
 
     It travels with every checkpoint and score file, so that results of two states of the code are never mixed unseen.
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for part in CODE_THAT_DECIDES_SCORES:
+    for part in parts:
         path = package / part
         for source in sorted(p for p in path.rglob("*") if p.suffix in (".py", ".tsv")) if path.is_dir() else [path]:
             digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
@@ -159,7 +170,7 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
             shutil.copy(file, copy)
         record = {
             **json.loads(origins.pop()),
-            "machine": {"processor": _processor(), "cores": os.cpu_count()},
+            "machine": {"processor": processor(), "cores": os.cpu_count()},
             "files": {file.relative_to(results).as_posix(): file_hash(file) for file in files},
         }
         (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -168,7 +179,8 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
         (folder / "times.tsv").write_text(text + "\n", encoding="utf-8")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -26,6 +26,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Checksum = Annotated[str, Field(pattern="^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")]
 PositiveCount = Annotated[int, Field(gt=0)]
 
 _checked = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -235,6 +236,26 @@ class CompositeWeights:
 
 
 @_checked
+class Release:
+    """Published files that are fetched together: a corpus, or the weights of a front-end.
+
+    Args:
+        folder: where the files lie or are put. Those that are there already are verified and used.
+        size_gb: size of the whole release in GB (1e9 bytes), compared with the free space before the first byte.
+        licence: what its publishers allow, said when it is fetched.
+        addresses: where to get a file, tried in this order; `{file}` stands for its name.
+        files: name -> `md5:<hex>` or `sha256:<hex>`; empty where none is published: ours is recorded when the file is
+            first seen, and verified from then on.
+    """
+
+    folder: str
+    size_gb: Weight
+    licence: str
+    addresses: Annotated[tuple[str, ...], Field(min_length=1)]
+    files: Annotated[dict[str, Checksum], Field(min_length=1)]
+
+
+@_checked
 class FrontendConfig:
     """What turns a waveform into frames.
 
@@ -245,12 +266,15 @@ class FrontendConfig:
         final_layer_norm: take the last layer after the encoder's final layer norm; the authors' code takes it before.
         normalise: `utterance` (zero mean, unit variance per waveform), `batch` (over the whole batch tensor, as the
             authors' code does: scores then depend on the batch) or `none`.
+        precision: of the front-end's matrix products, in training and scoring alike. `bfloat16` is torch's autocast;
+            weights stay float32, and so does everything behind the front-end (scores of eight bits would tie).
     """
 
     model: str = "spectral"
     revision: str = ""
     final_layer_norm: bool = False
     normalise: Literal["utterance", "batch", "none"] = "utterance"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @_checked
@@ -322,6 +346,10 @@ class TrainingRecipe:
         keep_better_stage: a later stage replaces an earlier one only if its development EER is lower; false lets the
             last stage win always, as the released code does.
         epoch_size: draws per epoch; 0 takes the number of training trials.
+        views: epochs' worth of training draws whose frames are cached for stages with a frozen front-end, and shared
+            by every system and seed; a stage with more epochs meets them again. 0: no cache, every draw anew.
+        gradient_checkpointing: recompute the front-end's layers in the backward pass: less memory, more time.
+        compile: let torch.compile fuse the front-end's layers; changes results by rounding.
     """
 
     frontend: FrontendConfig = FrontendConfig()
@@ -334,6 +362,19 @@ class TrainingRecipe:
     augmentation: Augmentation = Augmentation()
     keep_better_stage: bool = True
     epoch_size: Count = 0
+    views: Count = 0
+    gradient_checkpointing: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        frozen = [not stage.train_frontend for stage in self.stages if stage.epochs]
+        if self.views and (sum(frozen) != 1 or not frozen[0]):
+            raise ValueError("views > 0 is for recipes whose first stage, and no other, leaves the front-end frozen")
+
+    @property
+    def frozen_stage(self) -> Stage:
+        """The stage that views are for."""
+        return next(stage for stage in self.stages if stage.epochs and not stage.train_frontend)
 
 
 Section = TypeVar("Section")

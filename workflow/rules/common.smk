@@ -5,10 +5,13 @@ from itertools import product
 from pathlib import Path
 
 RESULTS = f"results/{config['experiment']}"
+FEATURES = f"{config['features']['directory']}/{config['experiment']}"
 ENVIRONMENT = "../../environment.yml"
 CORPORA = config["corpora"]
 COMPUTE = config["compute"]
-# What is built here, and nothing else, is an output: Snakemake deletes outputs before it makes them.
+DOWNLOADS = config["downloads"]
+# What is built here, and nothing else, is an output: Snakemake deletes outputs before it makes them. What is downloaded
+# may have lain there before: not it but a receipt of its verification is the output.
 PROTOCOLS = [
     corpus["protocol"]
     for corpus in CORPORA.values()
@@ -154,8 +157,76 @@ def check_references():
 
 check_references()
 
+STAGES = config["training"]["stages"]
+VIEWS = config["training"]["views"]
+
+
+def label():
+    """What every table and figure says of the run: the config's remark, and where it departs from the recipe."""
+    remarks = [config["label"]] if config["label"] else []
+    epochs = STAGES[0]["epochs"]
+    if 0 < VIEWS < epochs:
+        remarks.append(
+            f"stage 1: {VIEWS} cached views of the training data in {epochs} epochs"
+        )
+    return "; ".join(remarks)
+
+
+LABEL = label()
+
 
 # Files.
+
+
+def downloaded():
+    """Path of every file that downloads says how to get -> its receipt."""
+    return {
+        str(Path(release["folder"]) / file): f"{RESULTS}/downloads/{name}.json"
+        for name, release in DOWNLOADS.items()
+        for file in release["files"]
+    }
+
+
+RECEIPTS = downloaded()
+
+
+def proof_of(path):
+    """What a step that reads this path waits for: the receipt of its download, or the file itself."""
+    archive = path.split("::")[0]
+    return RECEIPTS.get(str(Path(archive)), archive)
+
+
+def archives():
+    """Archives that hold recordings, by file name."""
+    found = {}
+    for corpus in CORPORA.values():
+        for path in corpus["audio"]:
+            if path.endswith((".tar", ".zip")):
+                if found.setdefault(Path(path).name, path) != path:
+                    raise WorkflowError(
+                        f"config: two archives are called {Path(path).name}; rename one"
+                    )
+    return found
+
+
+ARCHIVES = archives()
+FRONTEND = sorted(
+    {
+        receipt
+        for path, receipt in RECEIPTS.items()
+        if Path(path).parent == Path(config["training"]["frontend"]["model"])
+    }
+)
+PARTS = range(config["features"]["parts"])
+TRAIN_FEATURES = expand(
+    f"{FEATURES}/{config['train_on']}/view{{view}}/part{{part}}.json",
+    view=range(VIEWS),
+    part=PARTS,
+)
+DEV_FEATURES = expand(
+    f"{FEATURES}/{config['select_on']}/excerpts/part{{part}}.json",
+    part=PARTS if config["features"]["development"] else [],
+)
 
 
 def runs(trainings):
@@ -254,6 +325,10 @@ wildcard_constraints:
     run="[A-Za-z0-9.+-]+/seed[0-9]+",
     seed="[0-9]+",
     corpus="[a-z0-9_]+",
+    view="[0-9]+",
+    part="[0-9]+",
+    release="[a-z0-9_]+",
+    archive="[^/]+",
 
 
 # What rules are given.
@@ -296,16 +371,60 @@ def corpus_of(wildcards):
     return CORPORA[wildcards.corpus]
 
 
+def downloads(wildcards):
+    """All of them, not the one that is fetched alone: they share the disk."""
+    return json.dumps(DOWNLOADS, sort_keys=True)
+
+
 def corpus_protocol(wildcards):
     return corpus_of(wildcards)["protocol"]
+
+
+def protocol_proof(wildcards):
+    return proof_of(corpus_protocol(wildcards))
+
+
+def audio_proofs(wildcards):
+    """Indices of the archives, which are made of verified ones, and receipts of what was downloaded otherwise."""
+    return [
+        (
+            f"{RESULTS}/index/{Path(path).name}.tsv"
+            if Path(path).name in ARCHIVES
+            else RECEIPTS[path]
+        )
+        for path in corpus_of(wildcards)["audio"]
+        if Path(path).name in ARCHIVES or path in RECEIPTS
+    ]
+
+
+def archive_path(wildcards):
+    return ARCHIVES[wildcards.archive]
+
+
+def archive_proof(wildcards):
+    return proof_of(ARCHIVES[wildcards.archive])
 
 
 def corpus_format(wildcards):
     return corpus_of(wildcards)["format"]
 
 
+def corpus_checksum(wildcards):
+    return corpus_of(wildcards)["checksum"]
+
+
 def corpus_audio(wildcards):
-    return corpus_of(wildcards)["audio"]
+    return options(
+        "--audio",
+        [
+            (
+                f"{RESULTS}/index/{Path(path).name}.tsv"
+                if Path(path).name in ARCHIVES
+                else path
+            )
+            for path in corpus_of(wildcards)["audio"]
+        ],
+    )
 
 
 def corpus_expected(wildcards):
@@ -333,6 +452,29 @@ def recipe_of(wildcards):
     return json.dumps({**config["training"], "backend": backend}, sort_keys=True)
 
 
+def feature_options():
+    """The caches that a training is given."""
+    train = f"--train-features {FEATURES}/{config['train_on']}" if VIEWS else ""
+    dev = f"--dev-features {FEATURES}/{config['select_on']}/excerpts"
+    return f"{train} {dev if DEV_FEATURES else ''}"
+
+
+def excerpt_recipe(wildcards):
+    """What of the training section fixed excerpts and their frames depend on, as JSON."""
+    training = config["training"]
+    return json.dumps({key: training[key] for key in ("frontend", "crop")})
+
+
+def view_recipe(wildcards):
+    """What of the training section a view of the training draws and its frames depend on, as JSON."""
+    training = config["training"]
+    recipe = {
+        key: training[key] for key in ("frontend", "crop", "epoch_size", "augmentation")
+    }
+    stage = {key: STAGES[0][key] for key in ("batch_size", "crop")} | {"epochs": 1}
+    return json.dumps(recipe | {"stages": [stage], "views": int(wildcards.view) + 1})
+
+
 def variant_options(wildcards):
     return options("--variant", (COLUMNS | ON_DEMAND)[wildcards.trained])
 
@@ -358,11 +500,7 @@ def trial_lists():
 def summary():
     """What is printed at the end of a successful run."""
     lines = [
-        (
-            f"\n{config['experiment']}: {config['label']}"
-            if config["label"]
-            else f"\n{config['experiment']}"
-        )
+        f"\n{config['experiment']}: {LABEL}" if LABEL else f"\n{config['experiment']}"
     ]
     table = Path(RESULTS, "tables", "table1.md")
     made = {

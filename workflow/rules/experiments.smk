@@ -1,10 +1,62 @@
-# The runs: one training per back-end and seed, one scoring per training and corpus.
+# The runs: one training per back-end and seed, one scoring per training and corpus; before them, a cache of frames.
+
+
+rule features:
+    input:
+        trials=f"{RESULTS}/trials/{{corpus}}.tsv",
+        frontend=FRONTEND,
+    output:
+        frames=f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.npy",
+        record=f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.json",
+    log:
+        f"{RESULTS}/logs/features/{{corpus}}_view{{view}}_part{{part}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features/{{corpus}}_view{{view}}_part{{part}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE["score_threads"] + COMPUTE["workers"]
+    resources:
+        mem_mb=16000,
+        runtime=240,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        folder=subpath(output.frames, parent=True),
+        recipe=view_recipe,
+        which="--view {view}",
+        parts=len(PARTS),
+        batch_size=COMPUTE["batch_size"],
+        torch_threads=COMPUTE["score_threads"],
+        workers=COMPUTE["workers"],
+    shell:
+        "python -m spaarsist features --trial-list {input.trials:q} --output {params.folder:q} {params.which}"
+        " --part {wildcards.part} --parts {params.parts} --recipe {params.recipe:q} --batch-size {params.batch_size}"
+        " --threads {params.torch_threads} --workers {params.workers} > {log} 2>&1"
+
+
+use rule features as dev_features with:
+    output:
+        frames=f"{FEATURES}/{{corpus}}/excerpts/part{{part}}.npy",
+        record=f"{FEATURES}/{{corpus}}/excerpts/part{{part}}.json",
+    log:
+        f"{RESULTS}/logs/features/{{corpus}}_excerpts_part{{part}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features/{{corpus}}_excerpts_part{{part}}.tsv"
+    params:
+        folder=subpath(output.frames, parent=True),
+        recipe=excerpt_recipe,
+        which="",
+        parts=len(PARTS),
+        batch_size=COMPUTE["batch_size"],
+        torch_threads=COMPUTE["score_threads"],
+        workers=COMPUTE["workers"],
 
 
 rule train:
     input:
         train_list=f"{RESULTS}/trials/{config['train_on']}.tsv",
         dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
+        frontend=FRONTEND,
+        features=TRAIN_FEATURES + DEV_FEATURES,
     output:
         weights=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.safetensors",
         record=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.json",
@@ -15,19 +67,23 @@ rule train:
         f"{RESULTS}/benchmarks/train/{{trained}}_seed{{seed}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["train_threads"]
+    threads: max(COMPUTE["gpu"], 1) * (COMPUTE["train_threads"] + COMPUTE["workers"])
     resources:
-        mem_mb=8000,
+        mem_mb=8000 + 16000 * COMPUTE["gpu"],
         runtime=2880,
         gpu=COMPUTE["gpu"],
     params:
         folder=subpath(output.weights, parent=True),
         recipe=recipe_of,
+        features=feature_options(),
+        processes=max(COMPUTE["gpu"], 1),
+        torch_threads=COMPUTE["train_threads"],
         workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist train --train-list {input.train_list:q} --dev-list {input.dev_list:q}"
         " --output {params.folder:q} --system {wildcards.trained} --seed {wildcards.seed} --recipe {params.recipe:q}"
-        " --threads {threads} --workers {params.workers} > {log} 2>&1"
+        " {params.features} --processes {params.processes} --threads {params.torch_threads}"
+        " --workers {params.workers} > {log} 2>&1"
 
 
 rule score:
@@ -43,17 +99,19 @@ rule score:
         f"{RESULTS}/benchmarks/score/{{trained}}_seed{{seed}}_{{corpus}}.tsv"
     conda:
         ENVIRONMENT
-    threads: COMPUTE["score_threads"]
+    threads: COMPUTE["score_threads"] + COMPUTE["workers"]
     resources:
-        mem_mb=8000,
-        runtime=720,
-        gpu=COMPUTE["gpu"],
+        mem_mb=8000 + 8000 * min(COMPUTE["gpu"], 1),
+        runtime=1440,
+        gpu=min(COMPUTE["gpu"], 1),
     params:
         folder=subpath(input.weights, parent=True),
         variants=variant_options,
         batch_size=COMPUTE["batch_size"],
+        torch_threads=COMPUTE["score_threads"],
         workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist score --checkpoint {params.folder:q} --trial-list {input.trials:q} --output {output:q}"
-        " {params.variants} --batch-size {params.batch_size} --threads {threads} --workers {params.workers}"
+        " {params.variants} --batch-size {params.batch_size} --threads {params.torch_threads}"
+        " --workers {params.workers}"
         " > {log} 2>&1"

@@ -22,6 +22,27 @@ AS_TRAINED = dict(
 )
 
 
+# Seconds each: on a cluster they run beside Snakemake itself. The three figures drawn from scores read gigabytes.
+localrules:
+    table1,
+    table2,
+    table_temperature,
+    table_temperature_trained,
+    claims,
+    claims_with_trained_temperatures,
+    figure_training,
+    figure_eer_vs_macs,
+    figure_eer_vs_latency,
+    figure_k_sweep,
+    figure_attacks,
+    figure_temperature,
+    figure_composite,
+    figure_macs_by_module,
+    figure_temperature_trained,
+    paper,
+    publish,
+
+
 rule table1:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",

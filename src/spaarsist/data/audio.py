@@ -1,7 +1,11 @@
-"""Reading audio: any file libsndfile knows -> a mono 16 kHz waveform; excerpts of a fixed length."""
+"""Reading audio: any file libsndfile knows -> a mono 16 kHz waveform; excerpts of a fixed length.
+
+A file may also be a member of a tar or zip, under a path as `spaarsist.data.archives` describes.
+"""
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import soundfile
 import soxr
 
 from spaarsist.config import SAMPLE_RATE, ConfigError
+from spaarsist.data import archives
 
 STREAMED_SIZE = 0x7FFF_0000
 """A WAV written to a pipe claims a data chunk of about 2 or 4 GiB: its size is unknown, not cut off."""
@@ -21,17 +26,19 @@ def read(path: str | Path) -> np.ndarray:
     Channels are averaged; other sampling rates are resampled by soxr at its high quality.
 
     Raises:
-        ConfigError: the file is missing, empty, cut short, no audio, or holds a NaN or infinite sample; named.
+        ConfigError: the file is missing, empty, cut short, no audio, or holds a NaN or infinite sample; its archive is
+            missing, damaged or another one than when the path was made; named.
     """
+    content = archives.read(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(path if content is None else io.BytesIO(content)) as file:
             _check_header(path, file)
             samples = file.read(dtype="float32", always_2d=True)
             if len(samples) != file.frames:
                 raise ConfigError(f"{path}: cut short: {len(samples)} of {file.frames} samples; fetch it again")
             rate = file.samplerate
     except soundfile.LibsndfileError as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, content, error) from None
     waveform = samples.mean(axis=1)
     if not np.isfinite(waveform).all():
         where = int(np.flatnonzero(~np.isfinite(waveform))[0])
@@ -43,14 +50,16 @@ def count_samples(path: str | Path) -> int:
     """Length of a file in samples at 16 kHz, from its header alone (damage behind the header shows when it is read).
 
     Raises:
-        ConfigError: the file is missing, empty, or its header is unreadable or shows that it was cut short.
+        ConfigError: the file is missing, empty, or its header is unreadable or shows that it was cut short; its archive
+            is missing, damaged or another one than when the path was made.
     """
+    content = archives.read(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(path if content is None else io.BytesIO(content)) as file:
             _check_header(path, file)
             return round(file.frames * SAMPLE_RATE / file.samplerate)
     except soundfile.LibsndfileError as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, content, error) from None
 
 
 def crop_centre(waveform: np.ndarray, n_samples: int) -> np.ndarray:
@@ -80,10 +89,10 @@ def _check_header(path: str | Path, file: soundfile.SoundFile) -> None:
         raise ConfigError(f"{path}: holds no audio; fetch it again or remove it from the protocol")
 
 
-def _unreadable(path: str | Path, error: Exception) -> ConfigError:
-    path = Path(path)
-    if not path.exists():
+def _unreadable(path: str | Path, content: bytes | None, error: soundfile.LibsndfileError) -> ConfigError:
+    if content is None and not Path(path).exists():
         return ConfigError(f"{path}: no such file")
-    if path.stat().st_size == 0:
+    if not (Path(path).stat().st_size if content is None else len(content)):
         return ConfigError(f"{path}: empty file; fetch it again")
-    return ConfigError(f"{path}: not readable as audio or cut short ({str(error).rstrip('.')}); fetch it again")
+    # not str(error), which would name the file a second time, or a member as an object in memory
+    return ConfigError(f"{path}: not readable as audio or cut short ({error.error_string.rstrip('.')}); fetch it again")

@@ -305,7 +305,7 @@ def _rooms(folder: Path) -> list[BaseWaveformTransform]:
     """Room responses and noises, told apart as RIRS_NOISES names its files: every noise says so."""
     where = f"augmentation: room_corpus {str(folder)!r}"
     if not folder.is_dir():
-        raise ConfigError(f"{where} is not a folder; correct the path or set room to 0")
+        raise ConfigError(f"{where} is not a folder; correct the path (unpack an archive) or set room to 0")
     files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         kinds = ", ".join(AUDIO_SUFFIXES)

@@ -3,13 +3,20 @@
 The trial list is a TSV with the header `trial_id, path, label, speaker_id, attack_id, codec, n_samples`: official
 order, unique ids, label bonafide or spoof, `-` where a protocol says nothing, n_samples at 16 kHz; every file exists
 and has a sound header.
+
+Recordings may stay in the archives that they are published in (see `spaarsist.data.archives`). An index, a TSV with the
+header `member, path, n_samples`, saves going through an archive for every trial list.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import os
-from collections.abc import Iterable, Iterator
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,13 +24,19 @@ from typing import Literal, NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError
+from spaarsist.data import archives
 from spaarsist.data.audio import count_samples
 
 Format = Literal["asvspoof5", "in_the_wild", "list"]
 COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")
+INDEX_COLUMNS = ("member", "path", "n_samples")
 LABELS = ("bonafide", "spoof")
+AUDIO = re.compile(r"[^\t\n\r\ud800-\udfff]+\.(flac|wav|ogg|mp3)", re.IGNORECASE)
+"""Names of recordings; no protocol can hold a tab, a line break or what is not UTF-8 text."""
+
+CHECKSUMS = ("md5", "sha256")
 NAMED = 5
 """How many offenders an error message names."""
 
@@ -40,40 +53,63 @@ class Trial(NamedTuple):
     codec: str = "-"
 
 
-def make_trials(protocol: Path, form: Format, audio: Path, output: Path, expected: int = 0) -> pd.DataFrame:
-    """Turn a protocol and a folder of audio into a trial list, and write it.
+def make_index(archive: Path, output: Path) -> None:
+    """List the recordings of a .tar or .zip with their place and length, and write the list.
+
+    A recording that is not readable gets length 0: only the trial list knows whether it is needed.
 
     Args:
-        protocol: the official file. `asvspoof5`: ten columns between single spaces, no header. `in_the_wild`:
-            `meta.csv` with the header `file,speaker,label`. `list`: comma or tab separated, a header with at least
-            `file,label` and optionally `speaker, attack, codec`.
-        audio: folder of the recordings; files in it that the protocol does not name are ignored.
+        archive: it is gone through once, from begin to end.
+        output: the TSV to write, in the archive's order: member's name, path for `spaarsist.data.audio.read`, samples
+            at 16 kHz.
+
+    Raises:
+        ConfigError: the archive is missing, compressed, cut short or damaged, or holds no audio.
+    """
+    table = pd.DataFrame(_index(archive), columns=INDEX_COLUMNS)
+    if table.empty:
+        raise ConfigError(f"{archive}: no recordings (.flac, .wav, .ogg or .mp3) in it; is this the right archive?")
+    with writing(output) as path:
+        table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
+
+
+def make_trials(
+    protocol: Path, form: Format, audio: Sequence[Path], output: Path, expected: int = 0, checksum: str = ""
+) -> pd.DataFrame:
+    """Turn a protocol and its recordings into a trial list, and write it.
+
+    Args:
+        protocol: the official file, or `archive::member` (.tar, .tar.gz, .zip). `asvspoof5`: ten columns between single
+            spaces, no header. `in_the_wild`: `meta.csv` with the header `file,speaker,label`. `list`: comma or tab
+            separated, a header with at least `file,label` and optionally `speaker, attack, codec`.
+        audio: where the recordings are: folders, archives (.tar, .zip) and indexes (.tsv) by `make_index`. A recording
+            is found by its name, in whatever subfolder; what the protocol does not name is ignored.
         output: the TSV to write.
         expected: how many trials the release has; 0 = unknown.
+        checksum: `md5:` or `sha256:` and the hex digest of the protocol's bytes; empty = unknown.
 
     Raises:
         ConfigError: names the file, the line and what to do.
     """
-    trials = list(READERS[form](protocol, _read_lines(protocol)))
+    trials = list(READERS[form](protocol, _read_lines(protocol, checksum)))
     _check(protocol, trials, expected)
-    if not audio.is_dir():
-        siblings = sorted(p.name for p in audio.parent.glob(f"{audio.name}*") if p.is_dir())
-        hint = f"; there is {', '.join(siblings)} beside it" if siblings else ""
-        raise ConfigError(f"{audio}: no such folder of audio{hint}; set the corpus's `audio` to where its files lie")
-    present = {entry.name for entry in os.scandir(audio)}
-    missing = [t for t in trials if t.file not in present and not (audio / t.file).is_file()]
-    if missing:
+    found = _find({t.file for t in trials}, audio)
+    if missing := [t.file for t in trials if t.file not in found]:
         raise ConfigError(
-            f"{protocol}: {len(missing)} of {len(trials)} recordings are not in {audio}: "
-            + _some(t.file for t in missing)
+            f"{protocol}: {len(missing)} of {len(trials)} recordings are not in {_some(map(str, audio))}: "
+            + _some(missing)
         )
-    paths = [audio / t.file for t in trials]
+    places = [found[t.file] for t in trials]
+    unknown = [path for path, n_samples in places if not n_samples]
     with ThreadPoolExecutor() as pool:
-        lengths = list(tqdm(pool.map(count_samples, paths), total=len(paths), desc=f"check {output.stem}", unit="file"))
+        counts = tqdm(
+            pool.map(count_samples, unknown), f"check {output.stem}", len(unknown), unit="file", disable=not unknown
+        )
+        lengths = dict(places) | dict(zip(unknown, counts, strict=True))
     table = pd.DataFrame(
         [
-            (t.trial_id, path.as_posix(), t.label, t.speaker_id, t.attack_id, t.codec, n)
-            for t, path, n in zip(trials, paths, lengths, strict=True)
+            (t.trial_id, path, t.label, t.speaker_id, t.attack_id, t.codec, lengths[path])
+            for t, (path, _) in zip(trials, places, strict=True)
         ],
         columns=COLUMNS,
     )
@@ -99,14 +135,80 @@ def read_trials(path: Path) -> pd.DataFrame:
     return table
 
 
-def _read_lines(protocol: Path) -> list[str]:
+def _index(archive: Path) -> Iterator[tuple[str, str, int]]:
+    for member, path in tqdm(archives.list_members(archive), f"index {archive.name}", unit="file", mininterval=2):
+        # macOS puts a stub of each file beside it, under the file's name and ending
+        if AUDIO.fullmatch(member) and not re.search(r"(^|/)(__MACOSX/|\._[^/]*$)", member):
+            try:
+                n_samples = count_samples(path)
+            except ConfigError:
+                n_samples = 0
+            yield member, path, n_samples
+
+
+def _find(wanted: set[str], sources: Sequence[Path]) -> dict[str, tuple[str, int]]:
+    """Path and length (0: unknown yet) of the recordings called, or ending in a slash and, one of these names."""
+    depths = {name.count("/") + 1 for name in wanted}
+    found: dict[str, tuple[str, int]] = {}
+    for source in sources:
+        for member, path, n_samples in _recordings(source):
+            parts = member.split("/")
+            for name in wanted.intersection("/".join(parts[-depth:]) for depth in depths):
+                if name in found:
+                    raise ConfigError(
+                        f"{name} is in two places: {found[name][0]} and {path}; set the corpus's `audio` to one of them"
+                    )
+                found[name] = path, n_samples
+    return found
+
+
+def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
+    """Name, path and length (0: unknown) of all that a folder, an archive or an index has."""
+    if source.is_dir():
+        for folder, _, files in os.walk(source, followlinks=True):
+            for file in files:
+                path = Path(folder, file).as_posix()
+                yield path, path, 0
+    elif not source.exists():
+        siblings = sorted(p.name for p in source.parent.glob(f"{source.stem}*"))
+        hint = f"; there is {_some(siblings)} beside it" if siblings else ""
+        raise ConfigError(f"{source}: no such folder, archive or index of audio{hint}; correct the corpus's `audio`")
+    elif source.suffix.lower() == ".tsv":
+        table = read_table(
+            source, INDEX_COLUMNS, dtype={"n_samples": int}, keep_default_na=False, quoting=csv.QUOTE_NONE
+        )
+        rows = list(zip(*(table[column].tolist() for column in INDEX_COLUMNS), strict=True))
+        if sound := [path for _, path, n_samples in rows if n_samples]:
+            archives.read(sound[-1])  # the last one is not where it was if the archive has been replaced or cut
+        yield from rows
+    else:
+        yield from _index(source)
+
+
+def _read_lines(protocol: Path, checksum: str) -> list[str]:
     try:
-        text = protocol.read_text(encoding="utf-8-sig")
+        parts = archives.split(protocol)
+        content = archives.read_member(*parts) if parts else protocol.read_bytes()
+        _compare(protocol, content, checksum)
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     except OSError as error:
         raise ConfigError(f"{protocol}: cannot be read ({error.strerror}); check the corpus's `protocol`") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{protocol}: not UTF-8 text ({error.reason}); is this the protocol?") from None
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def _compare(protocol: Path, content: bytes, checksum: str) -> None:
+    if not checksum:
+        return
+    algorithm, _, expected = checksum.partition(":")
+    if algorithm not in CHECKSUMS:
+        raise ConfigError(f"checksum {checksum!r}: expected {' or '.join(f'{name}:<hex>' for name in CHECKSUMS)}")
+    digest = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if digest != expected.lower():
+        raise ConfigError(
+            f"{protocol}: its {algorithm} is {digest}, the release's is {expected}; fetch the protocol again"
+        )
 
 
 def _read_asvspoof5(protocol: Path, lines: list[str]) -> Iterator[Trial]:
@@ -141,7 +243,7 @@ def _read_list(protocol: Path, lines: list[str]) -> Iterator[Trial]:
     separator = "\t" if lines and "\t" in lines[0] else ","
     for number, row in _read_table(protocol, lines, separator, ("file", "label")):
         extra = (row.get(column) or "-" for column in ("speaker", "attack", "codec"))
-        yield Trial(number, row["file"], row["file"], row["label"], *extra)
+        yield Trial(number, row["file"], posixpath.normpath(row["file"]), row["label"], *extra)
 
 
 def _read_table(

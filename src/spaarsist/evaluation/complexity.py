@@ -57,7 +57,7 @@ def ship(system: str, size: Size, backends: Mapping[str, BackendConfig]) -> tupl
         backends: class and options of the back-ends that are no AASIST, by name.
 
     Returns:
-        The module in evaluation mode; random frames (1, T, D), or (1, L, T, D) of all layers.
+        The module in evaluation mode; random frames (1, T, D), or (1, L, T, D) of the layers that it takes.
 
     Raises:
         ConfigError: the name is none of these.
@@ -70,7 +70,7 @@ def ship(system: str, size: Size, backends: Mapping[str, BackendConfig]) -> tupl
         raise ConfigError(f"system {system}: no such back-end; there are {', '.join(backends) or 'none'}")
     settings = BackendConfig(backends[system].kind, size.embedding_dim, backends[system].options)
     backend = build_backend(settings, size.feature_dim, size.n_layers)
-    return backend.eval(), frames.expand(size.n_layers, -1, -1).contiguous().unsqueeze(0)
+    return backend.eval(), frames.expand(backend.n_layers, -1, -1).contiguous().unsqueeze(0)
 
 
 def count(backend: nn.Module, frames: Tensor) -> tuple[int, FlopCountAnalysis]:

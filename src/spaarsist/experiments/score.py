@@ -11,54 +11,43 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
 from spaarsist.config import AS_TRAINED, ConfigError, Variant
-from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
+from spaarsist.experiments.excerpts import Excerpts, ignore_termination
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
-
-
-class Excerpts(Dataset):
-    """The middle `crop` samples of every trial, zero-padded if short: (waveform (crop,), position)."""
-
-    def __init__(self, trials: pd.DataFrame, crop: int) -> None:
-        self.paths, self.crop = trials["path"].to_numpy(), crop
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.from_numpy(
-            audio.pad(audio.crop_centre(audio.read(self.paths[index]), self.crop), self.crop)
-        ), index
 
 
 @torch.inference_mode()
 def score_excerpts(
     detector: Detector,
-    trials: pd.DataFrame,
-    crop: int,
+    excerpts: Dataset,
     variants: Sequence[Variant],
     batch_size: int,
     workers: int,
     description: str,
 ) -> np.ndarray:
-    """Score the centre excerpt of every trial with every variant, in one pass over the audio.
+    """Score every excerpt with every variant, in one pass.
+
+    Args:
+        excerpts: gives (waveform or frames, position): `Excerpts`, or `CachedFrames` of them, or a `Subset` of either.
 
     Returns:
-        float32 (n_trials, n_variants) in the list's order, one column without variants; see `Detector.scores`.
+        float32 (len(excerpts), n_variants) in their order, one column without variants; see `Detector.scores`.
     """
     detector.eval()
     device = next(detector.parameters()).device
-    scores = np.full((len(trials), max(len(variants), 1)), np.nan, dtype=np.float32)
-    batches = DataLoader(Excerpts(trials, crop), batch_size, num_workers=workers)
-    for waveforms, positions in tqdm(batches, desc=description, unit="batch", mininterval=2):
-        scores[positions.numpy()] = detector.scores(waveforms.to(device), variants).cpu().numpy()
-    return scores
+    batches = DataLoader(
+        excerpts, batch_size, num_workers=workers, pin_memory=device.type == "cuda", worker_init_fn=ignore_termination
+    )
+    scores = [
+        detector.scores(inputs.to(device, non_blocking=True), variants).cpu().numpy()
+        for inputs, _ in tqdm(batches, desc=description, unit="batch", mininterval=2)
+    ]
+    return np.concatenate(scores)
 
 
 def score(
@@ -91,7 +80,8 @@ def score(
         raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
     columns = [variant.column for variant in variants] or [detector.column]
     crop = record["recipe"]["crop"]
-    scores = score_excerpts(detector, trials, crop, variants, batch_size, workers, f"score {trial_list.stem}")
+    excerpts = Excerpts(trials, crop)
+    scores = score_excerpts(detector, excerpts, variants, batch_size, workers, f"score {trial_list.stem}")
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
         raise ConfigError(f"trial {trials['trial_id'][row]}, column {columns[column]}: score is not finite")

@@ -3,6 +3,9 @@
 Every random draw (order, crop, augmentation, dropout) is a function of the seed and of the position in the run, never
 of what was drawn before. So a run that was killed and started again makes the same draws, and on a CPU gives the same
 weights bit for bit, without any generator state being saved.
+
+Several GPUs of one machine share each batch (DistributedDataParallel through accelerate); batch norms then gather their
+statistics over all of them, so that the number of GPUs changes results by rounding, and by dropout's draws, only.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import csv
 import os
 import resource
 import shutil
+import signal
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,60 +23,47 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from spaarsist.artefacts import file_hash, provenance, writing
 from spaarsist.config import AS_TRAINED, ConfigError, Stage, System, TrainingRecipe, system_name, to_json
-from spaarsist.data import audio
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
+from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, ignore_termination, view
+from spaarsist.experiments.features import CachedFrames, identify
 from spaarsist.experiments.score import score_excerpts
-from spaarsist.models.detector import BONAFIDE, SPOOF, Detector, prepare_torch, save_checkpoint
+from spaarsist.models.detector import Detector, prepare_torch, save_checkpoint
 
-HISTORY = ("stage", "epoch", "train_loss", "dev_eer", "lr", "seconds", "peak_memory_mb")
-
-
-class TrainingDraws(Dataset):
-    """The draws of one epoch: (waveform (crop,), class) per position, class-balanced, with replacement.
-
-    Source: the paper's recipe (class-balanced sampling, random crops). The time mask comes after the crop, not before
-    it as in the released code, where a crop may consist of nothing but the masked span.
-    """
-
-    def __init__(
-        self, trials: pd.DataFrame, n_draws: int, crop: int, augmenter: Augmenter, position: tuple[int, ...]
-    ) -> None:
-        self.paths = trials["path"].to_numpy()
-        self.crop, self.augmenter, self.position = crop, augmenter, position
-        self.classes = np.random.default_rng(position).integers(2, size=n_draws)
-        members = {c: np.flatnonzero(trials["label"] == name) for c, name in ((BONAFIDE, "bonafide"), (SPOOF, "spoof"))}
-        if empty := [c for c, m in members.items() if len(m) == 0]:
-            raise ConfigError(f"the training list has no {('bonafide', 'spoof')[empty[0]]} trials")
-        rng = np.random.default_rng((*position, 1))
-        self.trials = np.where(
-            self.classes == BONAFIDE, rng.choice(members[BONAFIDE], n_draws), rng.choice(members[SPOOF], n_draws)
-        )
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def __getitem__(self, draw: int) -> tuple[Tensor, int]:
-        rng = np.random.default_rng((*self.position, 2, draw))
-        waveform = self.augmenter.before_crop(audio.read(self.paths[self.trials[draw]]), rng)
-        waveform = self.augmenter.after_crop(audio.crop_random(waveform, self.crop, rng), rng)
-        # Padded last, so that padding is silence here as it is in evaluation
-        return torch.from_numpy(audio.pad(waveform, self.crop)), int(self.classes[draw])
+HISTORY = (
+    "stage", "epoch", "train_loss", "dev_eer", "lr", "seconds", "trials_per_second", "peak_memory_mb",
+)  # fmt: skip
+SAVE_EVERY_S = 900.0
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after a SIGTERM that left a state to resume from."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands: epochs done per stage, history so far, best (dev EER, epoch) of each stage begun."""
+    """Where a run stands.
+
+    Attributes:
+        stage, epoch, step: finished ones.
+        loss, seconds: sums over the steps of the epoch begun; `lr` is the rate that it began with.
+        history: one row per finished epoch.
+        best: (dev EER, epoch) of each stage begun.
+    """
 
     stage: int = 0
     epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    lr: float = 0.0
     history: list[dict] = field(default_factory=list)
     best: dict[int, tuple[float, int]] = field(default_factory=dict)
 
@@ -85,70 +76,126 @@ def train(
     recipe: TrainingRecipe,
     seed: int,
     *,
+    train_features: Path | None = None,
+    dev_features: Path | None = None,
     threads: int = 1,
     workers: int = 0,
 ) -> None:
     """Train one detector and write `model.safetensors`, `model.json` and `history.tsv` into `output`.
 
     While it runs, `output/last` holds what is needed to go on after a kill: calling again with the same arguments
-    resumes at the last finished epoch, and the result is an undisturbed run's. It is removed at the end.
+    resumes, and the result is an undisturbed run's. It is saved after every epoch, every 15 minutes within one, and on
+    SIGTERM (a cluster's time limit), after which the process exits with code 143. It is removed at the end.
 
     Args:
         train_list: trial list to train on.
         dev_list: trial list that selects the epoch.
         system: name of the training: `AST-03` (checked against the recipe's k_train) or a free one, such as `MHFA`.
+        train_features: cache of training views (`view0`, `view1`, ... within it) for the stage with a frozen front-end;
+            without it the same draws are made from audio. Unused by back-ends that take all layers.
+        dev_features: cache of development frames for that stage.
         threads: CPU threads of torch; results are bit-identical only for equal numbers.
         workers: processes that read and augment audio; 0 = in the training process. Does not change results.
 
     Raises:
-        ConfigError: bad lists or recipe; a loss that is not finite (names the epoch); or an unfinished run of another
-            recipe, seed, list or code in `output/last`.
+        ConfigError: bad lists, recipe or caches; a loss that is not finite (names the batch's trials); or an unfinished
+            run of another recipe, seed, list or code in `output/last`.
     """
     device = prepare_torch(threads)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        # The back-end's residual blocks keep a batch norm that is never called
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
     identity = {
         "system": system,
         "recipe": to_json(recipe),
         "seed": seed,
         "train_list": file_hash(train_list),
         "dev_list": file_hash(dev_list),
+        "cached": [train_features is not None, dev_features is not None],
         "threads": threads,
-        "device": device.type,
+        "processes": accelerator.num_processes,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "tf32": False,
+        "deterministic": "where the device has a repeatable operation" if device.type == "cuda" else "yes",
         **provenance(),
     }
-    trials = read_trials(train_list), read_trials(dev_list)
-    run = _Run(*trials, output, recipe, seed, workers, identity, device)
-    run.resume()
-    for number, stage in enumerate(recipe.stages):
-        if number >= run.progress.stage:
-            run.train_stage(number, stage)
-    run.finish()
+    run = _Run((train_list, dev_list), output, recipe, seed, workers, identity, accelerator, device)
+    run.open_caches(train_features, dev_features)
+    before = signal.signal(signal.SIGTERM, run.terminate)
+    try:
+        run.resume()
+        for number, stage in enumerate(recipe.stages):
+            if number >= run.progress.stage:
+                run.train_stage(number, stage)
+        run.finish()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Run:
     def __init__(
         self,
-        train: pd.DataFrame,
-        dev: pd.DataFrame,
+        lists: tuple[Path, Path],
         output: Path,
         recipe: TrainingRecipe,
         seed: int,
         workers: int,
         identity: dict,
+        accelerator: Accelerator,
         device: torch.device,
     ) -> None:
-        self.train, self.dev, self.output, self.recipe = train, dev, output, recipe
-        self.seed, self.workers, self.identity = seed, workers, identity
+        self.lists, self.output, self.recipe = lists, output, recipe
+        self.seed, self.workers, self.identity, self.accelerator = seed, workers, identity, accelerator
         self.device = device
+        self.train, self.dev = (read_trials(path) for path in lists)
         self.augmenter = Augmenter(recipe.augmentation)
         self.last = output / "last"
         self.progress = Progress()
         self.pending: dict | None = None
+        self.in_step = self.terminated = False
+        self.saved = time.monotonic()
         torch.manual_seed(seed)
-        self.detector = Detector(recipe.frontend, recipe.backend).to(self.device)
+        self.detector = Detector(recipe.frontend, recipe.backend)
+        if accelerator.num_processes > 1 and self.device.type == "cuda":
+            self.detector = nn.SyncBatchNorm.convert_sync_batchnorm(self.detector)
+        self.detector.to(self.device)
+        self.detector.frontend.prepare_training(
+            gradient_checkpointing=recipe.gradient_checkpointing, compile=recipe.compile
+        )
         _check_name(identity["system"], self.detector)
+        for stage in recipe.stages:
+            if stage.batch_size % accelerator.num_processes:
+                raise ConfigError(
+                    f"training.stages: a batch of {stage.batch_size} cannot be shared evenly by "
+                    f"{accelerator.num_processes} processes"
+                )
         self.n_frames = {
             crop: self._count_frames(crop) for crop in {recipe.crop, *(s.crop for s in recipe.stages if s.crop)}
         }
+        self.views: list[Dataset] = []
+        self.cached_dev: Dataset | None = None
+
+    def open_caches(self, train_features: Path | None, dev_features: Path | None) -> None:
+        """Open the caches that this back-end can use, and see that they are what this run would compute."""
+        recipe, frontend = self.recipe, self.detector.frontend
+        if self.detector.backend.all_layers:
+            return
+        if train_features is not None:
+            for number in range(recipe.views):
+                draws = view(recipe, self.train, number, self.augmenter)
+                identity = identify(self.lists[0], recipe, draws, number, frontend)
+                self.views.append(CachedFrames(train_features / f"view{number}", identity, draws.classes))
+        if dev_features is not None:
+            identity = identify(self.lists[1], recipe, Excerpts(self.dev, recipe.crop), None, frontend)
+            self.cached_dev = CachedFrames(dev_features, identity)
+
+    def terminate(self, *_signal: object) -> None:
+        """Stop at the next point from which the run can go on exactly; outside the training steps that is here."""
+        self.terminated = True
+        if not self.in_step:
+            raise SystemExit(TERMINATED)
 
     def resume(self) -> None:
         """Go on from `last/`, if there is one of this very run."""
@@ -168,39 +215,37 @@ class _Run:
         """Run the stage's remaining epochs, then put its best weights back."""
         if stage.epochs == 0:
             return
-        if number > self.progress.stage:
-            self.progress.stage, self.progress.epoch = number, 0
+        progress = self.progress
+        if number > progress.stage:
+            progress.stage, progress.epoch, progress.step = number, 0, 0
         self.detector.frontend.requires_grad_(stage.train_frontend)
+        model = self.accelerator.prepare_model(self.detector)
         trainable = [p for p in self.detector.parameters() if p.requires_grad]
-        optimiser = torch.optim.Adam(trainable, lr=stage.learning_rate)
-        n_steps = -(-(self.recipe.epoch_size or len(self.train)) // stage.batch_size)
-        schedule = _schedule(optimiser, stage, n_steps)
-        if self.pending and self.progress.epoch > 0:
+        optimiser = torch.optim.Adam(trainable, lr=stage.learning_rate, fused=self.device.type == "cuda")
+        n_draws = draws_per_epoch(self.recipe, stage, len(self.train))
+        schedule = _schedule(optimiser, stage, n_draws // stage.batch_size)
+        if self.pending and (progress.epoch or progress.step):
             optimiser.load_state_dict(self.pending["optimiser"])
             schedule.load_state_dict(self.pending["schedule"])
         self.pending = None
-        for epoch in range(self.progress.epoch, stage.epochs):
+        while progress.epoch < stage.epochs:
+            self._train_epoch(number, stage, model, optimiser, schedule)
+            # Killed while it scores the development set, the epoch's steps are not lost
+            self._save_state(optimiser, schedule)
             began = time.perf_counter()
-            lr = optimiser.param_groups[0]["lr"]
-            loss = self._train_epoch(number, epoch, stage, optimiser, schedule, n_steps)
-            dev_eer = self._dev_eer(f"stage {number + 1} epoch {epoch + 1}: dev")
-            row = (number + 1, epoch + 1, loss, dev_eer, lr, round(time.perf_counter() - began, 2), _peak_memory_mb())
-            self.progress.history.append(dict(zip(HISTORY, row, strict=True)))
-            if dev_eer < self.progress.best.get(number, (float("inf"), 0))[0]:
-                self.progress.best[number] = (dev_eer, epoch + 1)
+            dev_eer = self._dev_eer(stage, f"stage {number + 1} epoch {progress.epoch + 1}: dev")
+            n_steps, seconds = progress.step, progress.seconds + time.perf_counter() - began
+            progress.epoch += 1
+            rate = round(n_draws / progress.seconds, 1)
+            row = (number + 1, progress.epoch, progress.loss / n_steps, dev_eer, progress.lr)
+            row += (round(seconds, 2), rate, _peak_memory_mb())
+            progress.history.append(dict(zip(HISTORY, row, strict=True)))
+            if dev_eer < progress.best.get(number, (float("inf"), 0))[0]:
+                progress.best[number] = (dev_eer, progress.epoch)
                 self._save(self.last / f"best{number}.pt", self.detector.state_dict())
-            self.progress.epoch = epoch + 1
-            # The best weights are written first: killed in between, the epoch is repeated and writes the same again
-            self._save(
-                self.last / "state.pt",
-                {
-                    "identity": self.identity,
-                    "progress": asdict(self.progress),
-                    "detector": self.detector.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
-                },
-            )
+            progress.step, progress.loss, progress.seconds = 0, 0.0, 0.0
+            # The best weights are written first: killed in between, the scoring is repeated and writes the same again
+            self._save_state(optimiser, schedule)
         self._load_best(number)
 
     def finish(self) -> None:
@@ -210,6 +255,8 @@ class _Run:
             raise ConfigError("training.stages: no stage has any epochs")
         chosen = min(best, key=lambda n: best[n][0]) if self.recipe.keep_better_stage else max(best)
         self._load_best(chosen)
+        if not self.accelerator.is_main_process:
+            return
         record = {
             "system": self.identity["system"],
             "seed": self.seed,
@@ -223,12 +270,10 @@ class _Run:
             "stage": chosen + 1,
             "epoch": best[chosen][1],
             "dev_eer": best[chosen][0],
-            "device": self.device.type,
-            "threads": self.identity["threads"],
-            "train_list": self.identity["train_list"],
-            "dev_list": self.identity["dev_list"],
             "provenance": provenance(),
         }
+        machine = ("cached", "device", "processes", "threads", "tf32", "deterministic", "train_list", "dev_list")
+        record |= {key: self.identity[key] for key in machine}
         with writing(self.output / "history.tsv") as path:
             pd.DataFrame(self.progress.history, columns=HISTORY).to_csv(
                 path, sep="\t", index=False, quoting=csv.QUOTE_NONE
@@ -252,54 +297,119 @@ class _Run:
     def _train_epoch(
         self,
         number: int,
-        epoch: int,
         stage: Stage,
+        model: nn.Module,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
-        n_steps: int,
-    ) -> float:
-        self.detector.train()
+    ) -> None:
+        """Run the remaining steps of the epoch begun."""
+        progress, rank = self.progress, self.accelerator.process_index
+        model.train()
         if not stage.train_frontend:
             self.detector.frontend.eval()
-        draws = TrainingDraws(
-            self.train,
-            n_steps * stage.batch_size,
-            stage.crop or self.recipe.crop,
-            self.augmenter,
-            (self.seed, number, epoch),
+        draws, inputs_of, order = self._draws(number, stage)
+        batches = order.reshape(-1, stage.batch_size)
+        if progress.step == 0:
+            progress.lr = optimiser.param_groups[0]["lr"]
+        loader = DataLoader(
+            inputs_of,
+            batch_sampler=batches[progress.step :, rank :: self.accelerator.num_processes].tolist(),
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=ignore_termination,
         )
-        batches = DataLoader(draws, stage.batch_size, num_workers=self.workers, pin_memory=self.device.type == "cuda")
-        total = 0.0
-        bar = tqdm(batches, desc=f"stage {number + 1} epoch {epoch + 1}/{stage.epochs}", unit="step", mininterval=2)
-        for step, (waveforms, classes) in enumerate(bar):
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, number, epoch, step)).generate_state(1)[0]))
-            loss = F.cross_entropy(self.detector(waveforms.to(self.device)), classes.to(self.device))
+        bar = tqdm(
+            loader,
+            desc=f"stage {number + 1} epoch {progress.epoch + 1}/{stage.epochs}",
+            initial=progress.step,
+            total=len(batches),
+            unit="step",
+            mininterval=2,
+            disable=not self.accelerator.is_main_process,
+        )
+        self.in_step, began, before = True, time.perf_counter(), progress.seconds
+        for inputs, classes in bar:
+            position = (self.seed, number, progress.epoch, progress.step, *([rank] if rank else []))
+            torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
+            logits = model(inputs.to(self.device, non_blocking=True))
+            loss = F.cross_entropy(logits, classes.to(self.device, non_blocking=True))
             if not torch.isfinite(loss):
+                trials = self.train["trial_id"].iloc[draws.trials[batches[progress.step]]]
                 raise ConfigError(
-                    f"stage {number + 1}, epoch {epoch + 1}, step {step + 1}: the loss is {loss.item()}; batch: "
-                    + ", ".join(draws.paths[draws.trials[step * stage.batch_size :][: stage.batch_size]])
+                    f"stage {number + 1}, epoch {progress.epoch + 1}, step {progress.step + 1}: the loss is "
+                    f"{loss.item()}; batch: {', '.join(trials)}"
                 )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            self.accelerator.backward(loss)
             optimiser.step()
             schedule.step()
-            total += loss.item()
-        return total / n_steps
+            progress.loss += self.accelerator.reduce(loss.detach(), "mean").item()
+            progress.step += 1
+            progress.seconds = before + time.perf_counter() - began
+            if self._told_to_stop():
+                self._save_state(optimiser, schedule)
+                raise SystemExit(TERMINATED)
+            if time.monotonic() - self.saved > SAVE_EVERY_S:
+                self._save_state(optimiser, schedule)
+        self.in_step = False
+        if self.terminated:
+            self.terminate()
 
-    def _dev_eer(self, description: str) -> float:
+    def _draws(self, number: int, stage: Stage) -> tuple[TrainingDraws, Dataset, np.ndarray]:
+        """The epoch's draws, what gives their inputs, and the order that they are taken in."""
+        epoch, n_draws = self.progress.epoch, draws_per_epoch(self.recipe, stage, len(self.train))
+        if self.recipe.views == 0 or stage is not self.recipe.frozen_stage:
+            crop = stage.crop or self.recipe.crop
+            draws = TrainingDraws(self.train, n_draws, crop, self.augmenter, (self.seed, number, epoch))
+            return draws, draws, np.arange(n_draws)
+        draws = view(self.recipe, self.train, epoch % self.recipe.views, self.augmenter)
+        order = np.random.default_rng((self.seed, number, epoch, 3)).permutation(n_draws)
+        return draws, self.views[epoch % self.recipe.views] if self.views else draws, order
+
+    def _told_to_stop(self) -> bool:
+        if self.accelerator.num_processes == 1:
+            return self.terminated
+        flag = torch.tensor(float(self.terminated), device=self.device)
+        return self.accelerator.reduce(flag, "sum").item() > 0
+
+    def _dev_eer(self, stage: Stage, description: str) -> float:
         # The largest batch of the recipe: it fits into memory even with gradients
         size = max(stage.batch_size for stage in self.recipe.stages)
-        scores = score_excerpts(self.detector, self.dev, self.recipe.crop, (), size, self.workers, description)
+        excerpts: Dataset = Excerpts(self.dev, self.recipe.crop)
+        if self.cached_dev is not None and not stage.train_frontend:
+            excerpts = self.cached_dev
+        rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
+        share = Subset(excerpts, range(rank, len(self.dev), n_processes))
+        scores = score_excerpts(self.detector, share, (), size, self.workers, description)[:, 0]
+        if n_processes > 1:
+            parts = gather_object([scores])
+            scores = np.empty(len(self.dev), dtype=np.float32)
+            for k, part in enumerate(parts):
+                scores[k::n_processes] = part
         bonafide = (self.dev["label"] == "bonafide").to_numpy()
-        return compute_metrics(scores[bonafide, 0], scores[~bonafide, 0])["eer"]
+        return compute_metrics(scores[bonafide], scores[~bonafide])["eer"]
 
     def _load_best(self, number: int) -> None:
+        self.accelerator.wait_for_everyone()
         path = self.last / f"best{number}.pt"
         self.detector.load_state_dict(torch.load(path, weights_only=True, map_location=self.device))
+        self.accelerator.wait_for_everyone()
+
+    def _save_state(self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
+        state = {
+            "identity": self.identity,
+            "progress": asdict(self.progress),
+            "detector": self.detector.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        self._save(self.last / "state.pt", state)
+        self.saved = time.monotonic()
 
     def _save(self, path: Path, state: dict) -> None:
-        with writing(path) as temporary:
-            torch.save(state, temporary)
+        if self.accelerator.is_main_process:
+            with writing(path) as temporary:
+                torch.save(state, temporary)
 
 
 def _check_name(system: str, detector: Detector) -> None:

@@ -285,6 +285,8 @@ class AASIST(nn.Module):
     Calling the module runs the baseline at `k_train` (the form that is trained) or, after `export`, that variant.
     """
 
+    all_layers = False  # the last transformer layer's frames are all it wants
+
     def __init__(
         self,
         feature_dim: int = 1024,

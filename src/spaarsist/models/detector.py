@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,23 +18,29 @@ from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
 from spaarsist.models.frontend import build_frontend
 
+CPU = torch.device("cpu")
 BONAFIDE, SPOOF = 0, 1
 """Positions of the classes in the logits."""
 
 
 def prepare_torch(threads: int) -> torch.device:
-    """Set torch to repeatable arithmetic and choose the device: the first GPU if there is one, else the CPU.
+    """Set torch to repeatable arithmetic and choose the device: this process's GPU if there is one, else the CPU.
 
-    TF32 is off, so that on a GPU as well the batch size changes scores by rounding only.
+    TF32 is off, so that on a GPU as well the batch size changes scores by rounding only. The few operations that have
+    no repeatable form on a GPU warn.
     """
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # cuBLAS repeats itself only with a workspace of its own
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
 
 
 class Detector(nn.Module):
-    """Waveforms (B, n_samples) at 16 kHz -> logits (B, 2), bona fide first.
+    """Waveforms (B, n_samples) at 16 kHz, or their frames from a cache -> logits (B, 2), bona fide first.
 
     The head is the paper's: Linear E -> E/2, batch norm, ReLU, Linear -> E/4, batch norm, ReLU, Linear -> 2.
 
@@ -67,28 +74,35 @@ class Detector(nn.Module):
         return self.backend.variant.column if isinstance(self.backend, AASIST) else AS_TRAINED
 
     def frames(self, waveforms: Tensor) -> Tensor:
-        """What the back-end takes: the last layer's frames (B, T, D), or all layers' (B, L, T, D)."""
-        return self.frontend(waveforms, all_layers=not isinstance(self.backend, AASIST))
+        """What the back-end takes: the last layer's frames (B, T, D), or all layers' (B, L, T, D), in float32."""
+        return self.frontend(waveforms, all_layers=self.backend.all_layers).float()
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Classify with the back-end as it is trained."""
-        return self.head(self.backend(self.frames(waveforms)))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Classify waveforms, or frames made by `frames`, with the back-end as it is trained."""
+        return self.head(self.backend(self._frames(inputs)))
 
-    def scores(self, waveforms: Tensor, variants: Sequence[Variant] = ()) -> Tensor:
+    def scores(self, inputs: Tensor, variants: Sequence[Variant] = ()) -> Tensor:
         """Score with several variants of an AASIST back-end in one pass: front-end and convolutions run once.
+
+        Args:
+            inputs: waveforms (B, n_samples), or frames made by `frames`.
+            variants: as which to run it; none: as trained.
 
         Returns:
             (B, len(variants)): log P(bona fide) - log P(spoof) in nats, higher = more bona fide. Taken from the logits,
             so it does not saturate as a difference of probabilities would. Without variants (B, 1): as trained.
         """
         if not variants:
-            logits = self(waveforms).unsqueeze(1)
+            logits = self(inputs).unsqueeze(1)
         else:
-            nodes = self.backend.nodes(self.frames(waveforms))
+            nodes = self.backend.nodes(self._frames(inputs))
             graphs = {t: self.backend.attend(nodes, t) for t in {v.graph_temperature for v in variants}}
             embeddings = (self.backend.readout(graphs[v.graph_temperature], v) for v in variants)
             logits = torch.stack([self.head(embedding) for embedding in embeddings], dim=1)
         return logits[..., BONAFIDE] - logits[..., SPOOF]
+
+    def _frames(self, inputs: Tensor) -> Tensor:
+        return self.frames(inputs) if inputs.ndim == 2 else inputs.float()
 
 
 def build_backend(settings: BackendConfig, feature_dim: int, n_layers: int) -> nn.Module:
@@ -108,7 +122,10 @@ def build_backend(settings: BackendConfig, feature_dim: int, n_layers: int) -> n
             return AASIST(feature_dim, settings.embedding_dim, **settings.options)
         kind = kinds[settings.kind]
         return kind(
-            feature_dim=feature_dim, n_layers=n_layers, embedding_dim=settings.embedding_dim, **settings.options
+            feature_dim=feature_dim,
+            n_layers=n_layers if kind.all_layers else 1,
+            embedding_dim=settings.embedding_dim,
+            **settings.options,
         )
     except KeyError:
         raise ConfigError(f"backend.kind {settings.kind!r}; there are AASIST, {', '.join(sorted(kinds))}") from None

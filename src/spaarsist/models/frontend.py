@@ -86,6 +86,18 @@ class SelfSupervised(nn.Module):
         """The model's configuration as plain values, enough to build it again without its weights."""
         return self.model.config.to_dict()
 
+    def prepare_training(self, *, gradient_checkpointing: bool, compile: bool) -> None:
+        """Trade time for memory, or exactness for time; see `TrainingRecipe`."""
+        if gradient_checkpointing:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        if compile:
+            # Part by part: the layers themselves carry the hooks that take their outputs
+            for part in (self.model.feature_extractor, *self._parts("attention"), *self._parts("feed_forward")):
+                part.compile()
+
+    def _parts(self, name: str) -> list[nn.Module]:
+        return [getattr(layer, name) for layer in self.model.encoder.layers]
+
     def forward(self, waveforms: Tensor, *, all_layers: bool = False) -> Tensor:
         """Turn waveforms into frames.
 
@@ -109,8 +121,10 @@ class SelfSupervised(nn.Module):
             )
             for layer in self.model.encoder.layers
         ]
+        bfloat16 = self.settings.precision == "bfloat16"
         try:
-            after_norm = self.model(normalise(waveforms, self.settings.normalise)).last_hidden_state
+            with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=bfloat16):
+                after_norm = self.model(normalise(waveforms, self.settings.normalise)).last_hidden_state
         finally:
             for hook in hooks:
                 hook.remove()
@@ -149,6 +163,18 @@ class Spectral(nn.Module):
     def architecture(self) -> dict:
         """Nothing to store: the module is fixed."""
         return {}
+
+    def prepare_training(self, *, gradient_checkpointing: bool, compile: bool) -> None:
+        """Refuse what is only worth it for a transformer.
+
+        Raises:
+            ConfigError: either is asked for.
+        """
+        if gradient_checkpointing or compile or self.settings.precision != "float32":
+            raise ConfigError(
+                "training: gradient_checkpointing, compile and precision bfloat16 are for transformer front-ends; "
+                "the spectral one takes float32 and neither of the others"
+            )
 
     def forward(self, waveforms: Tensor, *, all_layers: bool = False) -> Tensor:
         """Turn waveforms (B, n_samples) into frames (B, T, 120), T = (1 + n_samples // 160) // 2; or (B, 1, T, 120).

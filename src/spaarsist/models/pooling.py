@@ -18,9 +18,15 @@ from torch import Tensor, nn
 class _Pooling(nn.Module):
     """What the back-ends share: the check of the input. Each says in `pool` what it does with it.
 
+    Attributes:
+        all_layers: whether it wants every transformer layer; if not, a detector builds it with `n_layers` = 1 and gives
+            it the last one's frames.
+
     Raises:
         ValueError: a size below 1; when called, frames of another shape than (B, n_layers, T, feature_dim).
     """
+
+    all_layers = True
 
     def __init__(self, feature_dim: int, n_layers: int, embedding_dim: int) -> None:
         super().__init__()
@@ -28,7 +34,9 @@ class _Pooling(nn.Module):
         self.feature_dim, self.n_layers = feature_dim, n_layers
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Embed frames: (B, n_layers, T, feature_dim) -> (B, embedding_dim); B and T of at least 1."""
+        """Embed frames: (B, n_layers, T, feature_dim), or (B, T, feature_dim) of one layer -> (B, embedding_dim)."""
+        if frames.ndim == 3:
+            frames = frames.unsqueeze(1)
         shape = tuple(frames.shape)
         if len(shape) != 4 or min(shape) < 1 or (shape[1], shape[3]) != (self.n_layers, self.feature_dim):
             raise ValueError(
@@ -56,6 +64,8 @@ class MeanPool(_Pooling):
 
     Shape: (B, L, T, D) -> (B, E). Source: Firc et al. 2026, Table 2; the projection is ours.
     """
+
+    all_layers = False
 
     def __init__(self, feature_dim: int, n_layers: int, embedding_dim: int) -> None:
         super().__init__(feature_dim, n_layers, embedding_dim)

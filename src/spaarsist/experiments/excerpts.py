@@ -1,0 +1,95 @@
+"""What a detector is shown: class-balanced training draws, and the fixed excerpts that it is scored on.
+
+Every random choice (trial, crop, augmentation) is a function of the seed and of the position in the run, never of what
+was drawn before; so it does not matter which process makes a draw, or when.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from spaarsist.config import ConfigError, Stage, TrainingRecipe
+from spaarsist.data import audio
+from spaarsist.data.augment import Augmenter
+from spaarsist.models.detector import BONAFIDE, SPOOF
+
+
+class TrainingDraws(Dataset):
+    """The draws of one epoch: (waveform (crop,), class) per position, class-balanced, with replacement.
+
+    Source: the paper's recipe (class-balanced sampling, random crops). The time mask comes after the crop, not before
+    it as in the released code, where a crop may consist of nothing but the masked span.
+    """
+
+    def __init__(
+        self, trials: pd.DataFrame, n_draws: int, crop: int, augmenter: Augmenter, position: tuple[int, ...]
+    ) -> None:
+        self.paths = trials["path"].to_numpy()
+        self.crop, self.augmenter, self.position = crop, augmenter, position
+        self.classes = np.random.default_rng(position).integers(2, size=n_draws)
+        members = {c: np.flatnonzero(trials["label"] == name) for c, name in ((BONAFIDE, "bonafide"), (SPOOF, "spoof"))}
+        if empty := [c for c, m in members.items() if len(m) == 0]:
+            raise ConfigError(f"the training list has no {('bonafide', 'spoof')[empty[0]]} trials")
+        rng = np.random.default_rng((*position, 1))
+        self.trials = np.where(
+            self.classes == BONAFIDE, rng.choice(members[BONAFIDE], n_draws), rng.choice(members[SPOOF], n_draws)
+        )
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, draw: int) -> tuple[Tensor, int]:
+        rng = np.random.default_rng((*self.position, 2, draw))
+        waveform = self.augmenter.before_crop(audio.read(self.paths[self.trials[draw]]), rng)
+        waveform = self.augmenter.after_crop(audio.crop_random(waveform, self.crop, rng), rng)
+        # Padded last, so that padding is silence here as it is in evaluation
+        return torch.from_numpy(audio.pad(waveform, self.crop)), int(self.classes[draw])
+
+
+class Excerpts(Dataset):
+    """The middle `crop` samples of every trial, zero-padded if short: (waveform (crop,), position)."""
+
+    def __init__(self, trials: pd.DataFrame, crop: int) -> None:
+        self.paths, self.crop = trials["path"].to_numpy(), crop
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        waveform = audio.crop_centre(audio.read(self.paths[index]), self.crop)
+        return torch.from_numpy(audio.pad(waveform, self.crop)), index
+
+
+def draws_per_epoch(recipe: TrainingRecipe, stage: Stage, n_trials: int) -> int:
+    """Number of training draws in an epoch of this stage: whole batches, at least as many as the recipe asks for."""
+    return -(-(recipe.epoch_size or n_trials) // stage.batch_size) * stage.batch_size
+
+
+def view(recipe: TrainingRecipe, trials: pd.DataFrame, number: int, augmenter: Augmenter) -> TrainingDraws:
+    """An epoch's worth of draws that every system and seed shares, for stages with a frozen front-end.
+
+    Args:
+        recipe: with `views` above `number`.
+        trials: the training list.
+        number: which view, from 0.
+        augmenter: of the recipe's augmentation.
+
+    Raises:
+        ConfigError: there is no such view.
+    """
+    if not 0 <= number < recipe.views:
+        raise ConfigError(f"view {number}: the recipe has {recipe.views} (training.views), counted from 0")
+    stage = recipe.frozen_stage
+    n_draws = draws_per_epoch(recipe, stage, len(trials))
+    return TrainingDraws(trials, n_draws, stage.crop or recipe.crop, augmenter, (0, 0, number))
+
+
+def ignore_termination(_worker: int) -> None:
+    """Start a loader's process so that a SIGTERM to the whole job leaves it to the job to end it, in order."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,264 @@
+"""Cache of a frozen front-end's frames, which every system and seed of stage 1 shares.
+
+A cache is a folder: one of development excerpts, or one view (an epoch's worth) of augmented training draws. It
+consists of parts, each made by a job of its own: `part<k>.npy`, float16 (n, T, D), and `part<k>.json`, which says what
+the frames are: hashes of trial list, front-end, augmentation and code, the crop, the view, and which positions the part
+holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from spaarsist.artefacts import code_hash, file_hash, processor, provenance, tensors_hash, writing
+from spaarsist.config import ConfigError, TrainingRecipe
+from spaarsist.data.augment import Augmenter
+from spaarsist.data.protocol import read_trials
+from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, ignore_termination, view
+from spaarsist.models.detector import Detector, prepare_torch
+from spaarsist.models.frontend import build_frontend
+
+CODE_THAT_DECIDES_FRAMES = (
+    "data/archives.py", "data/audio.py", "data/augment.py", "models/frontend.py", "experiments/excerpts.py",
+    "experiments/features.py",
+)  # fmt: skip
+
+
+def identify(
+    trial_list: Path, recipe: TrainingRecipe, excerpts: Dataset, number: int | None, frontend: nn.Module
+) -> dict:
+    """What a cache must have been made of to be used: the same in every part, compared before each use."""
+    return {
+        "trial_list": file_hash(trial_list),
+        "frontend": asdict(recipe.frontend),
+        "weights": tensors_hash(frontend.state_dict()),
+        "crop": excerpts.crop,
+        "augmentation": None if number is None else asdict(recipe.augmentation),
+        "view": number,
+        "n": len(excerpts),
+        "code_hash": code_hash(CODE_THAT_DECIDES_FRAMES),
+    }
+
+
+@torch.inference_mode()
+def make_part(
+    trial_list: Path,
+    recipe: TrainingRecipe,
+    output: Path,
+    part: int,
+    n_parts: int,
+    number: int | None = None,
+    *,
+    batch_size: int = 16,
+    threads: int = 1,
+    workers: int = 0,
+) -> None:
+    """Write one part of a cache: `part<part>.npy` and `part<part>.json` in the folder `output`.
+
+    Args:
+        trial_list: what to take excerpts of.
+        recipe: front-end, crops and augmentation.
+        part: which part, from 0.
+        n_parts: number of parts that share the excerpts evenly.
+        number: view of the training draws; None: the fixed development excerpts.
+
+    Raises:
+        ConfigError: no such part or view, too little disk for what is still to be made in this folder, or a value
+            beyond float16's range.
+    """
+    if not 0 <= part < n_parts:
+        raise ConfigError(f"part {part} of {n_parts}: parts are counted from 0")
+    device = prepare_torch(threads)
+    trials = read_trials(trial_list)
+    frontend = build_frontend(recipe.frontend).to(device).eval()
+    excerpts: Excerpts | TrainingDraws = (
+        Excerpts(trials, recipe.crop)
+        if number is None
+        else view(recipe, trials, number, Augmenter(recipe.augmentation))
+    )
+    bounds = [len(excerpts) * k // n_parts for k in range(n_parts + 1)]
+    first, last = bounds[part], bounds[part + 1]
+    n_frames, dim = frontend(torch.zeros(1, excerpts.crop, device=device)).shape[1:]
+    absent = [k for k in range(n_parts) if k == part or not (output / f"part{k}.json").exists()]
+    _check_disk(output, sum(bounds[k + 1] - bounds[k] for k in absent) * n_frames * dim * 2)
+    identity = identify(trial_list, recipe, excerpts, number, frontend)
+    batches = DataLoader(
+        Subset(excerpts, range(first, last)), batch_size, num_workers=workers, worker_init_fn=ignore_termination
+    )
+    with writing(output / f"part{part}.npy") as path:
+        shape = (last - first, n_frames, dim)
+        frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        done = 0
+        for waveforms, _ in tqdm(batches, desc=f"{output.name} part {part + 1}/{n_parts}", unit="batch", mininterval=2):
+            batch = frontend(waveforms.to(device)).half()
+            if not torch.isfinite(batch).all():
+                raise ConfigError(
+                    f"{trial_list}: frames of excerpts {first + done} to {first + done + len(batch) - 1} are not "
+                    "finite in float16; set training.views to 0 and features.development to false: no cache then"
+                )
+            frames[done : done + len(batch)] = batch.cpu().numpy()
+            done += len(batch)
+        frames.flush()
+        del frames
+    record = {"identity": identity, "first": first, "last": last, "provenance": provenance()}
+    with writing(output / f"part{part}.json") as path:
+        path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+class CachedFrames(Dataset):
+    """Frames (T, D) of a cache by position, float16; the parts are mapped into memory, not read.
+
+    Args:
+        folder: of the parts.
+        identity: what they must have been made of, from `identify`.
+        labels: what stands beside each position's frames; default: the position.
+
+    Raises:
+        ConfigError: a part is missing or was made of something else; names what differs.
+    """
+
+    def __init__(self, folder: Path, identity: dict, labels: np.ndarray | None = None) -> None:
+        records = []
+        for path in folder.glob("part*.json"):
+            records.append((json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".npy")))
+        records.sort(key=lambda r: r[0]["first"])
+        position, self.starts, self.parts = 0, [], []
+        for record, path in records:
+            if differing := sorted(k for k in identity if record["identity"].get(k) != identity[k]):
+                raise ConfigError(
+                    f"{path}: made with another {', '.join(differing)}; delete {folder} and make the cache again"
+                )
+            if record["first"] != position:
+                break
+            frames = np.load(path, mmap_mode="r")
+            if len(frames) != record["last"] - record["first"]:
+                raise ConfigError(f"{path}: {len(frames)} excerpts, its record says otherwise; delete it and rerun")
+            self.starts.append(position)
+            self.parts.append(frames)
+            position = record["last"]
+        if position != identity["n"] or position != (records[-1][0]["last"] if records else 0):
+            raise ConfigError(f"{folder}: complete up to excerpt {position} of {identity['n']}; make the missing parts")
+        self.labels = np.arange(position) if labels is None else labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        part = int(np.searchsorted(self.starts, position, side="right")) - 1
+        # Copied: torch takes no read-only memory
+        frames = np.array(self.parts[part][position - self.starts[part]])
+        return torch.from_numpy(frames), int(self.labels[position])
+
+
+def benchmark(
+    train_list: Path, cache: Path, recipe: TrainingRecipe, output: Path, *, steps: int, threads: int, workers: int
+) -> None:
+    """Time the first view of a cache: reading it at random, the disk's own speed, and training with and without it.
+
+    The page cache is asked to forget the files before each reading; a file system that does not listen (or a cache that
+    was just written) gives the memory's speed. Training steps are a plain AASIST's, forward and backward; without the
+    cache, reading audio, augmentation and front-end come in front. An epoch's time is the median step's, times their
+    number.
+
+    Args:
+        train_list: that the cache was made of.
+        cache: folder with `view0`.
+        output: TSV `measure, value, low, high, unit, device, threads, workers`; low and high are quartiles.
+        steps: batches timed, after one that is not.
+
+    Raises:
+        ConfigError: the cache is not of this list and recipe, or has fewer batches.
+    """
+    device = prepare_torch(threads)
+    trials = read_trials(train_list)
+    stage = recipe.frozen_stage
+    torch.manual_seed(0)
+    detector = Detector(recipe.frontend, recipe.backend).to(device).train()
+    detector.frontend.requires_grad_(False).eval()
+    draws = view(recipe, trials, 0, Augmenter(recipe.augmentation))
+    identity = identify(train_list, recipe, draws, 0, detector.frontend)
+    frames = CachedFrames(cache / "view0", identity, draws.classes)
+    optimiser = torch.optim.Adam(detector.parameters(), lr=stage.learning_rate)
+    batches = np.random.default_rng(0).permutation(len(draws)).reshape(-1, stage.batch_size)
+    if len(batches) < steps + 1:
+        raise ConfigError(f"{cache}: {len(batches)} batches in a view, {steps + 1} are needed; ask for fewer steps")
+    wanted = batches[: steps + 1].tolist()
+
+    def step(inputs: Tensor, classes: Tensor) -> None:
+        loss = F.cross_entropy(detector(inputs.to(device)), classes.to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        loss.item()
+
+    def timed(excerpts: Dataset, use: Callable[[Tensor, Tensor], None]) -> np.ndarray:
+        _forget(cache / "view0")
+        seconds, began = [], time.perf_counter()
+        for inputs, classes in DataLoader(excerpts, batch_sampler=wanted, num_workers=workers):
+            use(inputs, classes)
+            seconds.append(time.perf_counter() - began)
+            began = time.perf_counter()
+        return np.quantile(seconds[1:], [0.5, 0.25, 0.75])
+
+    read = timed(frames, lambda *_: None)
+    from_cache, from_audio = timed(frames, step), timed(draws, step)
+    row_bytes = frames.parts[0][0].nbytes
+    disk = _sequential_speed(cache / "view0") / row_bytes
+    per_batch, epoch = stage.batch_size / read[[0, 2, 1]], len(draws) / stage.batch_size
+    rows = [
+        ("read at random", *per_batch, "excerpts/s"),
+        ("read in order, the disk's own speed", *disk, "excerpts/s"),
+        ("size of an excerpt's frames", *[row_bytes / 1e6] * 3, "MB"),
+        ("epoch from the cache", *from_cache * epoch, "s"),
+        ("epoch from audio", *from_audio * epoch, "s"),
+    ]
+    table = pd.DataFrame(rows, columns=["measure", "value", "low", "high", "unit"])
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    table = table.assign(device=name, threads=threads, workers=workers)
+    with writing(output) as path:
+        table.to_csv(path, sep="\t", index=False, float_format="%.6g")
+
+
+def _forget(folder: Path) -> None:
+    for path in folder.glob("*.npy"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sequential_speed(folder: Path, block: int = 8 << 20, at_most: int = 4 << 30) -> np.ndarray:
+    """Bytes a second of reading whole files in order: median and quartiles over blocks of 8 MiB."""
+    _forget(folder)
+    speeds: list[float] = []
+    for path in sorted(folder.glob("*.npy")):
+        with path.open("rb", buffering=0) as file:
+            while len(speeds) * block < at_most:
+                began = time.perf_counter()
+                if not (n := len(file.read(block))):
+                    break
+                speeds.append(n / (time.perf_counter() - began))
+    return np.quantile(speeds, [0.5, 0.25, 0.75])
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    tqdm.write(f"{folder}: {needed / 1e9:.1f} GB of frames to make, {free / 1e9:.1f} GB free")
+    if needed > free:
+        raise ConfigError(
+            f"{folder}: {needed / 1e9:.1f} GB of frames to make, but only {free / 1e9:.1f} GB are free; point "
+            "features.directory to a larger disk, or set training.views to 0"
+        )

@@ -1,0 +1,202 @@
+"""Killed at random moments and called again, every long step ends as an undisturbed run does."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+from hub import Hub
+
+from spaarsist.artefacts import file_hash
+from spaarsist.config import Stage, to_json
+
+KILLS = 5
+OF_THE_CLOCK = ["seconds", "trials_per_second", "peak_memory_mb"]
+"""Columns of the history that no two runs share."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A verb of the command line, called in a folder of its own.
+
+    Args:
+        arguments: of `python -m spaarsist`, with paths relative to that folder.
+        begins: stands in the output once imports are over and work has begun.
+        results: reads what lies in a folder under its final name: name -> content.
+    """
+
+    arguments: list[object]
+    begins: str
+    results: Callable[[Path], dict]
+
+    def run(self, folder: Path, stop_after: float | None = None, by: int = signal.SIGKILL) -> tuple[int, float]:
+        """Run in `folder`, stopped so many seconds after work began; returns exit code and seconds of work."""
+        folder.mkdir(exist_ok=True)
+        log = folder.with_suffix(".log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "spaarsist", *map(str, self.arguments)],
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            while self.begins not in log.read_text(errors="replace") and process.poll() is None:
+                time.sleep(0.01)
+            began = time.perf_counter()
+            try:
+                process.wait(120 if stop_after is None else stop_after)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, by)
+            code = process.wait(60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        expected = (0,) if stop_after is None else (0, -signal.SIGKILL, 128 + by)
+        assert code in expected, log.read_text(errors="replace")[-3000:]
+        return code, time.perf_counter() - began
+
+
+def leftovers(folder):
+    """Whatever is no result: half-made files, temporary names, states to resume from."""
+    found = (p for p in folder.rglob("*") if p.name.startswith(".") or p.suffix == ".part" or p.name == "last")
+    return [p.relative_to(folder).as_posix() for p in found]
+
+
+def kill_and_resume(step, tmp_path, seed):
+    """Kill the step five times, each at a random moment of its work; begun anew whenever it is done before.
+
+    After every kill, what lies under its final name must be whole.
+    """
+    _, seconds = step.run(tmp_path / "undisturbed")
+    whole = step.results(tmp_path / "undisturbed")
+    assert whole and not leftovers(tmp_path / "undisturbed")
+    rng, kills, moments, folder = random.Random(seed), 0, [], tmp_path / "killed0"
+    for attempt in range(10 * KILLS):
+        to_the_end = kills == KILLS
+        moments.append(None if to_the_end else rng.uniform(0, seconds))
+        code, _ = step.run(folder, moments[-1])
+        when = f"killed after {moments} of {seconds} s"
+        there = step.results(folder)
+        for name, content in there.items():
+            assert content == whole[name], f"{name} is another or not whole; {when}"
+        if code == 0:
+            assert there.keys() == whole.keys() and not leftovers(folder), f"{[*there]}, {leftovers(folder)}; {when}"
+            if to_the_end:
+                return
+            moments, folder = [], tmp_path / f"killed{attempt + 1}"
+        else:
+            kills += 1
+    pytest.fail(f"always done before it could be killed {KILLS} times; {when}")
+
+
+# ---------------------------------------------------------------- fetching
+
+
+def fetched(folder):
+    """Verified files; of the receipt, all but where a file came from: a killed run may have brought it."""
+    found = {p.name: file_hash(p) for p in (folder / "data").glob("*") if not p.name.startswith(".")}
+    found = {name: content for name, content in found.items() if not name.endswith(".part")}
+    if (receipt := folder / "receipt.json").exists():
+        record = json.loads(receipt.read_text())
+        for file in record["files"].values():
+            del file["origin"]
+        found["receipt.json"] = record
+    return found
+
+
+def test_fetch(tmp_path):
+    served, rng = tmp_path / "served", np.random.default_rng(0)
+    served.mkdir()
+    files = {}
+    for name, published in (("a.tar", True), ("b.tar", True), ("c.wav", False)):
+        (served / name).write_bytes(rng.bytes(2_000_000))
+        files[name] = f"md5:{file_hash(served / name, 'md5')}" if published else ""
+    with Hub(served) as hub:
+        for name in files:
+            hub.faults[name] = ["slow"] * 100
+        release = {"folder": "data", "size_gb": 0.01, "licence": "made up", "files": files}
+        downloads = json.dumps({"toy": release | {"addresses": [hub.url + "{file}"]}})
+        arguments = ["fetch", "--downloads", downloads, "--release", "toy", "--receipt", "receipt.json", "--jobs", 2]
+        kill_and_resume(Step(arguments, "made up", fetched), tmp_path, seed=1)
+        assert any(asked for _, asked in hub.requests), "nothing was resumed"
+
+
+# ---------------------------------------------------------------- features
+
+
+def cached(folder):
+    return {p.name: p.read_bytes() for p in (folder / "view1").glob("part*")}
+
+
+def test_features(synthetic, recipe, tmp_path):
+    recipe = to_json(replace(recipe, views=2, epoch_size=400, stages=(Stage(2, 8),)))
+    arguments = ["features", "--trial-list", synthetic / "train.tsv", "--output", "view1", "--view", 1]
+    arguments += ["--part", 1, "--parts", 2, "--recipe", recipe, "--batch-size", 4]
+    kill_and_resume(Step(arguments, "part 2/2", cached), tmp_path, seed=2)
+
+
+# ---------------------------------------------------------------- training
+
+
+def trained(folder):
+    """A checkpoint's files; of the history, what does not depend on the clock."""
+    found = {p.name: p.read_bytes() for p in (folder / "checkpoint").glob("model.*")}
+    if (history := folder / "checkpoint" / "history.tsv").exists():
+        found["history.tsv"] = pd.read_csv(history, sep="\t").drop(columns=OF_THE_CLOCK).to_csv()
+    return found
+
+
+@pytest.fixture(scope="module")
+def training(synthetic, recipe):
+    stages = (Stage(3, 8, 1e-3), Stage(2, 8, 1e-3, train_frontend=True, schedule="one_cycle", crop=6400))
+    recipe = to_json(replace(recipe, stages=stages, epoch_size=24))
+    lists = ["--train-list", synthetic / "train.tsv", "--dev-list", synthetic / "dev.tsv"]
+    named = ["--system", "AST-05", "--seed", 1, "--recipe", recipe, "--output", "checkpoint"]
+    return Step(["train", *lists, *named], "stage 1 epoch 1", trained)
+
+
+def test_training(training, tmp_path):
+    kill_and_resume(training, tmp_path, seed=3)
+
+
+def test_a_time_limit_stops_training_in_order(training, tmp_path):
+    """A scheduler sends SIGTERM to every process of the job, to those that read audio as well."""
+    step = replace(training, arguments=[*training.arguments, "--workers", 1])
+    _, seconds = step.run(tmp_path / "undisturbed")
+    code, _ = step.run(tmp_path / "stopped", 0.6 * seconds, by=signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert "Traceback" not in (tmp_path / "stopped.log").read_text()
+    step = replace(step, begins="epoch")
+    assert step.run(tmp_path / "stopped")[1] < 0.8 * seconds, "begun anew"
+    assert trained(tmp_path / "stopped") == trained(tmp_path / "undisturbed")
+    assert not leftovers(tmp_path / "stopped")
+
+
+# ---------------------------------------------------------------- scoring
+
+
+def scored(folder):
+    if not (path := folder / "scores.parquet").exists():
+        return {}
+    table = pyarrow.parquet.read_table(path)
+    return {path.name: (table.to_pydict(), json.loads(table.schema.metadata[b"spaarsist"]))}
+
+
+def test_scoring(synthetic, checkpoint, tmp_path):
+    arguments = ["score", "--checkpoint", checkpoint, "--trial-list", synthetic / "eval.tsv", "--batch-size", 2]
+    arguments += [word for column in ("05", "01-Mag", "05+stack1") for word in ("--variant", column)]
+    kill_and_resume(Step([*arguments, "--output", "scores.parquet"], "score eval", scored), tmp_path, seed=4)

@@ -1,0 +1,180 @@
+"""The cache of a frozen front-end's frames: it holds what would be computed, or it is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from spaarsist.artefacts import file_hash
+from spaarsist.config import ConfigError, FrontendConfig, Stage, TrainingRecipe
+from spaarsist.data.augment import Augmenter
+from spaarsist.data.protocol import read_trials
+from spaarsist.experiments import features
+from spaarsist.experiments.excerpts import Excerpts, view
+from spaarsist.experiments.features import CachedFrames, benchmark, identify, make_part
+from spaarsist.experiments.train import train
+from spaarsist.models.detector import Detector
+from spaarsist.models.frontend import build_frontend
+
+
+@pytest.fixture(scope="module")
+def viewed(recipe):
+    """Two views for three epochs of a stage with a frozen front-end, then one more."""
+    stages = (Stage(3, 8, 1e-3), Stage(1, 8, 1e-3, train_frontend=True))
+    return replace(recipe, stages=stages, views=2)
+
+
+@pytest.fixture(scope="module")
+def cache(synthetic, viewed, tmp_path_factory):
+    """Both views in three parts each, the development excerpts in two."""
+    folder = tmp_path_factory.mktemp("features")
+    for part in range(3):
+        for number in range(2):
+            make_part(synthetic / "train.tsv", viewed, folder / f"view{number}", part, 3, number, batch_size=3)
+    for part in range(2):
+        make_part(synthetic / "dev.tsv", viewed, folder / "excerpts", part, 2)
+    return folder
+
+
+def opened(synthetic, recipe, cache, number):
+    trials, frontend = read_trials(synthetic / "train.tsv"), build_frontend(recipe.frontend)
+    draws = view(recipe, trials, number, Augmenter(recipe.augmentation))
+    identity = identify(synthetic / "train.tsv", recipe, draws, number, frontend)
+    return draws, CachedFrames(cache / f"view{number}", identity, draws.classes)
+
+
+@torch.inference_mode()
+def test_it_holds_what_would_be_computed(synthetic, viewed, cache):
+    frontend = build_frontend(viewed.frontend).eval()
+    for number in range(2):
+        draws, frames = opened(synthetic, viewed, cache, number)
+        assert len(frames) == len(draws) == 16
+        for position in (0, 5, 6, 15):  # at the edges of parts too
+            waveform, label = draws[position]
+            expected = frontend(waveform[None])[0]
+            cached, cached_label = frames[position]
+            assert cached.dtype == torch.float16 and cached_label == label
+            torch.testing.assert_close(cached.float(), expected, rtol=1e-3, atol=1e-3)
+    dev = read_trials(synthetic / "dev.tsv")
+    excerpts = Excerpts(dev, viewed.crop)
+    held = CachedFrames(cache / "excerpts", identify(synthetic / "dev.tsv", viewed, excerpts, None, frontend))
+    assert len(held) == len(dev)
+    for position in (0, len(dev) - 1):
+        assert held[position][1] == position
+        expected = frontend(excerpts[position][0][None])[0]
+        torch.testing.assert_close(held[position][0].float(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_views_differ_and_do_not_depend_on_the_seed(synthetic, viewed):
+    trials, augmenter = read_trials(synthetic / "train.tsv"), Augmenter(viewed.augmentation)
+    first, second = (view(viewed, trials, number, augmenter) for number in range(2))
+    assert not np.array_equal(first.trials, second.trials)
+    with pytest.raises(ConfigError, match="view 2: the recipe has 2"):
+        view(viewed, trials, 2, augmenter)
+
+
+def run(synthetic, recipe, folder, cache=None, seed=1):
+    given = {"train_features": cache, "dev_features": cache / "excerpts"} if cache else {}
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, "AST-05", recipe, seed, **given)
+    return pd.read_csv(folder / "history.tsv", sep="\t"), json.loads((folder / "model.json").read_text())
+
+
+def test_training_from_the_cache_is_training_from_audio(synthetic, viewed, cache, tmp_path, monkeypatch):
+    """The same draws in the same order; rounded to float16 like the cache, the same numbers. And no audio is read."""
+    frames = Detector.frames
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "frames", lambda *arguments: frames(*arguments).half().float())
+        audio, record = run(synthetic, viewed, tmp_path / "audio")
+    assert record["cached"] == [False, False]
+    monkeypatch.setattr(features.Excerpts, "__getitem__", None)
+    frozen = replace(viewed, stages=viewed.stages[:1])
+    monkeypatch.setattr("spaarsist.experiments.excerpts.TrainingDraws.__getitem__", None)
+    cached, record = run(synthetic, frozen, tmp_path / "cached", cache)
+    assert record["cached"] == [True, True]
+    np.testing.assert_allclose(cached["train_loss"], audio["train_loss"][:3], rtol=1e-5)
+    np.testing.assert_allclose(cached["dev_eer"], audio["dev_eer"][:3])
+
+
+def test_order_depends_on_the_seed(synthetic, viewed, cache, tmp_path):
+    frozen = replace(viewed, stages=(replace(viewed.stages[0], epochs=1),))
+    for seed in (1, 2):
+        run(synthetic, frozen, tmp_path / str(seed), cache, seed)
+    assert file_hash(tmp_path / "1" / "model.safetensors") != file_hash(tmp_path / "2" / "model.safetensors")
+    run(synthetic, frozen, tmp_path / "again", cache, 1)
+    assert file_hash(tmp_path / "1" / "model.safetensors") == file_hash(tmp_path / "again" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"crop": 7200}, "crop"),
+        ({"frontend": FrontendConfig(normalise="none")}, "frontend"),
+        ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, "augmentation"),
+        ({"epoch_size": 24}, "n"),
+    ],
+)
+def test_a_cache_of_something_else_is_refused(synthetic, viewed, cache, tmp_path, changes, named):
+    with pytest.raises(ConfigError, match=rf"view0.part\d.npy: made with another .*{named}.*; delete .*view0"):
+        run(synthetic, replace(viewed, **changes), tmp_path, cache)
+
+
+def test_other_lists_weights_or_code_are_refused(synthetic, viewed, cache, tmp_path, monkeypatch):
+    shutil.copytree(cache, tmp_path / "c")
+    for key in ("trial_list", "weights", "code_hash"):
+        path = tmp_path / "c" / "view1" / "part1.json"
+        record = json.loads((cache / "view1" / "part1.json").read_text())
+        record["identity"][key] = "other"
+        path.write_text(json.dumps(record))
+        with pytest.raises(ConfigError, match=f"view1/part1.npy: made with another {key};"):
+            run(synthetic, viewed, tmp_path / "run", tmp_path / "c")
+
+
+@pytest.mark.parametrize(("lost", "complete"), [(0, 0), (1, 5), (2, 10)])
+def test_a_missing_part(synthetic, viewed, cache, tmp_path, lost, complete):
+    shutil.copytree(cache, tmp_path / "c")
+    (tmp_path / "c" / "view0" / f"part{lost}.json").unlink()
+    with pytest.raises(ConfigError, match=f"complete up to excerpt {complete} of 16; make the missing parts"):
+        run(synthetic, viewed, tmp_path / "run", tmp_path / "c")
+
+
+def test_too_little_disk(synthetic, viewed, tmp_path, monkeypatch):
+    """What is still to be made counts, not what is there."""
+    usage = shutil.disk_usage(tmp_path)
+    size = 16 * 25 * 120 * 2  # draws, frames of 8000 samples, features, bytes
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage._replace(free=size - 1))
+    with pytest.raises(ConfigError, match=r"0.0 GB of frames to make, but only .* point features.directory"):
+        make_part(synthetic / "train.tsv", viewed, tmp_path / "view0", 0, 2, 0)
+    assert [*(tmp_path / "view0").iterdir()] == []
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage._replace(free=size))
+    make_part(synthetic / "train.tsv", viewed, tmp_path / "view0", 0, 2, 0)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage._replace(free=size // 2))
+    make_part(synthetic / "train.tsv", viewed, tmp_path / "view0", 1, 2, 0)
+
+
+def test_frames_beyond_float16(synthetic, viewed, tmp_path, monkeypatch):
+    monkeypatch.setattr("spaarsist.models.frontend.Spectral.TYPICAL", ((0.0, 1e-6),) * 3)
+    with pytest.raises(ConfigError, match=r"excerpts 0 to 15 are not finite in float16"):
+        make_part(synthetic / "train.tsv", viewed, tmp_path / "view0", 0, 1, 0)
+    assert [*(tmp_path / "view0").iterdir()] == []
+
+
+def test_views_need_a_frozen_first_stage(recipe):
+    tuned = Stage(1, 8, train_frontend=True)
+    for stages in ((tuned,), (tuned, Stage(1, 8)), (Stage(1, 8), Stage(1, 8))):
+        with pytest.raises(ValueError, match="views > 0 is for recipes whose first stage"):
+            replace(recipe, stages=stages, views=1)
+    assert replace(recipe, stages=(Stage(0, 8), Stage(1, 4), tuned), views=1).frozen_stage.batch_size == 4
+
+
+def test_benchmark(synthetic, viewed, cache, tmp_path):
+    benchmark(synthetic / "train.tsv", cache, viewed, tmp_path / "b.tsv", steps=1, threads=1, workers=0)
+    table = pd.read_csv(tmp_path / "b.tsv", sep="\t", index_col="measure")
+    assert table.loc["size of an excerpt's frames", "value"] == pytest.approx(25 * 120 * 2 / 1e6)
+    assert (table["value"] > 0).all() and (table["low"] <= table["high"]).all()
+    assert set(table["unit"]) == {"excerpts/s", "MB", "s"}
+    with pytest.raises(ConfigError, match="2 batches in a view, 3 are needed"):
+        benchmark(synthetic / "train.tsv", cache, viewed, tmp_path / "b.tsv", steps=2, threads=1, workers=0)
