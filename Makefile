@@ -1,17 +1,22 @@
 # make demo   builds the environment and runs the default experiment (results/mini)
 # make test   builds the environment and runs the tests
 # make lint   checks style, as CI does
+# make rehearsal  runs config/paper.yaml on a miniature of the published releases, and kills it on the way
+# make slurm      runs the workflow through a Slurm of one node (root; apt-get install slurm-wlm munge)
 
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint
+.PHONY: demo test lint rehearsal slurm
 demo: $(VENV)/installed
 	snakemake --cores all
 
 test: $(VENV)/installed
 	python -m pytest
+
+rehearsal slurm: $(VENV)/installed
+	python -m pytest tests/$@
 
 lint: $(VENV)/installed
 	ruff check .

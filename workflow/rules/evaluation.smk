@@ -152,7 +152,7 @@ rule findings:
     resources:
         mem_mb=8000,
         runtime=60,
-        gpu=COMPUTE["gpu"],
+        gpu=min(COMPUTE["gpu"], 1),
     params:
         records=options("--record", RECORDS),
         checkpoint=subpath(input.weights, parent=True),

@@ -71,12 +71,12 @@ rule table1:
         systems=options("--system", TABLE_1),
         stem=output_stem,
         corpora=TITLED,
-        label=config["label"],
+        label=LABEL,
         cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
         confidence=config["evaluation"]["confidence"],
     shell:
         "python -m spaarsist table --summary {input.summary:q} --composite {input.composite:q} --kind {params.kind}"
-        " {params.systems} {params.corpora} --output-stem {params.stem:q} --label {params.label:q}"
+        " {params.systems} {params.corpora} --output-stem {params.stem:q} --label={params.label:q}"
         " --cost-model {params.cost:q} --confidence {params.confidence} > {log} 2>&1"
 
 
@@ -172,11 +172,11 @@ rule claims:
         stem=output_stem,
         corpora=TITLED,
         paper_corpora="" if config["label"] else "--paper-corpora",
-        label=config["label"],
+        label=LABEL,
     shell:
         "python -m spaarsist judge --claims {input.claims:q} --summary {input.summary:q} --findings {input.findings:q}"
         " --composite {input.composite:q} {params.corpora} {params.paper_corpora} --output-stem {params.stem:q}"
-        " --label {params.label:q} > {log} 2>&1"
+        " --label={params.label:q} > {log} 2>&1"
 
 
 use rule claims as claims_with_trained_temperatures with:
@@ -238,10 +238,10 @@ rule figure_det:
         figure="det",
         given=f"{FROM_SCORES} {IN_FIGURES} {TITLED}",
         stem=output_stem,
-        label=config["label"],
+        label=LABEL,
     shell:
         "python -m spaarsist figure {params.figure} {params.given} --output-stem {params.stem:q}"
-        " --label {params.label:q} > {log} 2>&1"
+        " --label={params.label:q} > {log} 2>&1"
 
 
 use rule figure_det as figure_histograms with:
@@ -545,12 +545,12 @@ rule paper:
     params:
         results=results_folder,
         corpora=TITLED,
-        label=config["label"],
+        label=LABEL,
     shell:
         "python -m spaarsist report --source {input.source:q} --results {params.results:q}"
         " --summary {params.results}/tables/summary.tsv --composite {params.results}/tables/composite.tsv"
         " --findings {params.results}/tables/findings.tsv --ledger {params.results}/tables/claims.tsv --record {input.record:q}"
-        " {params.corpora} --label {params.label:q} --output {output.pdf:q} > {log} 2>&1"
+        " {params.corpora} --label={params.label:q} --output {output.pdf:q} > {log} 2>&1"
 
 
 rule publish:

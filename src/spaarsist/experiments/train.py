@@ -104,6 +104,7 @@ def train(
     device = prepare_torch(threads)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
+        mixed_precision="no",  # whatever the environment says: precision is the recipe's
         # The back-end's residual blocks keep a batch norm that is never called
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
