@@ -25,6 +25,11 @@ rule all:
         FIGURES,
 
 
+rule downloads:
+    input:
+        sorted({*RECEIPTS.values()}),
+
+
 rule scores:
     input:
         SCORES,

@@ -130,6 +130,7 @@ rule findings:
         dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
         modules=modules(
             "config.py",
+            "data/archives.py",
             "data/audio.py",
             "data/augment.py",
             "data/protocol.py",
