@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tomllib
 import typing
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -143,11 +145,29 @@ def test_the_schema_knows_stages_and_variants():
     }
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "config/synthetic.yaml"])
+@pytest.mark.parametrize("file", ["config.yaml", "config/synthetic.yaml", "config/paper.yaml"])
 def test_configurations_parse(file):
     settings = yaml.safe_load((REPOSITORY / file).read_text())
     config.parse(config.TrainingRecipe, settings["training"])
     config.parse(config.CostModel, settings["evaluation"]["cost_model"])
+    for release in settings["downloads"].values():
+        config.parse(config.Release, release)
     names = {settings["train_on"], settings["select_on"], *settings["evaluate_on"]}
     assert names <= set(settings["corpora"])
-    assert settings["label"], "toy and mini results are labelled as such"
+    assert bool(settings["label"]) == (file != "config/paper.yaml"), "toy and mini results are labelled as such"
+
+
+def test_the_paper_s_configuration_is_the_paper_s_recipe():
+    """Its training section is the defaults that the code documents as the paper's, but for what it says of itself."""
+    settings = yaml.safe_load((REPOSITORY / "config" / "paper.yaml").read_text())
+    recipe = config.parse(config.TrainingRecipe, settings["training"])
+    paper = config.TrainingRecipe()
+    for key in ("crop", "stages", "augmentation", "keep_better_stage", "epoch_size"):
+        assert getattr(recipe, key) == getattr(paper, key), key
+    assert recipe.backend.embedding_dim == 1024 and recipe.views == recipe.frozen_stage.epochs == 10
+    assert not recipe.frontend.final_layer_norm and recipe.frontend.model == settings["downloads"]["xls_r"]["folder"]
+    assert {c["expected"] for c in settings["corpora"].values()} == {182_357, 140_950, 680_774, 31_779}
+    tars = [*settings["downloads"]["asvspoof5"]["files"]]
+    assert [*Counter(name[:6] for name in tars).items()] == [("flac_T", 5), ("flac_D", 3), ("flac_E", 10)]
+    listed = [Path(a).name for c in settings["corpora"].values() for a in c["audio"] if a.endswith(".tar")]
+    assert listed == tars, "every tar that is fetched is read, and no other"

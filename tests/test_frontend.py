@@ -56,7 +56,9 @@ class TestTrainingAids:
         expected = self.gradients(folder, waveforms)
         calls = []
         checkpoint = torch.utils.checkpoint.checkpoint
-        monkeypatch.setattr("transformers.modeling_utils.checkpoint", lambda *a, **k: calls.append(1) or checkpoint(*a, **k))
+        monkeypatch.setattr(
+            "transformers.modeling_utils.checkpoint", lambda *a, **k: calls.append(1) or checkpoint(*a, **k)
+        )
         got = self.gradients(folder, waveforms, gradient_checkpointing=True)
         assert len(calls) == 7 + 3, "convolutions and layers"
         assert torch.equal(got[0], expected[0])

@@ -138,6 +138,69 @@ def test_the_table(run):
         assert "the numbers mean nothing" in (results / "tables" / f"table1.{ending}").read_text()
 
 
+def paper(path, **changes):
+    """The paper's configuration with changes, as write_config makes them."""
+    settings = yaml.safe_load((REPOSITORY / "config" / "paper.yaml").read_text())
+    for key, value in changes.items():
+        place = settings
+        *parents, last = key.split("__")
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_the_paper_s_run(tmp_path):
+    """From nothing: what is fetched, indexed, cached, trained; from this file alone; nothing on disk is an output."""
+    dry = snakemake(tmp_path, "-np", "--configfile", REPOSITORY / "config" / "paper.yaml")
+    expected = {"fetch": 4, "index": 19, "trials": 4, "features": 80, "dev_features": 8, "train": 21, "score": 42}
+    assert expected.items() <= jobs(dry).items(), dry.stdout[-3000:]
+    assert "--train-features data/features/paper/asvspoof5_train" in dry.stdout
+    assert "--dev-features data/features/paper/asvspoof5_dev/excerpts" in dry.stdout
+    assert "--paper-corpora" in dry.stdout and "mini" not in dry.stdout
+    outputs = re.findall(r"^    output: (.*)$", dry.stdout, re.MULTILINE)
+    for path in (path for line in outputs for path in line.split(", ")):
+        assert path.startswith(("results/paper/", "data/features/paper/")), path
+
+
+def test_views_that_do_not_suffice_are_labelled(tmp_path):
+    config = paper(tmp_path / "c.yaml", training__views=4)
+    dry = snakemake(tmp_path, "-np", "--configfile", config)
+    assert jobs(dry)["features"] == 32 and "--paper-corpora" in dry.stdout
+    remarks = re.findall(r"--label=('.*?') ", dry.stdout)
+    assert len(remarks) > 10 and set(remarks) == {"'stage 1: 4 cached views of the training data in 10 epochs'"}
+
+
+def test_no_cache(tmp_path):
+    config = paper(tmp_path / "c.yaml", training__views=0, features__development=False)
+    dry = snakemake(tmp_path, "-np", "--configfile", config)
+    assert {"features", "dev_features"}.isdisjoint(jobs(dry)) and "-features" not in dry.stdout
+
+
+def test_one_more_view_makes_that_one_alone(tmp_path):
+    """What a view's frames do not depend on (number of views, epochs, rates) is not among its parameters."""
+    commands = []
+    for views in (9, 10):
+        config = paper(tmp_path / "c.yaml", training__views=views)
+        dry = snakemake(tmp_path, "-np", "--configfile", config)
+        commands.append({line for line in dry.stdout.splitlines() if "spaarsist features" in line})
+    assert len(commands[1] - commands[0]) == 8 and commands[0] < commands[1]
+
+
+def test_extracted_folders_and_offline(tmp_path):
+    """No archive, no index; what is not fetched must be there."""
+    config = paper(tmp_path / "c.yaml", corpora__in_the_wild__audio=["wild"], data__offline=True)
+    dry = snakemake(tmp_path, "-np", "--configfile", config)
+    assert jobs(dry)["index"] == 18 and "--audio wild" in dry.stdout and "fetch" in jobs(dry)
+    assert dry.stdout.count("--offline") == 4
+    releases = yaml.safe_load((REPOSITORY / "config" / "paper.yaml").read_text())["downloads"]
+    del releases["in_the_wild"]
+    config = paper(tmp_path / "c.yaml", downloads=releases)
+    dry = snakemake(tmp_path, "-np", "--configfile", config)
+    assert dry.returncode == 1 and "data/in_the_wild/release_in_the_wild.zip" in dry.stdout
+
+
 def test_rerunning_does_nothing(run):
     folder, config, _ = run
     result = snakemake(folder, "--configfile", config)
