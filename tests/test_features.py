@@ -89,12 +89,12 @@ def test_training_from_the_cache_is_training_from_audio(synthetic, viewed, cache
     with monkeypatch.context() as patch:
         patch.setattr(Detector, "frames", lambda *arguments: frames(*arguments).half().float())
         audio, record = run(synthetic, viewed, tmp_path / "audio")
-    assert record["cached"] == [False, False]
+    assert record["cached"] == {"train": False, "dev": False}
     monkeypatch.setattr(features.Excerpts, "__getitem__", None)
     frozen = replace(viewed, stages=viewed.stages[:1])
     monkeypatch.setattr("spaarsist.experiments.excerpts.TrainingDraws.__getitem__", None)
     cached, record = run(synthetic, frozen, tmp_path / "cached", cache)
-    assert record["cached"] == [True, True]
+    assert record["cached"] == {"train": True, "dev": True}
     np.testing.assert_allclose(cached["train_loss"], audio["train_loss"][:3], rtol=1e-5)
     np.testing.assert_allclose(cached["dev_eer"], audio["dev_eer"][:3])
 

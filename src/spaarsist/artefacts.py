@@ -40,8 +40,8 @@ def writing(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    _remove(temporary)  # of a killed process that had the same number
+    temporary = target.with_name(f".{target.stem}.part{target.suffix}")
+    _remove(temporary)  # of a killed process
     try:
         yield temporary
         if temporary.is_dir() and target.is_dir():

@@ -67,11 +67,10 @@ PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={host} Default=NO MaxTime=INFINITE State=UP
 """
 
-# Run by Slurm inside each task of a job: what the job itself is told of its place
+# Run by Slurm beside each task: what the rule's own process (a step; not the batch shell around it) finds of its place
 PROLOG = """\
 #!/bin/sh
-printf '%s %s %s %s\\n' "$SLURM_JOB_ID" "${{SLURM_STEP_ID:-batch}}" "$SLURM_JOB_PARTITION" \
-"${{CUDA_VISIBLE_DEVICES:-none}}" >> {folder}/seen
+[ -z "$SLURM_STEP_ID" ] || echo "$SLURM_JOB_ID $SLURM_JOB_PARTITION ${{CUDA_VISIBLE_DEVICES:-none}}" >> {folder}/seen
 """
 
 
@@ -116,13 +115,10 @@ class Cluster:
                 found[int(fields["JobId"])] = fields | {"rule": rule[1] if rule else ""}
         return found
 
-    def seen(self) -> dict[int, set[tuple[str, str]]]:
-        """What the jobs' own processes saw: id -> {(partition, GPUs that CUDA may use or `none`)}."""
-        found: dict[int, set[tuple[str, str]]] = {}
-        for line in (self.folder / "seen").read_text().splitlines():
-            job, _step, partition, gpus = line.split()
-            found.setdefault(int(job), set()).add((partition, gpus))
-        return found
+    def seen(self) -> dict[int, tuple[str, str]]:
+        """What the rules' own processes saw: id -> (partition, GPUs that CUDA may use or `none`)."""
+        lines = [line.split() for line in (self.folder / "seen").read_text().splitlines()]
+        return {int(job): (partition, gpus) for job, partition, gpus in lines}
 
 
 def ask(*command: str) -> str:

@@ -193,7 +193,9 @@ RECEIPTS = downloaded()
 def proof_of(path):
     """What a step that reads this path waits for: the receipt of its download, or the file itself."""
     archive = path.split("::")[0]
-    return RECEIPTS.get(str(Path(archive)), archive)
+    receipt = RECEIPTS.get(str(Path(archive)))
+    # That it was verified anew, or would be fetched from elsewhere, is no reason to do anything again
+    return ancient(receipt) if receipt else archive
 
 
 def archives():
@@ -212,8 +214,8 @@ def archives():
 ARCHIVES = archives()
 FRONTEND = sorted(
     {
-        receipt
-        for path, receipt in RECEIPTS.items()
+        proof_of(path)
+        for path in RECEIPTS
         if Path(path).parent == Path(config["training"]["frontend"]["model"])
     }
 )

@@ -103,4 +103,4 @@ rule trials:
         checksum=corpus_checksum,
     shell:
         "python -m spaarsist trials --protocol {params.protocol:q} --format {params.form} {params.audio}"
-        " --expected {params.expected} --checksum {params.checksum:q} --output {output:q} > {log} 2>&1"
+        " --expected {params.expected} --checksum={params.checksum:q} --output {output:q} > {log} 2>&1"

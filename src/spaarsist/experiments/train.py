@@ -114,7 +114,6 @@ def train(
         "seed": seed,
         "train_list": file_hash(train_list),
         "dev_list": file_hash(dev_list),
-        "cached": [train_features is not None, dev_features is not None],
         "threads": threads,
         "processes": accelerator.num_processes,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -182,7 +181,8 @@ class _Run:
         """Open the caches that this back-end can use, and see that they are what this run would compute."""
         recipe, frontend = self.recipe, self.detector.frontend
         if self.detector.backend.all_layers:
-            return
+            train_features = dev_features = None
+        self.identity["cached"] = {"train": train_features is not None, "dev": dev_features is not None}
         if train_features is not None:
             for number in range(recipe.views):
                 draws = view(recipe, self.train, number, self.augmenter)
