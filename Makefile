@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo test lint rehearsal slurm
 demo: $(VENV)/installed
-	snakemake --cores all
+	snakemake --cores all --profile workflow/profiles/default
 
 test: $(VENV)/installed
 	python -m pytest

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from spaarsist.artefacts import file_hash
+from spaarsist.artefacts import file_hash, tensors_hash
 from spaarsist.config import ConfigError, FrontendConfig, Stage, TrainingRecipe
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments import features
 from spaarsist.experiments.excerpts import Excerpts, view
-from spaarsist.experiments.features import CachedFrames, benchmark, identify, make_part
+from spaarsist.experiments.features import CachedFrames, benchmark, check_space, identify, make_part
 from spaarsist.experiments.train import train
 from spaarsist.models.detector import Detector
 from spaarsist.models.frontend import build_frontend
@@ -43,7 +43,7 @@ def cache(synthetic, viewed, tmp_path_factory):
 def opened(synthetic, recipe, cache, number):
     trials, frontend = read_trials(synthetic / "train.tsv"), build_frontend(recipe.frontend)
     draws = view(recipe, trials, number, Augmenter(recipe.augmentation))
-    identity = identify(synthetic / "train.tsv", recipe, draws, number, frontend)
+    identity = identify(synthetic / "train.tsv", recipe, draws, number, tensors_hash(frontend.state_dict()))
     return draws, CachedFrames(cache / f"view{number}", identity, draws.classes)
 
 
@@ -61,7 +61,8 @@ def test_it_holds_what_would_be_computed(synthetic, viewed, cache):
             torch.testing.assert_close(cached.float(), expected, rtol=1e-3, atol=1e-3)
     dev = read_trials(synthetic / "dev.tsv")
     excerpts = Excerpts(dev, viewed.crop)
-    held = CachedFrames(cache / "excerpts", identify(synthetic / "dev.tsv", viewed, excerpts, None, frontend))
+    weights = tensors_hash(frontend.state_dict())
+    held = CachedFrames(cache / "excerpts", identify(synthetic / "dev.tsv", viewed, excerpts, None, weights))
     assert len(held) == len(dev)
     for position in (0, len(dev) - 1):
         assert held[position][1] == position
@@ -153,6 +154,30 @@ def test_too_little_disk(synthetic, viewed, tmp_path, monkeypatch):
     make_part(synthetic / "train.tsv", viewed, tmp_path / "view0", 0, 2, 0)
     monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage._replace(free=size // 2))
     make_part(synthetic / "train.tsv", viewed, tmp_path / "view0", 1, 2, 0)
+
+
+def test_too_little_disk_for_all(synthetic, viewed, cache, tmp_path, monkeypatch):
+    """Two views and the development excerpts together, less what is there, before any of it is begun."""
+    usage = shutil.disk_usage(tmp_path)
+    n_dev = len(read_trials(synthetic / "dev.tsv"))
+    size = (2 * 16 + n_dev) * 25 * 120 * 2
+    lists = synthetic / "train.tsv", synthetic / "dev.tsv"
+    for free, folder in ((size, tmp_path / "new"), (0, cache)):
+        monkeypatch.setattr(features.shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        check_space(*lists, viewed, folder, tmp_path / "space.txt")
+        assert "GB free" in (tmp_path / "space.txt").read_text()
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage._replace(free=size - 1))
+    with pytest.raises(ConfigError, match=r"but only .* GB are free; point features.directory"):
+        check_space(*lists, viewed, tmp_path / "new", tmp_path / "space.txt")
+    check_space(lists[0], None, viewed, tmp_path / "new", tmp_path / "space.txt")
+
+
+def test_parts_of_two_counts(synthetic, viewed, cache, tmp_path):
+    """Made in three parts, then anew in one: what is left of the three is not mixed in."""
+    shutil.copytree(cache, tmp_path / "c")
+    make_part(synthetic / "train.tsv", viewed, tmp_path / "c" / "view0", 0, 1, 0)
+    with pytest.raises(ConfigError, match=r"view0: holds parts of 1 and of 3; delete it"):
+        run(synthetic, viewed, tmp_path / "run", tmp_path / "c")
 
 
 def test_frames_beyond_float16(synthetic, viewed, tmp_path, monkeypatch):

@@ -153,6 +153,27 @@ class Interrupted:
         return compute_metrics(*arguments)
 
 
+def test_told_to_stop_while_saving(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+    """At the end of an epoch's steps too, they are saved before it stops; and the end of a run is not interrupted."""
+    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
+    save, publish = training._Run._save, training.save_checkpoint
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(training._Run, "_save", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), save(*a)))
+        train(*arguments)
+    assert stop.value.code == 143
+    assert torch.load(tmp_path / "a" / "last" / "state.pt", weights_only=True)["progress"]["step"] == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), publish(*a)))
+        train(*arguments)
+    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+
+
+def test_no_gpu_where_one_is_asked_for(synthetic, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"no GPU in reach of torch .* set compute.device to cpu"):
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", recipe, 1, device="cuda")
+
+
 @pytest.mark.parametrize("moment", [{"step": 1}, {"step": 4}, {"step": 7}, {"scoring": 1}, {"scoring": 3}])
 def test_told_to_stop(checkpoint, synthetic, recipe, tmp_path, monkeypatch, moment):
     """SIGTERM in the middle of an epoch: saved, exit code 143, and no step is lost or done twice."""

@@ -7,9 +7,10 @@ Verbs parse, call and exit; what they import, they import when called. Exit code
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,6 +34,7 @@ InputFolder = Annotated[Path, typer.Option(exists=True, file_okay=False)]
 Output = Annotated[Path, typer.Option()]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads; equal numbers give equal results.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read audio; results do not depend on it.")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the arithmetic is done.")]
 Recipe = Annotated[str, typer.Option(help="The training section: JSON, or a YAML file holding it.")]
 OutputStem = Annotated[Path, typer.Option(help="Path of the outputs without their endings.")]
 Corpora = Annotated[list[str], typer.Option("--corpus", help="<name>=<title>; repeat for more.")]
@@ -131,6 +133,7 @@ def features(
     part: Annotated[int, typer.Option(min=0, help="Which part, from 0.")] = 0,
     parts: Annotated[int, typer.Option(min=1, help="Parts in all.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    device: Device = "cpu",
     threads: Threads = 1,
     workers: Workers = 0,
 ) -> None:
@@ -139,7 +142,33 @@ def features(
     from spaarsist.experiments.features import make_part
 
     settings = config.parse(config.TrainingRecipe, recipe)
-    make_part(trial_list, settings, output, part, parts, view, batch_size=batch_size, threads=threads, workers=workers)
+    make_part(
+        trial_list,
+        settings,
+        output,
+        part,
+        parts,
+        view,
+        batch_size=batch_size,
+        device=device,
+        threads=threads,
+        workers=workers,
+    )
+
+
+@app.command()
+def features_space(
+    train_list: InputFile,
+    recipe: Recipe,
+    directory: Annotated[Path, typer.Option(help="Folder of the caches.")],
+    output: Annotated[Path, typer.Option(help="Text file to write: need and free space.")],
+    dev_list: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="If it is cached too.")] = None,
+) -> None:
+    """Compare what the caches of frames will take with the free disk space."""
+    from spaarsist import config
+    from spaarsist.experiments.features import check_space
+
+    check_space(train_list, dev_list, config.parse(config.TrainingRecipe, recipe), directory, output)
 
 
 @app.command()
@@ -157,12 +186,16 @@ def train(
         Path | None, typer.Option(exists=True, file_okay=False, help="Cache of development frames.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
+    device: Device = "cpu",
     threads: Threads = 1,
     workers: Workers = 0,
 ) -> None:
     """Train one detector in two stages; a killed run resumes when called again. Exit code 143: told to stop, saved."""
     if processes > 1 and "LOCAL_RANK" not in os.environ:
-        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "spaarsist"]
+        # The launcher would answer a SIGTERM by giving its processes 30 s; they answer it themselves
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        launcher += ["--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT", "-m", "spaarsist"]
         os.execv(sys.executable, [sys.executable, "-m", *launcher, *sys.argv[1:]])
     from spaarsist import config
     from spaarsist.experiments.train import train as run
@@ -177,6 +210,7 @@ def train(
         seed,
         train_features=train_features,
         dev_features=dev_features,
+        device=device,
         threads=threads,
         workers=workers,
     )
@@ -193,6 +227,7 @@ def score(
     ] = None,
     corpus: Annotated[str, typer.Option(help="Name of the corpus; default: the trial list's.")] = "",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    device: Device = "cpu",
     threads: Threads = 1,
     workers: Workers = 0,
 ) -> None:
@@ -208,6 +243,7 @@ def score(
         variants,
         corpus=corpus,
         batch_size=batch_size,
+        device=device,
         threads=threads,
         workers=workers,
     )
@@ -536,6 +572,7 @@ def cache(
     recipe: Recipe,
     output: Output,
     steps: Annotated[int, typer.Option(min=1, help="Batches to time.")] = 20,
+    device: Device = "cpu",
     threads: Threads = 1,
     workers: Workers = 0,
 ) -> None:
@@ -544,7 +581,7 @@ def cache(
     from spaarsist.experiments.features import benchmark as run
 
     settings = config.parse(config.TrainingRecipe, recipe)
-    run(train_list, features, settings, output, steps=steps, threads=threads, workers=workers)
+    run(train_list, features, settings, output, steps=steps, device=device, threads=threads, workers=workers)
 
 
 @app.command()

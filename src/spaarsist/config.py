@@ -266,8 +266,9 @@ class FrontendConfig:
         final_layer_norm: take the last layer after the encoder's final layer norm; the authors' code takes it before.
         normalise: `utterance` (zero mean, unit variance per waveform), `batch` (over the whole batch tensor, as the
             authors' code does: scores then depend on the batch) or `none`.
-        precision: of the front-end's matrix products, in training and scoring alike. `bfloat16` is torch's autocast;
-            weights stay float32, and so does everything behind the front-end (scores of eight bits would tie).
+        precision: of the front-end, in training and scoring alike. `bfloat16` is torch's autocast: matrix products and
+            the frames between them have eight bits; weights stay float32, and so does everything behind the front-end
+            (scores of eight bits would tie).
     """
 
     model: str = "spectral"

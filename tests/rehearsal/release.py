@@ -81,8 +81,9 @@ def overrides(paper: dict, site: Path, url: str) -> dict:
             "size_gb": sum(path.stat().st_size for path in mine.values()) / 1e9,
         }
     corpora = {}
+    folders = {name: release["folder"] for name, release in paper["downloads"].items()}
     for name, corpus in paper["corpora"].items():
-        archive, member = corpus["protocol"].split("::")
+        archive, member = corpus["protocol"].format(**folders).split("::")
         content = _member(places[archive], member)
         trials = len(content.splitlines()) - (corpus["format"] == "in_the_wild")
         corpora[name] = {"checksum": _checksum(content, corpus["checksum"]), "expected": trials}

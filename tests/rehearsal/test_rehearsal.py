@@ -39,7 +39,7 @@ SIZES = {
     },
     "features": {"parts": 2},
     "evaluation": {"bootstrap": 50},
-    "compute": {"workers": 0, "batch_size": 16, "gpu": 0},
+    "compute": {"device": "cpu", "workers": 0, "batch_size": 16, "gpu": 0},
 }
 PROTOCOLS = {
     "asvspoof5_train": "ASVspoof5.train.tsv",

@@ -169,7 +169,9 @@ def test_views_that_do_not_suffice_are_labelled(tmp_path):
     dry = snakemake(tmp_path, "-np", "--configfile", config)
     assert jobs(dry)["features"] == 32 and "--paper-corpora" in dry.stdout
     remarks = re.findall(r"--label=('.*?') ", dry.stdout)
-    assert len(remarks) > 10 and set(remarks) == {"'stage 1: 4 cached views of the training data in 10 epochs'"}
+    assert len(remarks) > 10 and set(remarks) == {
+        "'stage 1: 4 cached views of the training data in 10 epochs; front-end in bfloat16'"
+    }
 
 
 def test_no_cache(tmp_path):
@@ -199,6 +201,34 @@ def test_extracted_folders_and_offline(tmp_path):
     config = paper(tmp_path / "c.yaml", downloads=releases)
     dry = snakemake(tmp_path, "-np", "--configfile", config)
     assert dry.returncode == 1 and "data/in_the_wild/release_in_the_wild.zip" in dry.stdout
+
+
+def test_releases_elsewhere(tmp_path):
+    """One folder moved moves all that lies in it; a name that is no release is an error."""
+    config = paper(tmp_path / "c.yaml", downloads__asvspoof5__folder="/big/five", downloads__xls_r__folder="/big/xls")
+    dry = snakemake(tmp_path, "-np", "--configfile", config)
+    assert "--archive /big/five/flac_T_aa.tar" in dry.stdout and "data/asvspoof5/flac" not in dry.stdout
+    commands = [line for line in dry.stdout.splitlines() if "spaarsist train " in line]
+    assert len(commands) == 21 and all('"model": "/big/xls"' in line for line in commands)
+    config = paper(tmp_path / "c.yaml", training__frontend__model="{wavlm}")
+    dry = snakemake(tmp_path, "-n", "--configfile", config)
+    assert dry.returncode == 1 and "{wavlm} names a release that is not among downloads" in dry.stdout
+
+
+def test_one_machine_with_one_gpu(tmp_path):
+    """The README's command: the profile is there and lets one GPU job run at a time."""
+    profile = REPOSITORY / "workflow" / "profiles" / "default"
+    config = REPOSITORY / "config" / "paper.yaml"
+    dry = snakemake(tmp_path, "-n", "--configfile", config, "--profile", profile)
+    assert dry.returncode == 0 and f"Using profile {profile}" in dry.stdout
+    assert yaml.safe_load((profile / "config.yaml").read_text())["resources"] == ["gpu=1"]
+    assert re.search(r"Provided resources: .*gpu=1", dry.stdout) or "gpu=1" in dry.stdout
+
+
+def test_what_the_readme_calls_cheap(tmp_path):
+    shown = ["AST-05-05", "AST-03-01-Mag"]
+    config = paper(tmp_path / "c.yaml", seeds=[1], backends={}, systems__in_figures=shown)
+    assert jobs(snakemake(tmp_path, "-n", "--configfile", config))["train"] == 3
 
 
 def test_rerunning_does_nothing(run):

@@ -10,6 +10,25 @@ ENVIRONMENT = "../../environment.yml"
 CORPORA = config["corpora"]
 COMPUTE = config["compute"]
 DOWNLOADS = config["downloads"]
+
+
+def placed(path):
+    """Put the folder of a release in the place of its name: {asvspoof5}/flac_T_aa.tar."""
+    for name, release in DOWNLOADS.items():
+        path = path.replace(f"{{{name}}}", release["folder"])
+    if "{" in path:
+        raise WorkflowError(
+            f"config: {path} names a release that is not among downloads: {', '.join(DOWNLOADS) or 'none'}"
+        )
+    return path
+
+
+for corpus in CORPORA.values():
+    corpus["protocol"] = placed(corpus["protocol"])
+    corpus["audio"] = [placed(path) for path in corpus["audio"]]
+config["training"]["frontend"]["model"] = placed(
+    config["training"]["frontend"]["model"]
+)
 # What is built here, and nothing else, is an output: Snakemake deletes outputs before it makes them. What is downloaded
 # may have lain there before: not it but a receipt of its verification is the output.
 PROTOCOLS = [
@@ -157,18 +176,23 @@ def check_references():
 
 check_references()
 
-STAGES = config["training"]["stages"]
 VIEWS = config["training"]["views"]
+# That views are for: the first that has epochs
+FROZEN_STAGE = next(
+    (stage for stage in config["training"]["stages"] if stage["epochs"]), {}
+)
 
 
 def label():
     """What every table and figure says of the run: the config's remark, and where it departs from the recipe."""
     remarks = [config["label"]] if config["label"] else []
-    epochs = STAGES[0]["epochs"]
+    epochs = FROZEN_STAGE.get("epochs", 0)
     if 0 < VIEWS < epochs:
         remarks.append(
             f"stage 1: {VIEWS} cached views of the training data in {epochs} epochs"
         )
+    if config["training"]["frontend"]["precision"] != "float32":
+        remarks.append(f"front-end in {config['training']['frontend']['precision']}")
     return "; ".join(remarks)
 
 
@@ -473,8 +497,23 @@ def view_recipe(wildcards):
     recipe = {
         key: training[key] for key in ("frontend", "crop", "epoch_size", "augmentation")
     }
-    stage = {key: STAGES[0][key] for key in ("batch_size", "crop")} | {"epochs": 1}
+    stage = {key: FROZEN_STAGE[key] for key in ("batch_size", "crop")} | {"epochs": 1}
     return json.dumps(recipe | {"stages": [stage], "views": int(wildcards.view) + 1})
+
+
+def space_recipe(wildcards):
+    """What of the training section the size of all caches depends on, as JSON."""
+    training = config["training"]
+    recipe = {key: training[key] for key in ("frontend", "crop", "epoch_size")}
+    if VIEWS:
+        stage = {key: FROZEN_STAGE[key] for key in ("batch_size", "crop")}
+        recipe |= {"stages": [stage | {"epochs": 1}], "views": VIEWS}
+    return json.dumps(recipe)
+
+
+def dev_list_option():
+    dev_list = f"--dev-list {RESULTS}/trials/{config['select_on']}.tsv"
+    return dev_list if DEV_FEATURES else ""
 
 
 def variant_options(wildcards):

@@ -24,7 +24,7 @@ rule metrics:
     conda:
         ENVIRONMENT
     threads: 1
-    # ASVspoof 5 with 60 score columns: 2 GB; 6.5 s a resample on one core, so two hours for 1,000
+    # ASVspoof 5 with 60 score columns (there are 45 at most): 2 GB; 6.5 s a resample on one core, so two hours for 1,000
     resources:
         mem_mb=4000,
         runtime=480,

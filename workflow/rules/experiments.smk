@@ -1,10 +1,41 @@
 # The runs: one training per back-end and seed, one scoring per training and corpus; before them, a cache of frames.
 
 
+localrules:
+    features_space,
+
+
+rule features_space:
+    input:
+        train_list=f"{RESULTS}/trials/{config['train_on']}.tsv",
+        dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
+        frontend=FRONTEND,
+    output:
+        f"{RESULTS}/logs/features/space.txt",
+    log:
+        f"{RESULTS}/logs/features/space.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features_space.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    params:
+        recipe=space_recipe,
+        dev_list=dev_list_option(),
+        directory=FEATURES,
+    shell:
+        "python -m spaarsist features-space --train-list {input.train_list:q} {params.dev_list}"
+        " --recipe {params.recipe:q} --directory {params.directory:q} --output {output:q} > {log} 2>&1"
+
+
 rule features:
     input:
         trials=f"{RESULTS}/trials/{{corpus}}.tsv",
         frontend=FRONTEND,
+        space=ancient(f"{RESULTS}/logs/features/space.txt"),
     output:
         frames=f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.npy",
         record=f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.json",
@@ -25,12 +56,13 @@ rule features:
         which="--view {view}",
         parts=len(PARTS),
         batch_size=COMPUTE["batch_size"],
+        device=COMPUTE["device"],
         torch_threads=COMPUTE["score_threads"],
         workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist features --trial-list {input.trials:q} --output {params.folder:q} {params.which}"
         " --part {wildcards.part} --parts {params.parts} --recipe {params.recipe:q} --batch-size {params.batch_size}"
-        " --threads {params.torch_threads} --workers {params.workers} > {log} 2>&1"
+        " --device {params.device} --threads {params.torch_threads} --workers {params.workers} > {log} 2>&1"
 
 
 use rule features as dev_features with:
@@ -47,6 +79,7 @@ use rule features as dev_features with:
         which="",
         parts=len(PARTS),
         batch_size=COMPUTE["batch_size"],
+        device=COMPUTE["device"],
         torch_threads=COMPUTE["score_threads"],
         workers=COMPUTE["workers"],
 
@@ -77,12 +110,13 @@ rule train:
         recipe=recipe_of,
         features=feature_options(),
         processes=max(COMPUTE["gpu"], 1),
+        device=COMPUTE["device"],
         torch_threads=COMPUTE["train_threads"],
         workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist train --train-list {input.train_list:q} --dev-list {input.dev_list:q}"
         " --output {params.folder:q} --system {wildcards.trained} --seed {wildcards.seed} --recipe {params.recipe:q}"
-        " {params.features} --processes {params.processes} --threads {params.torch_threads}"
+        " {params.features} --device {params.device} --processes {params.processes} --threads {params.torch_threads}"
         " --workers {params.workers} > {log} 2>&1"
 
 
@@ -108,10 +142,11 @@ rule score:
         folder=subpath(input.weights, parent=True),
         variants=variant_options,
         batch_size=COMPUTE["batch_size"],
+        device=COMPUTE["device"],
         torch_threads=COMPUTE["score_threads"],
         workers=COMPUTE["workers"],
     shell:
         "python -m spaarsist score --checkpoint {params.folder:q} --trial-list {input.trials:q} --output {output:q}"
-        " {params.variants} --batch-size {params.batch_size} --threads {params.torch_threads}"
+        " {params.variants} --batch-size {params.batch_size} --device {params.device} --threads {params.torch_threads}"
         " --workers {params.workers}"
         " > {log} 2>&1"

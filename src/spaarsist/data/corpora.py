@@ -17,6 +17,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -247,19 +248,22 @@ def _fetch_file(release: Release, file: str, stop: threading.Event) -> dict[str,
     """Bring one missing file, from wherever it can be had; return its entry in the receipt."""
     target, published = Path(release.folder) / file, release.files[file]
     expected = published or _recorded(target)
-    part, answers, most, pauses = _part(target), {}, 0, iter(PAUSES_S)
+    part, answers, most, pauses, wrong = _part(target), {}, 0, iter(PAUSES_S), Counter[str]()
     with _alone(part) as stream:
         if os.path.lexists(target):  # another process brought it between our look and our lock
             part.unlink(missing_ok=True)
             return _use(target, published)
         while True:
-            for address in _addresses(release, file):
+            # Twice the wrong bytes, whole: it has no others, and a corpus is too large to ask ten times
+            addresses = [address for address in _addresses(release, file) if wrong[address] < 2]
+            for address in addresses:
                 try:
                     _download(address, stream, file, stop)
                     checksum = _verify(part, file, expected)
                 except _WrongBytes as error:
                     stream.truncate(0)
                     answers[address] = str(error)
+                    wrong[address] += 1
                 except HTTPError as error:
                     answers[address] = f"status {error.code} ({error.reason})"
                 except (OSError, HTTPException) as error:
@@ -270,7 +274,7 @@ def _fetch_file(release: Release, file: str, stop: threading.Event) -> dict[str,
             size = os.fstat(stream.fileno()).st_size
             if size > most:
                 most, pauses = size, iter(PAUSES_S)
-            pause = next(pauses, None)
+            pause = next(pauses, None) if addresses else None
             if pause is None:
                 tried = "; ".join(f"{address} answered: {answer}" for address, answer in answers.items())
                 raise ConfigError(

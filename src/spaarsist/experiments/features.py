@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
@@ -28,7 +28,7 @@ from spaarsist.artefacts import code_hash, file_hash, processor, provenance, ten
 from spaarsist.config import ConfigError, TrainingRecipe
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
-from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, ignore_termination, view
+from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, ignore_termination, view
 from spaarsist.models.detector import Detector, prepare_torch
 from spaarsist.models.frontend import build_frontend
 
@@ -38,14 +38,19 @@ CODE_THAT_DECIDES_FRAMES = (
 )  # fmt: skip
 
 
-def identify(
-    trial_list: Path, recipe: TrainingRecipe, excerpts: Dataset, number: int | None, frontend: nn.Module
-) -> dict:
-    """What a cache must have been made of to be used: the same in every part, compared before each use."""
+def identify(trial_list: Path, recipe: TrainingRecipe, excerpts: Dataset, number: int | None, weights: str) -> dict:
+    """What a cache must have been made of to be used: the same in every part, compared before each use.
+
+    Args:
+        trial_list, recipe: of the run.
+        excerpts: `Excerpts`, or a `view`'s draws.
+        number: of the view; None for excerpts.
+        weights: `tensors_hash` of the front-end's state.
+    """
     return {
         "trial_list": file_hash(trial_list),
         "frontend": asdict(recipe.frontend),
-        "weights": tensors_hash(frontend.state_dict()),
+        "weights": weights,
         "crop": excerpts.crop,
         "augmentation": None if number is None else asdict(recipe.augmentation),
         "view": number,
@@ -64,6 +69,7 @@ def make_part(
     number: int | None = None,
     *,
     batch_size: int = 16,
+    device: str = "cpu",
     threads: int = 1,
     workers: int = 0,
 ) -> None:
@@ -82,9 +88,9 @@ def make_part(
     """
     if not 0 <= part < n_parts:
         raise ConfigError(f"part {part} of {n_parts}: parts are counted from 0")
-    device = prepare_torch(threads)
+    place = prepare_torch(threads, device)
     trials = read_trials(trial_list)
-    frontend = build_frontend(recipe.frontend).to(device).eval()
+    frontend = build_frontend(recipe.frontend).to(place).eval()
     excerpts: Excerpts | TrainingDraws = (
         Excerpts(trials, recipe.crop)
         if number is None
@@ -92,10 +98,10 @@ def make_part(
     )
     bounds = [len(excerpts) * k // n_parts for k in range(n_parts + 1)]
     first, last = bounds[part], bounds[part + 1]
-    n_frames, dim = frontend(torch.zeros(1, excerpts.crop, device=device)).shape[1:]
+    n_frames, dim = frontend(torch.zeros(1, excerpts.crop, device=place)).shape[1:]
     absent = [k for k in range(n_parts) if k == part or not (output / f"part{k}.json").exists()]
-    _check_disk(output, sum(bounds[k + 1] - bounds[k] for k in absent) * n_frames * dim * 2)
-    identity = identify(trial_list, recipe, excerpts, number, frontend)
+    _compare_disk(output, sum(bounds[k + 1] - bounds[k] for k in absent) * n_frames * dim * 2)
+    identity = identify(trial_list, recipe, excerpts, number, tensors_hash(frontend.state_dict()))
     batches = DataLoader(
         Subset(excerpts, range(first, last)), batch_size, num_workers=workers, worker_init_fn=ignore_termination
     )
@@ -104,7 +110,7 @@ def make_part(
         frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         done = 0
         for waveforms, _ in tqdm(batches, desc=f"{output.name} part {part + 1}/{n_parts}", unit="batch", mininterval=2):
-            batch = frontend(waveforms.to(device)).half()
+            batch = frontend(waveforms.to(place)).half()
             if not torch.isfinite(batch).all():
                 raise ConfigError(
                     f"{trial_list}: frames of excerpts {first + done} to {first + done + len(batch) - 1} are not "
@@ -114,7 +120,7 @@ def make_part(
             done += len(batch)
         frames.flush()
         del frames
-    record = {"identity": identity, "first": first, "last": last, "provenance": provenance()}
+    record = {"identity": identity, "first": first, "last": last, "parts": n_parts, "provenance": provenance()}
     with writing(output / f"part{part}.json") as path:
         path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -135,6 +141,10 @@ class CachedFrames(Dataset):
         records = []
         for path in folder.glob("part*.json"):
             records.append((json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".npy")))
+        if len(counts := sorted({record["parts"] for record, _ in records})) > 1:
+            raise ConfigError(
+                f"{folder}: holds parts of {' and of '.join(map(str, counts))}; delete it and make the cache again"
+            )
         records.sort(key=lambda r: r[0]["first"])
         position, self.starts, self.parts = 0, [], []
         for record, path in records:
@@ -165,7 +175,15 @@ class CachedFrames(Dataset):
 
 
 def benchmark(
-    train_list: Path, cache: Path, recipe: TrainingRecipe, output: Path, *, steps: int, threads: int, workers: int
+    train_list: Path,
+    cache: Path,
+    recipe: TrainingRecipe,
+    output: Path,
+    *,
+    steps: int,
+    device: str = "cpu",
+    threads: int,
+    workers: int,
 ) -> None:
     """Time the first view of a cache: reading it at random, the disk's own speed, and training with and without it.
 
@@ -183,14 +201,14 @@ def benchmark(
     Raises:
         ConfigError: the cache is not of this list and recipe, or has fewer batches.
     """
-    device = prepare_torch(threads)
+    place = prepare_torch(threads, device)
     trials = read_trials(train_list)
     stage = recipe.frozen_stage
     torch.manual_seed(0)
-    detector = Detector(recipe.frontend, recipe.backend).to(device).train()
+    detector = Detector(recipe.frontend, recipe.backend).to(place).train()
     detector.frontend.requires_grad_(False).eval()
     draws = view(recipe, trials, 0, Augmenter(recipe.augmentation))
-    identity = identify(train_list, recipe, draws, 0, detector.frontend)
+    identity = identify(train_list, recipe, draws, 0, tensors_hash(detector.frontend.state_dict()))
     frames = CachedFrames(cache / "view0", identity, draws.classes)
     optimiser = torch.optim.Adam(detector.parameters(), lr=stage.learning_rate)
     batches = np.random.default_rng(0).permutation(len(draws)).reshape(-1, stage.batch_size)
@@ -199,7 +217,7 @@ def benchmark(
     wanted = batches[: steps + 1].tolist()
 
     def step(inputs: Tensor, classes: Tensor) -> None:
-        loss = F.cross_entropy(detector(inputs.to(device)), classes.to(device))
+        loss = F.cross_entropy(detector(inputs.to(place)), classes.to(place))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -227,7 +245,7 @@ def benchmark(
         ("epoch from audio", *from_audio * epoch, "s"),
     ]
     table = pd.DataFrame(rows, columns=["measure", "value", "low", "high", "unit"])
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else processor()
     table = table.assign(device=name, threads=threads, workers=workers)
     with writing(output) as path:
         table.to_csv(path, sep="\t", index=False, float_format="%.6g")
@@ -253,12 +271,40 @@ def _sequential_speed(folder: Path, block: int = 8 << 20, at_most: int = 4 << 30
     return np.quantile(speeds, [0.5, 0.25, 0.75])
 
 
-def _check_disk(folder: Path, needed: int) -> None:
+@torch.inference_mode()
+def check_space(train_list: Path, dev_list: Path | None, recipe: TrainingRecipe, directory: Path, output: Path) -> None:
+    """Compare what all caches of an experiment will take with what is free, before the first is begun.
+
+    Args:
+        train_list: of whose draws the recipe's views are made.
+        dev_list: whose excerpts are cached too; None: they are not.
+        directory: folder of the caches; what lies there already is taken off the need.
+        output: text file to write: need and free space.
+
+    Raises:
+        ConfigError: it is too little.
+    """
+    frontend = build_frontend(recipe.frontend).eval()
+    crops = {recipe.crop: len(read_trials(dev_list)) if dev_list else 0}
+    if recipe.views:
+        stage = recipe.frozen_stage
+        crop, n_draws = stage.crop or recipe.crop, draws_per_epoch(recipe, stage, len(read_trials(train_list)))
+        crops[crop] = crops.get(crop, 0) + recipe.views * n_draws
+    needed = sum(n * frontend(torch.zeros(1, crop)).numel() * 2 for crop, n in crops.items() if n)
+    present = sum(path.stat().st_size for path in directory.rglob("part*.npy"))
+    balance = _compare_disk(directory, max(needed - present, 0))
+    with writing(output) as path:
+        path.write_text(f"{balance}\n", encoding="utf-8")
+
+
+def _compare_disk(folder: Path, needed: int) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    tqdm.write(f"{folder}: {needed / 1e9:.1f} GB of frames to make, {free / 1e9:.1f} GB free")
+    balance = f"{folder}: {needed / 1e9:.1f} GB of frames to make, {free / 1e9:.1f} GB free"
+    tqdm.write(balance)
     if needed > free:
         raise ConfigError(
             f"{folder}: {needed / 1e9:.1f} GB of frames to make, but only {free / 1e9:.1f} GB are free; point "
             "features.directory to a larger disk, or set training.views to 0"
         )
+    return balance

@@ -58,6 +58,7 @@ def score(
     *,
     corpus: str = "",
     batch_size: int = 16,
+    device: str = "cpu",
     threads: int = 1,
     workers: int = 0,
 ) -> None:
@@ -72,10 +73,10 @@ def score(
         ConfigError: variants of a back-end that has none, an unreadable file, or a score that is not finite (names the
             trial).
     """
-    device = prepare_torch(threads)
+    place = prepare_torch(threads, device)
     trials = read_trials(trial_list)
     detector, record = load_checkpoint(checkpoint)
-    detector = detector.to(device)
+    detector = detector.to(place)
     if variants and detector.column == AS_TRAINED:
         raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
     columns = [variant.column for variant in variants] or [detector.column]

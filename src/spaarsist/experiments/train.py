@@ -18,6 +18,7 @@ import signal
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import file_hash, provenance, writing
+from spaarsist.artefacts import file_hash, provenance, tensors_hash, writing
 from spaarsist.config import AS_TRAINED, ConfigError, Stage, System, TrainingRecipe, system_name, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
@@ -78,6 +79,7 @@ def train(
     *,
     train_features: Path | None = None,
     dev_features: Path | None = None,
+    device: str = "cpu",
     threads: int = 1,
     workers: int = 0,
 ) -> None:
@@ -94,17 +96,20 @@ def train(
         train_features: cache of training views (`view0`, `view1`, ... within it) for the stage with a frozen front-end;
             without it the same draws are made from audio. Unused by back-ends that take all layers.
         dev_features: cache of development frames for that stage.
+        device: `cpu` or `cuda`.
         threads: CPU threads of torch; results are bit-identical only for equal numbers.
         workers: processes that read and augment audio; 0 = in the training process. Does not change results.
 
     Raises:
-        ConfigError: bad lists, recipe or caches; a loss that is not finite (names the batch's trials); or an unfinished
-            run of another recipe, seed, list or code in `output/last`.
+        ConfigError: bad lists, recipe or caches; no GPU where one is asked for; a loss that is not finite (names the
+            batch's trials); or an unfinished run of another recipe, seed, list or code in `output/last`.
     """
-    device = prepare_torch(threads)
+    place = prepare_torch(threads, device)
     accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="no",  # whatever the environment says: precision is the recipe's
+        cpu=device == "cpu",
+        # Whatever the environment says: both are the recipe's
+        mixed_precision="no",
+        dynamo_backend="no",
         # The back-end's residual blocks keep a batch norm that is never called
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -116,12 +121,10 @@ def train(
         "dev_list": file_hash(dev_list),
         "threads": threads,
         "processes": accelerator.num_processes,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "tf32": False,
-        "deterministic": "where the device has a repeatable operation" if device.type == "cuda" else "yes",
+        "device": device,
         **provenance(),
     }
-    run = _Run((train_list, dev_list), output, recipe, seed, workers, identity, accelerator, device)
+    run = _Run((train_list, dev_list), output, recipe, seed, workers, identity, accelerator, place)
     run.open_caches(train_features, dev_features)
     before = signal.signal(signal.SIGTERM, run.terminate)
     try:
@@ -144,11 +147,11 @@ class _Run:
         workers: int,
         identity: dict,
         accelerator: Accelerator,
-        device: torch.device,
+        place: torch.device,
     ) -> None:
         self.lists, self.output, self.recipe = lists, output, recipe
         self.seed, self.workers, self.identity, self.accelerator = seed, workers, identity, accelerator
-        self.device = device
+        self.device = place
         self.train, self.dev = (read_trials(path) for path in lists)
         self.augmenter = Augmenter(recipe.augmentation)
         self.last = output / "last"
@@ -158,12 +161,6 @@ class _Run:
         self.saved = time.monotonic()
         torch.manual_seed(seed)
         self.detector = Detector(recipe.frontend, recipe.backend)
-        if accelerator.num_processes > 1 and self.device.type == "cuda":
-            self.detector = nn.SyncBatchNorm.convert_sync_batchnorm(self.detector)
-        self.detector.to(self.device)
-        self.detector.frontend.prepare_training(
-            gradient_checkpointing=recipe.gradient_checkpointing, compile=recipe.compile
-        )
         _check_name(identity["system"], self.detector)
         for stage in recipe.stages:
             if stage.batch_size % accelerator.num_processes:
@@ -174,22 +171,31 @@ class _Run:
         self.n_frames = {
             crop: self._count_frames(crop) for crop in {recipe.crop, *(s.crop for s in recipe.stages if s.crop)}
         }
+        if accelerator.num_processes > 1 and self.device.type == "cuda":
+            self.detector = nn.SyncBatchNorm.convert_sync_batchnorm(self.detector)
+        self.detector.to(self.device)
+        self.detector.frontend.prepare_training(
+            gradient_checkpointing=recipe.gradient_checkpointing, compile=recipe.compile
+        )
         self.views: list[Dataset] = []
         self.cached_dev: Dataset | None = None
 
     def open_caches(self, train_features: Path | None, dev_features: Path | None) -> None:
         """Open the caches that this back-end can use, and see that they are what this run would compute."""
-        recipe, frontend = self.recipe, self.detector.frontend
+        recipe = self.recipe
         if self.detector.backend.all_layers:
             train_features = dev_features = None
         self.identity["cached"] = {"train": train_features is not None, "dev": dev_features is not None}
+        if not any(self.identity["cached"].values()):
+            return
+        weights = tensors_hash(self.detector.frontend.state_dict())
         if train_features is not None:
             for number in range(recipe.views):
                 draws = view(recipe, self.train, number, self.augmenter)
-                identity = identify(self.lists[0], recipe, draws, number, frontend)
+                identity = identify(self.lists[0], recipe, draws, number, weights)
                 self.views.append(CachedFrames(train_features / f"view{number}", identity, draws.classes))
         if dev_features is not None:
-            identity = identify(self.lists[1], recipe, Excerpts(self.dev, recipe.crop), None, frontend)
+            identity = identify(self.lists[1], recipe, Excerpts(self.dev, recipe.crop), None, weights)
             self.cached_dev = CachedFrames(dev_features, identity)
 
     def terminate(self, *_signal: object) -> None:
@@ -197,6 +203,11 @@ class _Run:
         self.terminated = True
         if not self.in_step:
             raise SystemExit(TERMINATED)
+
+    def _stop(self) -> NoReturn:
+        # Together: a launcher that sees one process end does not give the one that saves much time
+        self.accelerator.wait_for_everyone()
+        raise SystemExit(TERMINATED)
 
     def resume(self) -> None:
         """Go on from `last/`, if there is one of this very run."""
@@ -233,6 +244,9 @@ class _Run:
             self._train_epoch(number, stage, model, optimiser, schedule)
             # Killed while it scores the development set, the epoch's steps are not lost
             self._save_state(optimiser, schedule)
+            self.in_step = False
+            if self._told_to_stop():
+                self._stop()
             began = time.perf_counter()
             dev_eer = self._dev_eer(stage, f"stage {number + 1} epoch {progress.epoch + 1}: dev")
             n_steps, seconds = progress.step, progress.seconds + time.perf_counter() - began
@@ -254,7 +268,10 @@ class _Run:
         best = self.progress.best
         if not best:
             raise ConfigError("training.stages: no stage has any epochs")
+        # Too late to stop: a checkpoint without its resume state, thrown away as half-made, would cost the whole run
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         chosen = min(best, key=lambda n: best[n][0]) if self.recipe.keep_better_stage else max(best)
+        self._check_ranks()
         self._load_best(chosen)
         if not self.accelerator.is_main_process:
             return
@@ -271,10 +288,14 @@ class _Run:
             "stage": chosen + 1,
             "epoch": best[chosen][1],
             "dev_eer": best[chosen][0],
+            "gpu": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
+            "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
             "provenance": provenance(),
         }
-        machine = ("cached", "device", "processes", "threads", "tf32", "deterministic", "train_list", "dev_list")
-        record |= {key: self.identity[key] for key in machine}
+        record |= {
+            key: self.identity[key] for key in ("cached", "device", "processes", "threads", "train_list", "dev_list")
+        }
         with writing(self.output / "history.tsv") as path:
             pd.DataFrame(self.progress.history, columns=HISTORY).to_csv(
                 path, sep="\t", index=False, quoting=csv.QUOTE_NONE
@@ -286,10 +307,19 @@ class _Run:
         self.last.rename(done)
         shutil.rmtree(done)
 
+    def _check_ranks(self) -> None:
+        """See that all processes hold the same parameters, which is what sharing gradients is for."""
+        if self.accelerator.num_processes > 1:
+            hashes = gather_object([tensors_hash(dict(self.detector.named_parameters()))])
+            if len(set(hashes)) > 1:
+                raise RuntimeError(
+                    f"the parameters of {len(hashes)} processes drifted apart; this is a defect: report it"
+                )
+
     @torch.inference_mode()
     def _count_frames(self, crop: int) -> int:
         try:
-            frames = self.detector.eval().frames(torch.zeros(1, crop, device=self.device))
+            frames = self.detector.eval().frames(torch.zeros(1, crop))
             self.detector.backend(frames)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"training: a crop of {crop} samples is too short ({error})") from None
@@ -349,12 +379,9 @@ class _Run:
             progress.seconds = before + time.perf_counter() - began
             if self._told_to_stop():
                 self._save_state(optimiser, schedule)
-                raise SystemExit(TERMINATED)
+                self._stop()
             if time.monotonic() - self.saved > SAVE_EVERY_S:
                 self._save_state(optimiser, schedule)
-        self.in_step = False
-        if self.terminated:
-            self.terminate()
 
     def _draws(self, number: int, stage: Stage) -> tuple[TrainingDraws, Dataset, np.ndarray]:
         """The epoch's draws, what gives their inputs, and the order that they are taken in."""
@@ -374,7 +401,7 @@ class _Run:
         return self.accelerator.reduce(flag, "sum").item() > 0
 
     def _dev_eer(self, stage: Stage, description: str) -> float:
-        # The largest batch of the recipe: it fits into memory even with gradients
+        # Without gradients the recipe's largest batch fits in either stage
         size = max(stage.batch_size for stage in self.recipe.stages)
         excerpts: Dataset = Excerpts(self.dev, self.recipe.crop)
         if self.cached_dev is not None and not stage.train_frontend:

@@ -18,16 +18,22 @@ from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
 from spaarsist.models.frontend import build_frontend
 
-CPU = torch.device("cpu")
 BONAFIDE, SPOOF = 0, 1
 """Positions of the classes in the logits."""
 
 
-def prepare_torch(threads: int) -> torch.device:
-    """Set torch to repeatable arithmetic and choose the device: this process's GPU if there is one, else the CPU.
+def prepare_torch(threads: int, device: str = "cpu") -> torch.device:
+    """Set torch to repeatable arithmetic and give the device: the CPU, or this process's GPU.
 
     TF32 is off, so that on a GPU as well the batch size changes scores by rounding only. The few operations that have
     no repeatable form on a GPU warn.
+
+    Args:
+        threads: CPU threads.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: a GPU is asked for and torch finds none.
     """
     os.environ.setdefault(
         "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
@@ -36,7 +42,14 @@ def prepare_torch(threads: int) -> torch.device:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
+    if device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"no GPU in reach of torch {torch.__version__} (built for CUDA {torch.version.cuda}): see whether "
+            "nvidia-smi shows one and its driver is new enough for that, or set compute.device to cpu"
+        )
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
 class Detector(nn.Module):
