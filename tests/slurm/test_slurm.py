@@ -7,6 +7,7 @@ and that a run survives what clusters do to jobs. Nothing here says that the cod
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.skipif(bool(OBSTACLE), reason=f"no toy Slurm cluster he
 ON_GPU = {"features", "dev_features", "train", "score", "findings"}
 ON_CPU = {"corpora", "trials", "metrics", "latency", "figure_det", "figure_histograms", "figure_reliability"}
 RESULTS = Path("results", "synthetic")
-# Jobs are short here. Snakemake asks how they fare after 8 s, 18 s more, 28 s more, ... and at 8 s again once one ended
-TOY = ("--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "8")
+TRAINED = RESULTS / "checkpoints" / "AST-05" / "seed1"
+# Jobs are short here: Snakemake asks after 10 s, 20 s more, 30 s more, ..., and after 10 s again when one is done
+TOY = ("--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "10")
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +78,37 @@ class Driver:
 
 
 @pytest.fixture(scope="module")
-def run(slurm, tmp_path_factory):
-    """The whole workflow, finished: (folder, what Snakemake said, the cluster's jobs)."""
-    folder = tmp_path_factory.mktemp("run")
+def runs(slurm, tmp_path_factory):
+    """The whole workflow; and beside its second half, its training made once more elsewhere, disturbed by Slurm.
+
+    Folder, what Snakemake said and the cluster's jobs of the whole run; folder and outcome of the other.
+    """
+    folder = tmp_path_factory.mktemp("whole")
     write_config(folder / "config.yaml")
     with Driver(folder, "--retries", "0") as driver:
-        assert driver.process.wait(900) == 0, driver.said()[-6000:]
-    return folder, driver.said(), slurm.jobs()
+        wait_for(driver, lambda: "(Rule: train)" in driver.said(), 600)
+        again = tmp_path_factory.mktemp("again")
+        shutil.copy2(folder / "config.yaml", again)
+        for made in ("data", RESULTS / "trials", RESULTS / "logs" / "features"):
+            shutil.copytree(folder / made, again / made)
+        outcome = disturb(slurm, again)
+        assert driver.process.wait(600) == 0, driver.said()[-6000:]
+    return (folder, driver.said(), jobs_of(slurm, folder)), (again, *outcome)
+
+
+@pytest.fixture
+def run(runs):
+    return runs[0]
+
+
+@pytest.fixture
+def disturbed(runs):
+    return runs[1]
+
+
+def jobs_of(slurm, folder):
+    """The jobs that were submitted from there: id -> record."""
+    return {number: job for number, job in slurm.jobs().items() if Path(job["StdOut"]).is_relative_to(folder)}
 
 
 def test_every_target_is_made(run):
@@ -127,18 +153,13 @@ def test_jobs_are_given_what_their_rules_ask_for(run):
         assert (job["OverSubscribe"] == "NO") == (job["rule"] == "latency"), job  # NO: it has the node to itself
 
 
-@pytest.fixture(scope="module")
-def disturbed(run, slurm):
-    """The training made once more, in two runs: Slurm cancels it, nears its time limit, passes its time limit.
+def disturb(slurm, folder):
+    """Train in two runs: in the first the job is cancelled, in the second it nears its time limit.
 
-    What became of it: each run's (exit code, output, files left behind, step saved), the weights before and after.
+    Each run's (exit code, output, files left behind, step saved).
     """
-    folder, _, _ = run
-    checkpoint = folder / RESULTS / "checkpoints" / "AST-05" / "seed1"
-    undisturbed = (checkpoint / "model.safetensors").read_bytes()
-    for path in checkpoint.iterdir():
-        path.unlink()
-    target = checkpoint.relative_to(folder) / "model.safetensors"
+    checkpoint = folder / TRAINED
+    target = TRAINED / "model.safetensors"
 
     def outcome(driver, at):
         return driver.process.wait(300), driver.said(), sorted(path.name for path in checkpoint.iterdir()), at
@@ -147,11 +168,8 @@ def disturbed(run, slurm):
         end_in_training(slurm, driver, folder, ["scancel"])
         cancelled = outcome(driver, step(checkpoint))
     with Driver(folder, target) as driver:
-        end_in_training(slurm, driver, folder, ["scontrol", "update", "TimeLimit=2"])
-        at = step(checkpoint)
-        end_in_training(slurm, driver, folder, ["scontrol", "update", "TimeLimit=0"])
-        out_of_time = outcome(driver, at)
-    return cancelled, out_of_time, undisturbed, (checkpoint / "model.safetensors").read_bytes()
+        end_in_training(slurm, driver, folder, ["scontrol", "update", "TimeLimit=2"])  # minutes: fewer than the warning
+        return cancelled, outcome(driver, step(checkpoint))
 
 
 def end_in_training(slurm, driver, folder, command):
@@ -164,7 +182,7 @@ def end_in_training(slurm, driver, folder, command):
     time.sleep(0.5)
     process = training(folder)
     os.kill(process, signal.SIGSTOP)
-    (number,) = (n for n, job in slurm.jobs().items() if job["rule"] == "train" and job["JobState"] == "RUNNING")
+    (number,) = (number for number, job in jobs_of(slurm, folder).items() if job["JobState"] == "RUNNING")
     ask(*command, f"JobId={number}" if command[0] == "scontrol" else str(number))
     wait_for(driver, lambda: pending(process, signal.SIGTERM))
     with contextlib.suppress(ProcessLookupError):
@@ -209,26 +227,26 @@ def step(checkpoint):
 
 
 def test_a_cancelled_training_fails_the_run(disturbed):
-    (code, said, left, _), *_ = disturbed
+    _, (code, said, left, _), _ = disturbed
     assert code == 1 and "Error in rule train" in said
     assert left == ["last"]  # no half-made checkpoint, but what resuming needs
 
 
-def test_the_profile_retries_what_ran_out_of_time(disturbed, run, slurm):
-    code, said, left, _ = disturbed[1]
+def test_the_profile_retries_what_ran_out_of_time(disturbed, slurm):
+    folder, _, (code, said, left, _) = disturbed
     assert code == 0, said[-6000:]
     assert left == ["history.tsv", "model.json", "model.safetensors"]
-    states = [job["JobState"] for number, job in slurm.jobs().items() if number not in run[2]]
-    assert states == ["CANCELLED", "FAILED", "TIMEOUT", "COMPLETED"]
+    states = [job["JobState"] for job in jobs_of(slurm, folder).values()]
+    assert states == ["CANCELLED", "FAILED", "COMPLETED"]
     assert "stage 1 epoch" not in said, "a retry began anew"  # the log of a failed attempt is shown
 
 
 def test_the_warning_before_the_time_limit_is_heeded(disturbed):
     """The training saves within its epoch, where nothing else would have it save, and ends by itself."""
-    (*_, before), (*_, at), *_ = disturbed
+    _, (*_, before), (*_, at) = disturbed
     assert (0, 1, 0) <= before < at < (1, 1, 0) and at > (1, 0, 0)
 
 
-def test_the_weights_are_those_of_an_undisturbed_run(disturbed):
-    *_, undisturbed, weights = disturbed
-    assert weights == undisturbed
+def test_the_weights_are_those_of_an_undisturbed_run(run, disturbed):
+    ours, undisturbed = ((folder / TRAINED / "model.safetensors").read_bytes() for folder, *_ in (disturbed, run))
+    assert ours == undisturbed
