@@ -204,7 +204,7 @@ def _await_idle(folder: Path) -> None:
             if set(ask("sinfo", "--noheader", "--format=%T").split()) == {"idle"}:
                 return
         time.sleep(0.2)
-    said = [f"{path.name}: {path.read_text()[-1500:]}" for path in sorted(folder.glob("*.[lo][ou][gt]"))]
+    said = [f"{path.name}: {path.read_text()[-1500:]}" for path in sorted(folder.glob("*.out"))]
     raise RuntimeError("the toy cluster's node is not idle:\n" + "\n".join(said))
 
 

@@ -200,7 +200,8 @@ def test_extracted_folders_and_offline(tmp_path):
     del releases["in_the_wild"]
     config = paper(tmp_path / "c.yaml", downloads=releases)
     dry = snakemake(tmp_path, "-np", "--configfile", config)
-    assert dry.returncode == 1 and "{in_the_wild}/release_in_the_wild.zip names a release that is not" in dry.stdout
+    assert dry.returncode == 1
+    assert "{in_the_wild}/release_in_the_wild.zip" in dry.stdout and "names a release that is not" in dry.stdout
 
 
 def test_releases_elsewhere(tmp_path):
@@ -226,8 +227,12 @@ def test_one_machine_with_one_gpu(tmp_path):
 
 
 def test_what_the_readme_calls_cheap(tmp_path):
-    shown = ["AST-05-05", "AST-03-01-Mag"]
-    config = paper(tmp_path / "c.yaml", seeds=[1], backends={}, systems__in_figures=shown)
+    """A file of changes after the configuration; what it does not name stays, and config.yaml stays out."""
+    changes = {"seeds": [1], "systems": {"in_figures": ["AST-05-05", "AST-03-01-Mag"]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(changes))
+    dry = snakemake(tmp_path, "-n", "--configfile", REPOSITORY / "config" / "paper.yaml", tmp_path / "mine.yaml")
+    assert jobs(dry)["train"] == 7 and jobs(dry)["fetch"] == 4
+    config = paper(tmp_path / "c.yaml", backends={}, **{"seeds": [1], "systems__in_figures": ["AST-05-05"]})
     assert jobs(snakemake(tmp_path, "-n", "--configfile", config))["train"] == 3
 
 

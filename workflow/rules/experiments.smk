@@ -113,8 +113,9 @@ rule train:
         device=COMPUTE["device"],
         torch_threads=COMPUTE["train_threads"],
         workers=COMPUTE["workers"],
+    # exec: a shell in between would die of a cluster's SIGTERM and take the training along before it has saved
     shell:
-        "python -m spaarsist train --train-list {input.train_list:q} --dev-list {input.dev_list:q}"
+        "exec python -m spaarsist train --train-list {input.train_list:q} --dev-list {input.dev_list:q}"
         " --output {params.folder:q} --system {wildcards.trained} --seed {wildcards.seed} --recipe {params.recipe:q}"
         " {params.features} --device {params.device} --processes {params.processes} --threads {params.torch_threads}"
         " --workers {params.workers} > {log} 2>&1"

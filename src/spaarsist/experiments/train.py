@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -202,11 +203,16 @@ class _Run:
         """Stop at the next point from which the run can go on exactly; outside the training steps that is here."""
         self.terminated = True
         if not self.in_step:
-            raise SystemExit(TERMINATED)
+            self._say_goodbye()
 
     def _stop(self) -> NoReturn:
         # Together: a launcher that sees one process end does not give the one that saves much time
         self.accelerator.wait_for_everyone()
+        self._say_goodbye()
+
+    def _say_goodbye(self) -> NoReturn:
+        where = f"stage {self.progress.stage + 1}, epoch {self.progress.epoch + 1}, step {self.progress.step}"
+        tqdm.write(f"told to stop (SIGTERM): saved up to {where}; call again to go on", file=sys.stderr)
         raise SystemExit(TERMINATED)
 
     def resume(self) -> None:
