@@ -33,7 +33,20 @@ def jobs(dry_run):
     return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", dry_run.stdout, re.MULTILINE) if rule != "total"}
 
 
+def write(path, settings, changes):
+    """Write a configuration with changes: training__views=4 for the key `views` within `training`."""
+    for key, value in changes.items():
+        place = settings
+        *parents, last = key.split("__")
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
 def write_config(path, **changes):
+    """A small synthetic experiment, with changes."""
     settings = yaml.safe_load((REPOSITORY / "config" / "synthetic.yaml").read_text())
     settings["seeds"] = [1]
     settings["systems"] = {
@@ -53,14 +66,7 @@ def write_config(path, **changes):
         "trained": {"k_train": 0.5, "graph": [], "stack": [0.1]},
     }
     settings["training"]["epoch_size"] = 16
-    for key, value in changes.items():
-        place = settings
-        *parents, last = key.split("__")
-        for parent in parents:
-            place = place[parent]
-        place[last] = value
-    path.write_text(yaml.safe_dump(settings))
-    return path
+    return write(path, settings, changes)
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +145,9 @@ def test_the_table(run):
 
 
 def paper(path, **changes):
-    """The paper's configuration with changes, as write_config makes them."""
+    """The paper's configuration, with changes."""
     settings = yaml.safe_load((REPOSITORY / "config" / "paper.yaml").read_text())
-    for key, value in changes.items():
-        place = settings
-        *parents, last = key.split("__")
-        for parent in parents:
-            place = place[parent]
-        place[last] = value
-    path.write_text(yaml.safe_dump(settings))
-    return path
+    return write(path, settings, changes)
 
 
 def test_the_paper_s_run(tmp_path):
