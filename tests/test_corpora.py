@@ -483,7 +483,9 @@ class TestProcesses:
             (hub.folder / name).write_bytes(content)
         settings = {"folder": str(disk), "size_gb": 0.0, "licence": "", "addresses": [hub.url + "{file}"]}
         code = (
-            "import json, sys; from pathlib import Path; from spaarsist.config import Release, parse\n"
+            "import json, signal, sys; from pathlib import Path; from spaarsist.config import Release, parse\n"
+            # what runs in the background is started with Ctrl-C ignored
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from spaarsist.data.corpora import fetch\n"
             "fetch({'five': parse(Release, sys.argv[1])}, 'five', Path(sys.argv[2]), jobs=2)"
         )

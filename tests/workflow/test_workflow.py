@@ -323,7 +323,14 @@ class TestConfiguration:
         (tmp_path / "mine.csv").write_text("file,label\n")
         config = write_config(tmp_path / "c.yaml")
         settings = yaml.safe_load(config.read_text())
-        mine = {"title": "Mine", "format": "list", "protocol": "mine.csv", "audio": ".", "expected": 0}
+        mine = {
+            "title": "Mine",
+            "format": "list",
+            "protocol": "mine.csv",
+            "checksum": "",
+            "audio": ["."],
+            "expected": 0,
+        }
         settings["corpora"]["mine"] = mine
         settings["evaluate_on"].append("mine")
         config.write_text(yaml.safe_dump(settings))
