@@ -485,30 +485,29 @@ def feature_options():
     return f"{train} {dev if DEV_FEATURES else ''}"
 
 
-def excerpt_recipe(wildcards):
-    """What of the training section fixed excerpts and their frames depend on, as JSON."""
+def frames_recipe(views):
+    """What of the training section so many views' frames depend on (0: those of fixed excerpts), as JSON."""
     training = config["training"]
-    return json.dumps({key: training[key] for key in ("frontend", "crop")})
+    keys = ("frontend", "crop") + (("epoch_size", "augmentation") if views else ())
+    recipe = {key: training[key] for key in keys}
+    if views:
+        stage = {key: FROZEN_STAGE[key] for key in ("batch_size", "crop")}
+        recipe |= {"stages": [stage | {"epochs": 1}], "views": views}
+    return json.dumps(recipe)
 
 
-def view_recipe(wildcards):
-    """What of the training section a view of the training draws and its frames depend on, as JSON."""
-    training = config["training"]
-    recipe = {
-        key: training[key] for key in ("frontend", "crop", "epoch_size", "augmentation")
-    }
-    stage = {key: FROZEN_STAGE[key] for key in ("batch_size", "crop")} | {"epochs": 1}
-    return json.dumps(recipe | {"stages": [stage], "views": int(wildcards.view) + 1})
+def part_recipe(wildcards):
+    """Recipe of a part of the cache; the number of views behind its own is not its business."""
+    view = wildcards.get("view")
+    return frames_recipe(0 if view is None else int(view) + 1)
+
+
+def view_option(wildcards):
+    return f"--view {wildcards.view}" if "view" in wildcards.keys() else ""
 
 
 def space_recipe(wildcards):
-    """What of the training section the size of all caches depends on, as JSON."""
-    training = config["training"]
-    recipe = {key: training[key] for key in ("frontend", "crop", "epoch_size")}
-    if VIEWS:
-        stage = {key: FROZEN_STAGE[key] for key in ("batch_size", "crop")}
-        recipe |= {"stages": [stage | {"epochs": 1}], "views": VIEWS}
-    return json.dumps(recipe)
+    return frames_recipe(VIEWS)
 
 
 def dev_list_option():

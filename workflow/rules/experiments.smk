@@ -52,8 +52,8 @@ rule features:
         gpu=min(COMPUTE["gpu"], 1),
     params:
         folder=subpath(output.frames, parent=True),
-        recipe=view_recipe,
-        which="--view {view}",
+        recipe=part_recipe,
+        which=view_option,
         parts=len(PARTS),
         batch_size=COMPUTE["batch_size"],
         device=COMPUTE["device"],
@@ -73,15 +73,6 @@ use rule features as dev_features with:
         f"{RESULTS}/logs/features/{{corpus}}_excerpts_part{{part}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/features/{{corpus}}_excerpts_part{{part}}.tsv"
-    params:
-        folder=subpath(output.frames, parent=True),
-        recipe=excerpt_recipe,
-        which="",
-        parts=len(PARTS),
-        batch_size=COMPUTE["batch_size"],
-        device=COMPUTE["device"],
-        torch_threads=COMPUTE["score_threads"],
-        workers=COMPUTE["workers"],
 
 
 rule train:
@@ -149,5 +140,4 @@ rule score:
     shell:
         "python -m spaarsist score --checkpoint {params.folder:q} --trial-list {input.trials:q} --output {output:q}"
         " {params.variants} --batch-size {params.batch_size} --device {params.device} --threads {params.torch_threads}"
-        " --workers {params.workers}"
-        " > {log} 2>&1"
+        " --workers {params.workers} > {log} 2>&1"
