@@ -76,7 +76,10 @@ def test_export_equals_readout(backend, label, k_infer):
 
 @pytest.mark.parametrize(
     ("label", "n_params"),
-    [("Base", 611_784), ("Mag", 611_522), ("Mean", 586_696), ("MagMean", 586_434)],
+    [
+        *(("Base", 611_784), ("Mag", 611_522), ("Mean", 586_696), ("MagMean", 586_434)),
+        *(("MagGate", 611_784), ("NoGate", 611_784)),
+    ],
 )
 def test_parameters_of_exports(label, n_params):
     exported = AASIST().export(Variant.from_label(0.1, label))
@@ -109,6 +112,19 @@ def test_uniform_is_the_plain_mean():
     nodes = torch.cat([layer.proj_type1(temporal), layer.proj_type2(spectral)], 1)
     expected = layer.proj_with_attM(nodes.mean(1, keepdim=True)) + layer.proj_without_attM(stack)
     torch.testing.assert_close(layer(temporal, spectral, stack, UNIFORM)[2], expected)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_trained_as_a_variant(label):
+    """The module called directly runs it, and a plain state fits: every weight exists in every variant."""
+    plain, twin = AASIST(24, 16).eval(), AASIST(24, 16, variant=label).eval()
+    twin.load_state_dict(plain.state_dict())
+    frames = torch.randn(2, 30, 24, generator=torch.Generator().manual_seed(0))
+    expected = plain.readout(plain.encode(frames), Variant.from_label(0.5, label))
+    torch.testing.assert_close(twin(frames), expected)
+    assert twin.variant.column == ("05" if label == "Base" else f"05-{label}")
+    twin.train()(frames).square().mean().backward()
+    assert (twin.spectral_pool.proj.weight.grad is not None) == (label in ("Base", "Mean", "Uni", "MagGate"))
 
 
 class TestTemperatures:
@@ -176,6 +192,33 @@ class TestGraphPool:
         pool.proj.bias.fill_(0.0)
         kept = pool(self.nodes, 0.25, "learned")
         torch.testing.assert_close(kept, torch.tensor([[[2.0, 2.0]]]) * torch.sigmoid(torch.tensor(4.0)))
+
+    @torch.inference_mode()
+    @pytest.mark.parametrize(
+        ("scoring", "kept"),
+        [
+            # Squared norms 1, 9, 8, 0.5; with w = (2, 1) and b = 0 the gates are sigmoid(2, -3, 6, 1.5)
+            ("learned", [(2, 6.0), (0, 2.0)]),
+            ("magnitude", [(1, None), (2, None)]),
+            ("magnitude_gated", [(1, -3.0), (2, 6.0)]),
+            ("learned_ungated", [(2, None), (0, None)]),
+        ],
+    )
+    def test_choice_and_gate_by_hand(self, scoring, kept):
+        pool = GraphPool(2).eval()
+        pool.proj.weight.copy_(torch.tensor([[2.0, 1.0]]))
+        pool.proj.bias.fill_(0.0)
+        expected = [
+            self.nodes[0, i] * (1 if logit is None else torch.sigmoid(torch.tensor(logit))) for i, logit in kept
+        ]
+        torch.testing.assert_close(pool(self.nodes, 0.5, scoring)[0], torch.stack(expected))
+
+    def test_ungated_scores_get_no_gradient(self):
+        for scoring, gets in (("learned", True), ("magnitude_gated", True), ("learned_ungated", False)):
+            pool = GraphPool(2).eval()
+            kept = pool(self.nodes.clone().requires_grad_(), 0.5, scoring)
+            kept.sum().backward()
+            assert (pool.proj.weight.grad is not None) == gets, scoring
 
     @pytest.mark.parametrize(
         ("n", "ratio", "kept"), [(42, 0.5, 21), (42, 0.3, 12), (42, 0.1, 4), (3, 0.1, 1), (1, 0.5, 1)]

@@ -56,7 +56,33 @@ def test_systems():
     assert System.parse("CA-MHFA") == System("CA-MHFA", "CA-MHFA")
 
 
-@pytest.mark.parametrize("name", ["AST-05", "AST-05-05-Best", "AST--05", "AST-050-05", "AST-05-05+stack", "A b", ""])
+def test_trained_as_a_variant():
+    system = System.parse("AST-03+Mag+stack1-01-MagUni")
+    assert (system.trained, system.column, system.trained_variant) == ("AST-03+Mag+stack1", "01-MagUni", "Mag")
+    assert (system.k_train, system.trained_stack_temperature) == (0.3, 1.0)
+    assert System.parse("AST-03-01-Mag").trained_variant is None
+
+
+def test_a_combination_without_a_label():
+    with pytest.raises(ConfigError, match="magnitude_gated with linear has no label"):
+        print(Variant(0.5, "magnitude_gated", "linear").column)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AST-05+Base-05",
+        "AST-05+Best-05",
+        "AST-05+stack1+Mag-05",
+        "AST-05",
+        "AST-05-05-Best",
+        "AST--05",
+        "AST-050-05",
+        "AST-05-05+stack",
+        "A b",
+        "",
+    ],
+)
 def test_no_such_system(name):
     with pytest.raises(ConfigError, match=r"not a system name such as|is no system name"):
         print(System.parse(name).order)
@@ -64,7 +90,7 @@ def test_no_such_system(name):
 
 def test_rows_are_ordered_as_in_the_paper():
     names = [f"AST-{k}-{c}{v}" for k in ("05", "03", "01") for c in ("05", "01") for v in ("", "-Mag", "-Mean", "-Uni")]
-    names += ["AST-05-05+stack1", "AST-03-01-Mag+stack1", "CA-MHFA", "MHFA"]
+    names += ["AST-05-05+stack1", "AST-03-01-Mag+stack1", "AST-05+Mag-05-Mag", "AST-05+Uni-05-Uni", "CA-MHFA", "MHFA"]
     assert sorted([*names[1::2], *names[::2]], key=lambda name: System.parse(name).order) == names
 
 

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 SAMPLE_RATE = 16_000
 """Sampling rate of every waveform inside the package, in Hz."""
 
-NodeScoring = Literal["learned", "magnitude"]
+NodeScoring = Literal["learned", "magnitude", "magnitude_gated", "learned_ungated"]
 StackAggregation = Literal["attention", "uniform", "linear"]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -38,8 +38,11 @@ LABELS: dict[str, tuple[NodeScoring, StackAggregation]] = {
     "MagMean": ("magnitude", "linear"),
     "Uni": ("learned", "uniform"),
     "MagUni": ("magnitude", "uniform"),
+    "MagGate": ("magnitude_gated", "attention"),
+    "NoGate": ("learned_ungated", "attention"),
 }
-"""Table label -> (node scoring, stack aggregation). The paper's four, then ours (the text's own mean)."""
+"""Table label -> (node scoring, stack aggregation). The paper's four, then ours: the text's own mean, and the two that
+tell which nodes are chosen from how the chosen ones are scaled."""
 
 
 class ConfigError(ValueError):
@@ -52,7 +55,9 @@ class Variant:
 
     Args:
         k_infer: share of nodes that each graph pooling keeps, in (0, 1].
-        node_scoring: `learned` (sigmoid projection) or `magnitude` (squared L2 norm, no parameters).
+        node_scoring: `learned` (sigmoid projection) or `magnitude` (squared L2 norm, no parameters). The learned score
+            also scales the nodes that it keeps, a gate that magnitude lacks: `magnitude_gated` chooses by magnitude and
+            keeps the gate, `learned_ungated` chooses by the learned score and drops it.
         stack_aggregation: how the stack node gathers the others: `attention` (AASIST); `uniform` (plain mean of the
             nodes, as the paper's text says); `linear` (what the authors' code runs under the name mean: the stack node
             becomes a linear map of itself and the nodes lose their attention as well).
@@ -84,8 +89,15 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """The table label: Base, Mag, Mean, MagMean, Uni or MagUni."""
-        return next(k for k, v in LABELS.items() if v == (self.node_scoring, self.stack_aggregation))
+        """The table label, one of `LABELS`.
+
+        Raises:
+            ConfigError: no label stands for this combination.
+        """
+        try:
+            return next(k for k, v in LABELS.items() if v == (self.node_scoring, self.stack_aggregation))
+        except StopIteration:
+            raise ConfigError(f"{self.node_scoring} with {self.stack_aggregation} has no label in tables") from None
 
     @property
     def column(self) -> str:
@@ -142,9 +154,9 @@ def system_name(trained: str, column: str) -> str:
 class System:
     """A row of the tables, read off its name: what was trained, and how it is run.
 
-    `AST-<k_train>-<k_infer>[-<variant>]` are AASIST back-ends. Temperatures other than the configured ones stand behind
-    what they belong to: `AST-05-05+stack1` is switched at inference, `AST-05+stack1-05` was trained so. Any other name
-    is a back-end without variants.
+    `AST-<k_train>-<k_infer>[-<variant>]` are AASIST back-ends. What departs from the usual training stands behind
+    k_train: `AST-05+stack1-05` was trained at that temperature, `AST-05+Mag-05-Mag` as that variant; `AST-05-05+stack1`
+    and `AST-05-05-Mag` are switched at inference. Any other name is a back-end without variants.
 
     Attributes:
         name: the whole name.
@@ -152,6 +164,7 @@ class System:
         column: its score column: `01-Mag`, or `score`.
         variant: how an AASIST back-end is run; None for any other.
         k_train: share of nodes kept in training; None for any other.
+        trained_variant: label of the variant that was trained, where it is not Base.
         trained_graph_temperature, trained_stack_temperature: where they are not the configured ones.
     """
 
@@ -160,6 +173,7 @@ class System:
     column: str = AS_TRAINED
     variant: Variant | None = None
     k_train: float | None = None
+    trained_variant: str | None = None
     trained_graph_temperature: float | None = None
     trained_stack_temperature: float | None = None
 
@@ -170,26 +184,32 @@ class System:
             if not re.fullmatch(r"[A-Za-z0-9._+-]+", name):
                 raise ConfigError(f"{name!r} is no system name: letters, digits, points, plus and minus signs only")
             return cls(name, name)
-        found = re.fullmatch(rf"(AST-([0-9]{{2,}}){_TEMPERATURES})-(.+)", name)
+        found = re.fullmatch(rf"(AST-([0-9]{{2,}})(?:\+([A-Z][A-Za-z]*))?{_TEMPERATURES})-(.+)", name)
         try:
             if not found:
                 raise ValueError("no k_train and k_infer")
-            trained, code, graph, stack, column = found.groups()
+            trained, code, label, graph, stack, column = found.groups()
             k_train, variant = Variant.from_column(code).k_infer, Variant.from_column(column)
+            if label not in (None, *list(LABELS)[1:]):
+                raise ValueError(f"{label} is no variant to train; there are {', '.join(list(LABELS)[1:])}")
         except ValueError as error:
             raise ConfigError(f"{name!r} is not a system name such as AST-03-01-Mag ({error})") from None
-        return cls(name, trained, column, variant, k_train, graph and float(graph), stack and float(stack))
+        return cls(name, trained, column, variant, k_train, label, graph and float(graph), stack and float(stack))
 
     @property
     def order(self) -> tuple:
-        """Sorting key: falling k_train, falling k_infer, order of `LABELS`; temperatures, then others, behind."""
+        """Sorting key: falling k_train, falling k_infer, order of `LABELS`.
+
+        Behind them come those trained as another variant, then other temperatures, then other back-ends.
+        """
         if self.variant is None:
             return (1, self.name)
         v = self.variant
         temperatures = (
             self.trained_graph_temperature, self.trained_stack_temperature, v.graph_temperature, v.stack_temperature
         )  # fmt: skip
-        return (0, [t or 0 for t in temperatures], -self.k_train, -v.k_infer, [*LABELS].index(v.label))
+        trained = [*LABELS].index(self.trained_variant or "Base")
+        return (0, trained, [t or 0 for t in temperatures], -self.k_train, -v.k_infer, [*LABELS].index(v.label))
 
 
 @_checked

@@ -214,15 +214,21 @@ class GraphPool(nn.Module):
 
     With N nodes, K = max(floor(k N), 1) survive, ordered by falling score.
 
-    ===========  ================================================  ==============================
-    scoring      score of node n_i                                 what is returned
-    ===========  ================================================  ==============================
-    learned      sigmoid(w . n_i + b); dropout 0.3 on n_i first    kept nodes times their score
-    magnitude    ||n_i||^2 (no parameters)                         kept nodes, unscaled
-    ===========  ================================================  ==============================
+    ===============  ====================  ============================================
+    scoring          score of node n_i     what is returned
+    ===============  ====================  ============================================
+    learned          the gate g_i          kept nodes times their gate
+    magnitude        ||n_i||^2             kept nodes, unscaled (no parameters are used)
+    magnitude_gated  ||n_i||^2             kept nodes times their gate
+    learned_ungated  the gate g_i          kept nodes, unscaled
+    ===============  ====================  ============================================
+
+    with the gate g_i = sigmoid(w . n_i + b), dropout of 0.3 on n_i first. Ungated, w and b get no gradient: what
+    `learned_ungated` chooses by can be switched at inference but not be trained.
 
     Shape: nodes (B, N, dim) -> (B, K, dim).
-    Source: Jung et al. 2022, section 3.1; magnitude: Firc et al. 2026.
+    Source: Jung et al. 2022, section 3.1; magnitude: Firc et al. 2026; the two mixed ones are ours, to tell the effect
+    of the choice from that of the gate.
     """
 
     def __init__(self, dim: int) -> None:
@@ -231,9 +237,10 @@ class GraphPool(nn.Module):
         self.proj = nn.Linear(dim, 1)
 
     def scores(self, nodes: Tensor, scoring: str) -> Tensor:
-        """Score of each node, (B, N, 1)."""
-        if scoring == "magnitude":
-            return nodes.square().sum(dim=-1, keepdim=True)
+        """Score by which each node is kept or not, (B, N, 1)."""
+        return nodes.square().sum(dim=-1, keepdim=True) if scoring.startswith("magnitude") else self._gate(nodes)
+
+    def _gate(self, nodes: Tensor) -> Tensor:
         return torch.sigmoid(self.proj(self.dropout(nodes)))
 
     def forward(self, nodes: Tensor, ratio: float, scoring: str) -> Tensor:
@@ -243,6 +250,8 @@ class GraphPool(nn.Module):
         kept = torch.topk(scores, n_kept, dim=1).indices
         if scoring == "learned":
             nodes = nodes * scores
+        elif scoring == "magnitude_gated":
+            nodes = nodes * self._gate(nodes)
         return torch.gather(nodes, 1, kept.expand(-1, -1, nodes.shape[2]))
 
 
@@ -281,8 +290,10 @@ class AASIST(nn.Module):
             heterogeneous layers.
         stack_temperature: softmax temperature of the stack node's attention in the heterogeneous layers; None: theirs,
             as in every public AASIST.
+        variant: label of the variant that is trained (`spaarsist.config.LABELS`); every weight exists in each, so that
+            every variant can be switched on later.
 
-    Calling the module runs the baseline at `k_train` (the form that is trained) or, after `export`, that variant.
+    Calling the module runs that variant at `k_train` (the form that is trained) or, after `export`, the exported one.
     """
 
     all_layers = False  # the last transformer layer's frames are all it wants
@@ -294,10 +305,11 @@ class AASIST(nn.Module):
         k_train: float = 0.5,
         temperatures: Sequence[float] = (2.0, 2.0, 100.0, 100.0),
         stack_temperature: float | None = None,
+        variant: str = "Base",
     ) -> None:
         super().__init__()
         spectral, temporal, *heterogeneous = temperatures
-        self.variant = Variant(k_infer=k_train)
+        self.variant = Variant.from_label(k_train, variant)
         self.projection = nn.Linear(feature_dim, PROJECTED)
         self.input_norm = nn.BatchNorm2d(1)
         self.encoder = nn.Sequential(*(ResidualBlock(i, o, first=i == 1) for i, o in CHANNELS))
