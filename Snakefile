@@ -50,5 +50,10 @@ rule temperature:
         TRAINED_TEMPERATURES,
 
 
+rule ablation:
+    input:
+        TRAINED_VARIANTS,
+
+
 onsuccess:
     print(summary())

@@ -77,7 +77,7 @@ def test_runs_on_any_laptop(module):
 
 def test_the_command_line_imports_inside_its_verbs():
     at_top = {name.split(".")[0] for name in imports(PACKAGE / "__main__.py", top_level_only=True)}
-    assert at_top <= {"__future__", "os", "signal", "sys", "pathlib", "typing", "typer"}
+    assert at_top <= {"__future__", "json", "os", "signal", "sys", "pathlib", "typing", "typer"}
 
 
 def test_equal_pins():

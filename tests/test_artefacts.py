@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,6 +82,86 @@ def score_file(path, **provenance):
     table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(metadata)})
     pq.write_table(table, path)
     return path
+
+
+def scored(path, system, seed, corpus, trial_list=None, trained="t", scored="s", torch="2.11.0"):
+    metadata = {"system": system, "seed": seed, "corpus": corpus}
+    metadata |= {"trained_with": {"code_hash": trained, "torch": torch, "python": "3.11.7"}}
+    metadata |= {"provenance": {"code_hash": scored, "torch": "2.11.0", "python": "3.11.7"}}
+    metadata |= {"trial_list": trial_list} if trial_list else {}
+    table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(metadata)})
+    pq.write_table(table, path)
+    return path
+
+
+def test_provenance_gathers_what_made_the_scores(tmp_path):
+    scores = [
+        scored(tmp_path / "1.parquet", "MHFA", 1, "wild", "b" * 64),
+        scored(tmp_path / "2.parquet", "AST-05", 8, "home", "a" * 64, trained="u", torch="2.10.0"),
+        scored(tmp_path / "3.parquet", "AST-05", 1, "home", "c" * 64),
+    ]
+    artefacts.write_provenance(scores, tmp_path / "p.json", "0123456789abcdef" * 4)
+    record = json.loads((tmp_path / "p.json").read_text())
+    assert record == {
+        "training_code": ["t", "u"],
+        "scoring_code": ["s"],
+        "config_hash": "0123456789abcdef" * 4,
+        "seeds": [1, 8],
+        "trainings": ["AST-05", "MHFA"],
+        "corpora": {"home": ["a" * 64, "c" * 64], "wild": ["b" * 64]},
+        "versions": {"python": ["3.11.7"], "torch": ["2.10.0", "2.11.0"]},
+    }
+    artefacts.write_provenance(scores[::-1], tmp_path / "q.json", "0123456789abcdef" * 4)
+    assert (tmp_path / "q.json").read_bytes() == (tmp_path / "p.json").read_bytes(), "whatever the order of the files"
+    text = artefacts.footer(tmp_path / "p.json")
+    package = artefacts.code_hash((".",))
+    assert text.startswith(
+        f"Training by code t and u, scores by code s; table by code {package}; config 0123456789abcdef; seeds 1, 8; "
+        "corpora home (trial list aaaaaaaa and cccccccc), wild (trial list bbbbbbbb); torch 2.10.0 and 2.11.0, "
+        "Python 3.11.7; made 20"
+    )
+
+
+def test_provenance_of_scores_from_elsewhere(tmp_path):
+    table = pa.table({"trial_id": ["a"]}).replace_schema_metadata(
+        {"spaarsist": json.dumps({"system": "MHFA", "seed": 1, "corpus": "home"})}
+    )
+    pq.write_table(table, tmp_path / "s.parquet")
+    artefacts.write_provenance([tmp_path / "s.parquet"], tmp_path / "p.json", "x")
+    assert artefacts.footer(tmp_path / "p.json").startswith("Training and scores by code unknown; table by code ")
+    assert "; seed 1; corpus home (trial list unknown); torch unknown, Python unknown;" in artefacts.footer(
+        tmp_path / "p.json"
+    )
+
+
+def test_footer_tells_date_and_machine(monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone):
+            assert zone is UTC
+            return cls(2026, 11, 23, 23, 59)
+
+    monkeypatch.setattr(artefacts, "datetime", Clock)
+    monkeypatch.setattr(artefacts, "processor", lambda: "an abacus")
+    for cores, words in ((2, "2 cores"), (1, "1 core")):
+        monkeypatch.setattr(artefacts.os, "cpu_count", lambda n=cores: n)
+        code = artefacts.code_hash((".",))
+        assert artefacts.footer(None) == f"Table by code {code}; made 2026-11-23 on an abacus, {words}."
+
+
+def test_provenance_refusals(tmp_path):
+    with pytest.raises(ConfigError, match="no score file"):
+        artefacts.write_provenance([], tmp_path / "p.json", "x")
+    (tmp_path / "s.parquet").write_text("no scores")
+    with pytest.raises(ConfigError, match="not a readable Parquet"):
+        artefacts.write_provenance([tmp_path / "s.parquet"], tmp_path / "p.json", "x")
+    assert not (tmp_path / "p.json").exists()
+    for content in ("no JSON", "[]", "{}", '{"training_code": 1, "scoring_code": []}'):
+        (tmp_path / "p.json").write_text(content)
+        with pytest.raises(ConfigError, match=r"p\.json: not a readable record of provenance"):
+            artefacts.footer(tmp_path / "p.json")
+    with pytest.raises(ConfigError, match="not a readable record"):
+        artefacts.footer(tmp_path / "none.json")
 
 
 def test_leftovers_of_a_killed_process_do_not_matter(tmp_path):

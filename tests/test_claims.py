@@ -1,4 +1,5 @@
 import csv
+import math
 import re
 from decimal import Decimal
 
@@ -8,7 +9,20 @@ import pytest
 from conftest import REPOSITORY
 from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.metrics import METRICS
-from spaarsist.reporting.claims import LEDGER_COLUMNS, VERDICTS, Claim, counts, judge, read_claims, read_ledger, render
+from spaarsist.reporting.claims import (
+    COMPARED,
+    LEDGER_COLUMNS,
+    VERDICTS,
+    Claim,
+    counts,
+    judge,
+    p_text,
+    read_claims,
+    read_comparison,
+    read_ledger,
+    render,
+    tex,
+)
 
 CLAIMS = REPOSITORY / "paper" / "claims.csv"
 CLAIMED = {claim.claim_id: claim for claim in read_claims(CLAIMS)}
@@ -51,8 +65,11 @@ def write_summary(path, systems):
         row = {"system": name, "trained": system.trained, "n_params": n_params, "n_macs": n_macs, "counter": "fvcore"}
         row |= PAPER_SIZE | {"n_params_as_run": n_params, "code_hash": "0123456789012345"}
         rows.append(row | {f"{corpus}.n_seeds": 1 for corpus in ("five", "wild")} | cells)
-    columns = ["k_train", "k_infer", "variant", "graph_temperature", "stack_temperature", "trained_graph_temperature"]
-    columns += ["trained_stack_temperature", "latency_ms", "latency_iqr_ms", "five.eer.mean", "wild.eer.mean"]
+    columns = [
+        "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature", "trained_graph_temperature",
+        "trained_stack_temperature", "trained_variant", "latency_ms", "latency_iqr_ms", "five.eer.mean",
+        "wild.eer.mean",
+    ]  # fmt: skip
     table = pd.DataFrame(rows)
     table = table.reindex(columns=[*table, *(column for column in columns if column not in table)])
     table.to_csv(path, sep="\t", index=False, float_format="%.10g")
@@ -74,6 +91,17 @@ def write_composite(path, scores):
     return path
 
 
+def write_comparison(path, rows):
+    """Each row: what differs from rank 1's EER out of domain, lower than the baseline's by half: 5 % against 10 %."""
+    usual = {
+        "system": "AST-03-01-Mag", "reference": "AST-05-05", "corpus": "wild", "metric": "eer", "n_seeds": 3,
+        "value": 0.05, "reference_value": 0.1, "difference": -0.05, "ci_low": -0.08, "ci_high": -0.02,
+        "se_trials": 0.01, "p": 0.001, "p_holm": 0.01,
+    }  # fmt: skip
+    pd.DataFrame([usual | row for row in rows]).to_csv(path, sep="\t", index=False, float_format="%.10g")
+    return path
+
+
 def write_claims(path, *claims):
     """Each claim: a mapping of what differs from an EER of rank 1 out of domain."""
     usual = dict.fromkeys(Claim._fields, "") | {
@@ -92,7 +120,7 @@ def write_claims(path, *claims):
 def verdict(tmp_path):
     """Judge one claim: (its differences from the usual one, systems, ...) -> its row of the ledger."""
 
-    def run(claim, systems, findings=FINDINGS, composite=None, paper_corpora=True, corpora=CORPORA):
+    def run(claim, systems, findings=FINDINGS, composite=None, paper_corpora=True, corpora=CORPORA, comparisons=()):
         ledger = judge(
             write_claims(tmp_path / "claims.csv", claim),
             write_summary(tmp_path / "summary.tsv", systems),
@@ -101,6 +129,7 @@ def verdict(tmp_path):
             corpora,
             paper_corpora,
             composite and write_composite(tmp_path / "composite.tsv", composite),
+            comparisons=[write_comparison(tmp_path / f"{i}.tsv", rows) for i, rows in enumerate(comparisons)],
         )
         return ledger.iloc[0]
 
@@ -229,19 +258,38 @@ class TestEquals:
 
     @pytest.mark.parametrize(("claimed", "expected"), [("4.49", "consistent"), ("4.50", "differs")])
     def test_interval_over_seeds(self, verdict, claimed, expected):
-        """By hand: 4 % +- 4.302653 * 0.2 % / sqrt 3 = 4 % +- 0.496827 %; a bootstrap interval would not count."""
-        cells = eer(0.04, std=0.002, ci_low=0.0, ci_high=1.0) | {"wild.n_seeds": 3}
+        """By hand: 4 % +- 4.302653 * 0.2 % / sqrt 3 = 4 % +- 0.496827 %."""
+        cells = eer(0.04, std=0.002, ci_low=0.0351, ci_high=0.045) | {"wild.n_seeds": 3}
         row = verdict({"claimed": claimed}, {"AST-03-01-Mag": cells})
         assert row["verdict"] == expected
         assert (row["ci_low"], row["ci_high"]) == pytest.approx((3.503173, 4.496827), abs=1e-5)
+        assert row["why"].startswith(f"claimed value {'in' if expected == 'consistent' else 'out'}side the t interval")
         assert "mean of 3 seeds" in row["why"]
 
-    def test_negative_decimals_round_to_tens(self, verdict):
-        claim = {"system": "AST-05-05-Uni / AST-05-05", "claimed": "0", "decimals": "-1"}
-        for change, expected in ((1.049, "reproduced"), (0.951, "reproduced"), (1.05, "differs"), (0.95, "differs")):
-            row = verdict(claim, {"AST-05-05": eer(0.1), "AST-05-05-Uni": eer(0.1 * change)})
-            assert row["verdict"] == expected
-            assert row["ours"] == f"{100 * change - 100:+.1f} %"
+    @pytest.mark.parametrize(
+        ("cells", "shown", "kind"),
+        [
+            ({"ci_low": 0.035, "ci_high": 0.045}, (3.5, 4.5), "bootstrap interval over trials"),
+            (
+                {"ci_low": 0.035, "ci_high": 0.045, "speakers_low": 0.03, "speakers_high": 0.044},
+                (3.0, 4.4),
+                "bootstrap interval over speakers",
+            ),
+            ({"ci_low": 0.035, "ci_high": 0.045, "std": 0.01}, (1.515862, 6.484138), "t interval over seeds"),
+            ({"ci_low": 0.0351, "ci_high": 0.045, "std": 0.002}, (3.503173, 4.496827), "t interval over seeds"),
+            ({"ci_low": 0.035, "ci_high": 0.045, "std": 0.002}, (3.5, 4.5), "bootstrap interval over trials"),
+            ({"ci_low": 0.035, "std": 0}, (4.0, 4.0), "t interval over seeds"),
+        ],
+    )
+    def test_the_widest_interval_counts(self, verdict, cells, shown, kind):
+        """By hand: the t interval of three seeds is 4 % +- 2.484138 std."""
+        row = verdict({"claimed": "9.99"}, {"AST-03-01-Mag": eer(0.04, **cells) | {"wild.n_seeds": 3}})
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx(shown, abs=1e-5)
+        assert row["why"] == f"claimed value outside the {kind}; mean of 3 seeds"
+
+    def test_one_seed_has_no_interval_over_seeds(self, verdict):
+        row = verdict({}, {"AST-03-01-Mag": eer(0.04, std=0.5, ci_low=0.03, ci_high=0.045)})
+        assert row["why"] == "claimed value outside the bootstrap interval over trials; one seed"
 
     def test_relative_change_has_no_interval(self, verdict):
         claim = {"system": "AST-03-01-Mag / AST-05-05", "claimed": "-20.7", "decimals": "1"}
@@ -291,9 +339,33 @@ class TestBounds:
     def test_the_bound_belongs_to_at_most(self, verdict, rule, ours, expected):
         assert verdict({"rule": rule, "decimals": ""}, {"AST-03-01-Mag": eer(ours)})["verdict"] == expected
 
-    def test_consistent_where_the_interval_crosses(self, verdict):
-        row = verdict({"rule": "at_most"}, {"AST-03-01-Mag": eer(0.05, ci_low=0.045, ci_high=0.06)})
-        assert row["verdict"] == "consistent"
+    @pytest.mark.parametrize(
+        ("rule", "low", "high", "expected"),
+        [
+            ("at_most", 0.03, 0.0464, "reproduced"),
+            ("at_most", 0.03, 0.046401, "consistent"),
+            ("at_most", 0.0464, 0.06, "consistent"),
+            ("at_most", 0.046401, 0.06, "differs"),
+            ("above", 0.046401, 0.06, "reproduced"),
+            ("above", 0.0464, 0.06, "consistent"),
+            ("above", 0.03, 0.046401, "consistent"),
+            ("above", 0.03, 0.0464, "differs"),
+        ],
+    )
+    def test_all_part_or_nothing_of_an_interval(self, verdict, rule, low, high, expected):
+        row = verdict({"rule": rule}, {"AST-03-01-Mag": eer(0.0464, ci_low=low, ci_high=high)})
+        share = {"reproduced": "all", "consistent": "part", "differs": "none"}[expected]
+        assert row["verdict"] == expected
+        assert row["why"] == f"{share} of the bootstrap interval over trials keeps the bound; one seed"
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [(0.0499, "reproduced"), (0.05, "differs"), (-0.0499, "reproduced"), (-0.05, "differs"), (0, "reproduced")],
+    )
+    def test_within(self, verdict, change, expected):
+        claim = {"system": "AST-05-05-Uni / AST-05-05", "claimed": "5", "decimals": "", "rule": "within"}
+        row = verdict(claim, {"AST-05-05": eer(0.1), "AST-05-05-Uni": eer(0.1 * (1 + change))})
+        assert (row["verdict"], row["ours"]) == (expected, f"{100 * change:+.4g} %".replace("+0 ", "0 "))
 
     def test_the_worst_of_all_matching_systems_decides(self, verdict):
         systems = {"AST-05-05": eer(0.1), "AST-05-05+stack1": eer(0.02), "AST-05-05+graph0.5": eer(0.08)}
@@ -302,7 +374,7 @@ class TestBounds:
         assert (row["verdict"], row["ours"]) == ("differs", "8 % (AST-05-05+graph0.5)")
         row = verdict(claim | {"rule": "above", "claimed": "3"}, systems)
         assert (row["verdict"], row["ours"]) == ("differs", "2 % (AST-05-05+stack1)")
-        assert "the lowest of 2" in row["why"]
+        assert "the worst of 2" in row["why"]
         assert verdict(claim | {"rule": "above", "claimed": "1.9"}, systems)["verdict"] == "reproduced"
 
     def test_a_gain_must_show_on_both_corpora(self, verdict):
@@ -316,20 +388,204 @@ class TestBounds:
         assert (two["verdict"], two["ours"]) == ("differs", "-10 %")
 
 
+HOLM = "significant after Holm's correction"
+
+
 class TestComparisons:
+    SYSTEMS = {  # noqa: RUF012
+        "AST-05-05": {"five.eer.mean": 0.1, "wild.eer.mean": 0.1},
+        "AST-03-01-Mag": {"five.eer.mean": 0.07, "wild.eer.mean": 0.07},
+    }
+    DIRECTION = {"system": "AST-05-05 / AST-03-01-Mag", "claimed": "0", "decimals": "", "rule": "above"}  # noqa: RUF012
+    BOUND = {"system": "AST-03-01-Mag / AST-05-05", "decimals": ""}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("test", "expected", "why"),
+        [
+            ({"p_holm": 0.0499}, "reproduced", HOLM),
+            ({"p_holm": 0}, "reproduced", HOLM),
+            ({"p_holm": 0.05}, "consistent", f"not {HOLM}"),
+            ({"p_holm": None}, "consistent", "not tested"),
+            ({"difference": -0.01, "ci_high": 0.01, "p_holm": 0.3}, "consistent", f"not {HOLM}"),
+            ({"difference": 0.01, "ci_high": 0.03, "p_holm": 0.3}, "consistent", f"not {HOLM}"),
+            ({"difference": 0.01, "ci_low": -1e-9, "ci_high": 0.03, "p_holm": 0.05}, "consistent", f"not {HOLM}"),
+            (
+                {"difference": 0.01, "ci_low": 0, "ci_high": 0.03, "p_holm": 0.05},
+                "differs",
+                f"not {HOLM}, but none of the interval of the paired difference is above 0",
+            ),
+            (
+                {"difference": 0.01, "ci_low": -1e-9, "ci_high": 0.03, "p_holm": 0.049},
+                "differs",
+                f"{HOLM}, the other way round",
+            ),
+            (
+                {"difference": 0, "ci_low": 0, "ci_high": 0, "p_holm": 1},
+                "differs",
+                f"not {HOLM}, but none of the interval of the paired difference is above 0",
+            ),
+        ],
+    )
+    def test_a_direction_is_reproduced_where_it_is_significant(self, verdict, test, expected, why):
+        """The claim is that the baseline's EER is the higher one; the file has rank 1's against it."""
+        row = verdict(self.DIRECTION, self.SYSTEMS, comparisons=[[test]])
+        assert (row["verdict"], row["why"]) == (expected, f"{why}; against AST-03-01-Mag; mean of 3 seeds")
+
+    def test_either_system_may_be_the_reference(self, verdict):
+        """By hand: 5 % against 10 % is -50 % [-80, -20] one way, +100 % [+40, +160] the other."""
+        row = verdict(self.BOUND | {"claimed": "-20", "rule": "at_most"}, self.SYSTEMS, comparisons=[[{}]])
+        assert (row["verdict"], row["ours"]) == ("reproduced", "-50 % [-80, -20]")
+        assert (row["ci_low"], row["ci_high"]) == (-80, -20)
+        row = verdict(self.DIRECTION, self.SYSTEMS, comparisons=[[{"p_holm": 0.00099}]])
+        assert (row["ours"], row["ci_low"], row["ci_high"]) == ("+100 % [+40, +160], p < 0.001", 40, 160)
+        assert verdict(self.DIRECTION, self.SYSTEMS, comparisons=[[{}]])["ours"].endswith(", p = 0.010")
+        row = verdict(self.DIRECTION, self.SYSTEMS, comparisons=[[{"p_holm": None}]])
+        assert row["ours"] == "+100 % [+40, +160]"
+        same = {"difference": 0, "ci_low": 0, "ci_high": 0, "p_holm": 1}
+        assert verdict(self.DIRECTION, self.SYSTEMS, comparisons=[[same]])["ours"] == "0 % [0, 0], p = 1.000"
+
+    @pytest.mark.parametrize(
+        ("rule", "claimed", "low", "high", "expected"),
+        [
+            ("at_most", "20", -0.08, 0.02, "reproduced"),
+            ("at_most", "20", -0.08, 0.020001, "consistent"),
+            ("at_most", "20", 0.02, 0.05, "consistent"),
+            ("at_most", "20", 0.020001, 0.05, "differs"),
+            ("within", "5", -0.004999, 0.004999, "reproduced"),
+            ("within", "5", -0.005, 0.004999, "consistent"),
+            ("within", "5", -0.004999, 0.005, "consistent"),
+            ("within", "5", 0.004999, 0.1, "consistent"),
+            ("within", "5", 0.005, 0.1, "differs"),
+            ("within", "5", -0.1, -0.004999, "consistent"),
+            ("within", "5", -0.1, -0.005, "differs"),
+            ("within", "5", -0.1, 0.1, "consistent"),
+            ("within", "5", 0, 0, "reproduced"),
+            ("above", "-5", -0.004999, 0.01, "reproduced"),
+            ("above", "-5", -0.005, 0.01, "consistent"),
+            ("above", "-5", -0.01, -0.004999, "consistent"),
+            ("above", "-5", -0.01, -0.005, "differs"),
+        ],
+    )
+    def test_a_bound_by_the_whole_interval(self, verdict, rule, claimed, low, high, expected):
+        """Relative to the reference's 10 %; the test decides nothing here."""
+        test = {"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "p_holm": 0.001}
+        row = verdict(self.BOUND | {"rule": rule, "claimed": claimed}, self.SYSTEMS, comparisons=[[test]])
+        share = {"reproduced": "all", "consistent": "part", "differs": "none"}[expected]
+        assert row["verdict"] == expected and "p " not in row["ours"]
+        assert row["why"].startswith(f"{share} of the interval of the paired difference keeps the bound; against")
+
+    def test_a_number_claimed_of_a_difference(self, verdict):
+        claim = self.BOUND | {"claimed": "-49.9", "decimals": "1"}
+        row = verdict(claim, self.SYSTEMS, comparisons=[[{}]])
+        assert (row["verdict"], row["ours"]) == ("consistent", "-50.0 % [-80.0, -20.0]")
+        assert row["why"].startswith("claimed value inside the interval of the paired difference; against AST-05-05")
+
+    @pytest.mark.parametrize(
+        ("other", "expected", "ours"),
+        [
+            ({}, "differs", "-10 % [-12, -8]"),
+            ({"ci_low": -0.03, "ci_high": 0.01}, "consistent", "-10 % [-12, +10]"),
+            ({"ci_low": -0.00499, "difference": -0.001, "ci_high": 0}, "reproduced", "-1 % [-4.99, 0]"),
+            ({"ci_low": -0.006, "difference": -0.0055, "ci_high": -0.0051}, "differs", "-5.5 % [-6, -5.1]"),
+        ],
+    )
+    def test_the_larger_change_on_both_corpora(self, verdict, other, expected, ours):
+        """A gain must show on both: out of domain, 10 % of the baseline's EER are won, [8, 12] %."""
+        claim = {
+            "system": "AST-05-05+* / AST-05-05", "corpus": "both", "rule": "above", "claimed": "-5", "decimals": "",
+        }  # fmt: skip
+        wild = {"system": "AST-05-05+stack1", "difference": -0.01, "ci_low": -0.012, "ci_high": -0.008}
+        five = wild | {"corpus": "five", "difference": -0.02, "ci_low": -0.03, "ci_high": -0.01} | other
+        systems = dict.fromkeys(("AST-05-05", "AST-05-05+stack1"), self.SYSTEMS["AST-05-05"])
+        row = verdict(claim, systems, comparisons=[[wild, five]])
+        assert (row["verdict"], row["ours"]) == (expected, ours)
+
+    def test_the_worst_of_several_decides_by_its_interval(self, verdict):
+        """The lowest value need not be the one that breaks the bound."""
+        names = ["AST-05-05+stack1", "AST-05-05+stack2", "AST-05-05+stack5"]
+        tests = [
+            {"system": names[0], "difference": -0.02, "ci_low": -0.05, "ci_high": 0.01},
+            {"system": names[1], "difference": -0.01, "ci_low": -0.011, "ci_high": -0.009},
+            {"system": names[2], "difference": 0.01, "ci_low": 0, "ci_high": 0.02},
+        ]
+        claim = {"system": "AST-05-05+* / AST-05-05", "rule": "above", "claimed": "-5", "decimals": ""}
+        systems = dict.fromkeys(["AST-05-05", *names], self.SYSTEMS["AST-05-05"])
+        row = verdict(claim, systems, comparisons=[tests])
+        assert (row["verdict"], row["ours"]) == ("differs", "-10 % [-11, -9] (AST-05-05+stack2)")
+        assert row["why"].startswith("the worst of 3; none of the interval")
+        row = verdict(claim | {"rule": "within", "claimed": "25"}, systems, comparisons=[tests[1:]])
+        assert (row["verdict"], row["ours"]) == ("reproduced", "-10 % [-11, -9] (AST-05-05+stack2)")  # not 0 %
+        row = verdict(claim, systems, comparisons=[tests[::2]])  # stack2: by its mean, unchanged
+        assert (row["verdict"], row["ours"]) == ("consistent", "-20 % [-50, +10] (AST-05-05+stack1)")
+        assert row["why"].endswith("mean of 3 seeds; 1 of them with no interval or test")
+
+    def test_the_first_file_that_has_a_pair_counts(self, verdict):
+        files = [[{"metric": "min_dcf", "p_holm": 0.9}], [{"corpus": "five", "p_holm": 0.8}, {"p_holm": 0.02}], [{}]]
+        assert verdict(self.DIRECTION, self.SYSTEMS, comparisons=files)["ours"].endswith("p = 0.020")
+        files[2][0]["difference"] = 0.1
+        bound = self.BOUND | {"claimed": "20", "rule": "at_most"}
+        assert verdict(bound, self.SYSTEMS, comparisons=files)["ours"].startswith("-50 % [")
+        turned = [{"system": "AST-05-05", "reference": "AST-03-01-Mag", "difference": 0.01, "p_holm": 0.03}]
+        assert verdict(self.DIRECTION, self.SYSTEMS, comparisons=[turned, *files])["ours"].startswith("+10 % [")
+
+    def test_one_without_an_interval_has_its_value_alone(self, verdict):
+        claim = self.BOUND | {"claimed": "-50", "rule": "at_most", "metric": "cllr"}
+        row = verdict(claim, self.SYSTEMS, comparisons=[[{"metric": "cllr", "ci_low": None, "p_holm": None}]])
+        assert (row["verdict"], row["ours"]) == ("reproduced", "-50 %")
+        assert row["why"] == "against AST-05-05; mean of 3 seeds; no interval or test"
+
+    @pytest.mark.parametrize(
+        ("row", "verdict_and_why"),
+        [
+            ({"reference_value": 0}, ("not comparable", "relative to AST-05-05, which is 0")),
+            ({"difference": None}, ("not run", "no finite eer of AST-03-01-Mag against AST-05-05 in this run")),
+        ],
+    )
+    def test_what_cannot_be_compared(self, verdict, row, verdict_and_why):
+        row = verdict(self.BOUND | {"claimed": "20", "rule": "at_most"}, self.SYSTEMS, comparisons=[[row]])
+        assert (row["verdict"], row["why"]) == verdict_and_why
+
     @pytest.mark.parametrize(("n_seeds", "how"), [(1, "one seed"), (3, "mean of 3 seeds")])
-    def test_of_accuracy_are_said_to_be_of_means_alone(self, verdict, n_seeds, how):
+    @pytest.mark.parametrize("comparisons", [(), [[{"corpus": "five"}]]])
+    def test_without_a_test_they_are_of_means_alone(self, verdict, n_seeds, how, comparisons):
         claim = {"system": "AST-05-05 / AST-03-01-Mag", "claimed": "0", "rule": "above"}
         cells = {"wild.n_seeds": n_seeds}
-        row = verdict(claim, {"AST-05-05": eer(0.2) | cells, "AST-03-01-Mag": eer(0.1) | cells})
+        systems = {"AST-05-05": eer(0.2) | cells, "AST-03-01-Mag": eer(0.1) | cells}
+        row = verdict(claim, systems, comparisons=comparisons)
         assert row["why"] == f"against AST-03-01-Mag; {how}; no interval or test"
+        assert (row["verdict"], row["ours"]) == ("reproduced", "+100.00 %")
 
     def test_of_sizes_need_none(self, verdict):
         claim = {"system": "AST-03-01-Mag / AST-05-05", "corpus": "", "metric": "n_params", "comparable": "always"}
         assert "test" not in verdict(claim, {"AST-05-05": {}, "AST-03-01-Mag": {}})["why"]
 
     def test_a_value_by_itself_is_none(self, verdict):
-        assert verdict({}, {"AST-03-01-Mag": eer(0.1)})["why"] == "one seed"
+        assert verdict({}, {"AST-03-01-Mag": eer(0.1)}, comparisons=[[{}]])["why"] == "one seed"
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ([{}, {}], "AST-03-01-Mag AST-05-05 wild eer stands in it twice"),
+            ([{"difference": "less"}], "not a readable TSV"),
+        ],
+    )
+    def test_broken_files(self, tmp_path, rows, message):
+        with pytest.raises(ConfigError, match=rf"other\.tsv: {message}"):
+            read_comparison(write_comparison(tmp_path / "other.tsv", rows))
+
+    @pytest.mark.parametrize("column", COMPARED)
+    def test_a_missing_column(self, tmp_path, column):
+        path = write_comparison(tmp_path / "other.tsv", [{}])
+        pd.read_csv(path, sep="\t").drop(columns=column).to_csv(path, sep="\t", index=False)
+        with pytest.raises(ConfigError, match=f"columns missing: {column}"):
+            read_comparison(path)
+
+    @pytest.mark.parametrize(
+        ("p", "text"),
+        [(0, "< 0.001"), (0.000999, "< 0.001"), (0.001, "0.001"), (0.0123, "0.012"), (1, "1.000"), (math.nan, "–")],
+    )
+    def test_p_values_in_text(self, p, text):
+        assert p_text(p) == text
 
 
 class TestRanks:
@@ -343,7 +599,7 @@ class TestRanks:
         scores = {"Mean-pool": 0.01, "AST-05-05": 1, "AST-03-01-Mag": 0.9, "AST-03-01-MagMean": other, "MHFA": 0.1}
         row = verdict(self.CLAIM, {name: {} for name in scores}, composite=scores)
         assert (row["verdict"], row["ours"]) == expected and pd.isna(row["ci_low"]) and pd.isna(row["ci_high"])
-        assert row["why"] == "rank by our composite score among 3 AASIST configurations"
+        assert row["why"] == "rank by our composite score among 3 AASIST configurations; no interval or test"
 
     @pytest.mark.parametrize(
         ("composite", "why"),
@@ -483,11 +739,44 @@ class TestTheLedger:
         assert set(verdicts[["C7", "C9a", "C9b", "C10a", "C10b"]]) == {"reproduced"}
         assert "not run" not in set(verdicts)
 
+    @pytest.mark.parametrize(
+        ("width", "p", "verdicts"),
+        [
+            (0.03, 0.2, dict.fromkeys(["C5c", "C6c", "C7", "C9a", "C9b", "C10a", "C10b"], "consistent")),
+            (
+                0.004,
+                0.04,
+                {"C5c": "differs", "C6c": "differs", "C7": "reproduced", "C9a": "differs", "C9b": "differs"}
+                | {"C10a": "reproduced", "C10b": "reproduced"},
+            ),
+        ],
+    )
+    def test_all_that_compares_systems_by_accuracy_is_tested(self, files, tmp_path, width, p, verdicts):
+        """Every system is worse than the baseline by 0.01 of 0.1, give or take."""
+        test = {"value": 0.11, "difference": 0.01, "ci_low": 0.01 - width, "ci_high": 0.01 + width, "p_holm": p}
+        for family, systems in {
+            "baseline": ["AST-03-01-Mag", "AST-05-05-Uni"],
+            "temperature": ["AST-05-05+stack1"],
+            "temperature_trained": ["AST-05+stack1-05"],
+        }.items():
+            rows = [
+                test | {"system": name, "corpus": corpus, "metric": metric}
+                for name in systems for corpus, _ in CORPORA for metric in ("eer", "min_dcf")
+            ]  # fmt: skip
+            files.setdefault("comparisons", []).append(write_comparison(tmp_path / f"{family}.tsv", rows))
+        rows = judge(**files, output_stem=None, paper_corpora=True).set_index("claim_id")
+        assert rows["verdict"][[*verdicts]].to_dict() == verdicts
+        assert [*rows.index[rows["why"].str.contains("no interval or test")]] == ["C8", "C11"]
+        of_one = rows.index[rows["corpus"].ne("") & ~rows["system"].str.contains("/")]
+        without = judge(**files | {"comparisons": ()}, output_stem=None, paper_corpora=True).set_index("claim_id")
+        pd.testing.assert_frame_equal(rows.loc[of_one], without.loc[of_one])
+
     def test_files(self, files, tmp_path):
         label = "mini corpora; not the paper's numbers & 100 % _toy_"
-        ledger = judge(**files, output_stem=tmp_path / "a", paper_corpora=False, label=label)
-        judge(**files, output_stem=tmp_path / "b", paper_corpora=False, label=label)
-        for ending in ("tsv", "md", "tex"):
+        footer = "Code c0de_1, 1 % & more."
+        ledger = judge(**files, output_stem=tmp_path / "a", paper_corpora=False, label=label, footer=footer)
+        judge(**files, output_stem=tmp_path / "b", paper_corpora=False, label=label, footer=footer)
+        for ending in ("tsv", "md", "tex", "html"):
             assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
         table = pd.read_csv(tmp_path / "a.tsv", sep="\t", dtype=str, keep_default_na=False)
         assert tuple(table) == LEDGER_COLUMNS == tuple(ledger)
@@ -495,8 +784,12 @@ class TestTheLedger:
         assert table["claimed"].tolist() == [str(c.claimed) for c in read_claims(CLAIMS)]
         assert set(table["verdict"]) <= set(VERDICTS)
         assert label in (tmp_path / "a.md").read_text().splitlines()[0]
+        assert (tmp_path / "a.md").read_text().endswith(f"\n\n{footer}\n")
+        assert "<footer>Code c0de_1, 1 % &amp; more.</footer>\n</html>" in (tmp_path / "a.html").read_text()
+        assert "footer>" not in (tmp_path / "a.tsv").read_text()
         tex = (tmp_path / "a.tex").read_text()
         assert tex.isascii()
+        assert len(re.findall(r"\\raggedright\nCode c0de\\_1, 1 \\% \\& more\.\}\n\\end\{table\*\}", tex)) == 3
         assert tex.count(r"\textbf{mini corpora; not the paper's numbers \& 100~\% \_toy\_.}") == 3
         assert tex.count(r"\begin{table*}") == tex.count(r"\end{table*}") == 3
         body = [line for line in tex.splitlines() if line.endswith(r"\addlinespace[1pt]")]
@@ -569,6 +862,9 @@ class TestRefusals:
             ({"decimals": "", "rule": "exists"}, "the rule exists rounds and needs them"),
             ({"decimals": "two"}, "decimals a whole number"),
             ({"decimals": "1"}, "claimed has more than 1 decimals"),
+            ({"decimals": "-1"}, "decimals must not be negative"),
+            ({"rule": "within", "claimed": "0"}, "the rule within needs a bound above 0"),
+            ({"rule": "within", "claimed": "-5"}, "the rule within needs a bound above 0"),
             ({"claimed": ""}, "claimed must be a number"),
             ({"claimed": "4,64"}, "claimed must be a number"),
             ({"claimed": "NaN"}, "claimed must be finite"),
@@ -636,6 +932,12 @@ class TestRefusals:
         files["corpora"] = [("five", ""), ("nowhere", "")]
         with pytest.raises(ConfigError, match="nowhere"):
             judge(**files, output_stem=None, paper_corpora=False)
+
+
+def test_texts_in_latex():
+    assert tex("-9 % [-12.5, +1], p < 0.001 (AST-05-05)") == (
+        r"$-$9~\% {[}$-$12.5, +1{]}, p \textless{} 0.001 (AST-05-05)"
+    )
 
 
 def test_claimed_numbers_stay_as_printed(tmp_path):

@@ -12,6 +12,10 @@ VERBS = [
     "score",
     "export-scores",
     "metrics",
+    "compare",
+    "calibrate",
+    "inspect",
+    "provenance",
     "complexity",
     "latency",
     "findings",
@@ -23,7 +27,9 @@ VERBS = [
     "report",
     "figure",
     "publish",
+    "benchmark",
 ]
+TABLES = ["systems", "differences", "ablation", "nodes", "stack-attention", "calibration"]
 FIGURES = [
     "det",
     "histograms",
@@ -35,6 +41,12 @@ FIGURES = [
     "temperature",
     "composite",
     "macs-by-module",
+    "differences",
+    "ablation",
+    "node-overlap",
+    "kept-nodes",
+    "stack-attention",
+    "calibration",
 ]
 
 
@@ -51,7 +63,7 @@ def test_help_answers_at_once():
     assert all(verb in result.stdout for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *(f"figure {name}" for name in FIGURES)])
+@pytest.mark.parametrize("verb", [*VERBS, *(f"table {t}" for t in TABLES), *(f"figure {f}" for f in FIGURES)])
 def test_every_verb_has_help(verb):
     assert run(*verb.split(), "--help").returncode == 0
 

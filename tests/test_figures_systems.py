@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+import re
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from spaarsist.config import LABELS, ConfigError, System
-from spaarsist.evaluation.metrics import RESULT_COLUMNS
+from spaarsist.evaluation.evaluate import RESULT_COLUMNS
 from spaarsist.evaluation.summary import summarise
 from spaarsist.reporting.figures import systems as figures
 from spaarsist.reporting.figures.systems import attacks, eer_vs_cost, k_sweep, temperature
@@ -47,7 +48,7 @@ def inputs(tmp_path_factory):
         for system in EVERY:
             column = System.parse(system).column
             conditions = {"pooled": 1300} | ({f"attack:{a}": n for a, n in ATTACKS.items()} if corpus == "home" else {})
-            for (condition, n), metric in itertools.product(conditions.items(), ("eer", "cllr")):
+            for (condition, n), metric in itertools.product(conditions.items(), ("eer", "min_dcf", "cllr")):
                 eer = rng.uniform(0.05, 0.15)
                 rows.append((system, seed, column, corpus, condition, metric, eer, eer - 0.01, eer + 0.02, 100, n))
         pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(folder / f"{corpus}.{seed}.tsv", sep="\t", index=False)
@@ -64,7 +65,7 @@ def inputs(tmp_path_factory):
     speed.to_csv(folder / "latency.tsv", sep="\t", index=False)
     for name, seeds in (("summary", "*"), ("one", "1")):
         metrics = sorted(folder.glob(f"*.{seeds}.tsv"))
-        summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], [], [], folder / f"{name}.tsv")
+        summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], [], [], [], folder / f"{name}.tsv")
     return folder
 
 
@@ -82,9 +83,10 @@ def drawn(monkeypatch):
     return kept
 
 
-def values(inputs, corpus, condition="pooled", seeds=(1, 2)):
-    """EERs straight from the metrics files: one column per seed."""
-    files = {seed: pd.read_csv(inputs / f"{corpus}.{seed}.tsv", sep="\t").query("metric == 'eer'") for seed in seeds}
+def values(inputs, corpus, condition="pooled", seeds=(1, 2), metric="eer"):
+    """Numbers straight from the metrics files: one column per seed."""
+    files = {seed: pd.read_csv(inputs / f"{corpus}.{seed}.tsv", sep="\t") for seed in seeds}
+    files = {seed: part[part["metric"] == metric] for seed, part in files.items()}
     chosen = {seed: part[part["condition"] == condition].set_index("system")["value"] for seed, part in files.items()}
     return pd.DataFrame(chosen)
 
@@ -243,7 +245,7 @@ def test_one_seed_has_its_bootstrap_interval(inputs, tmp_path, drawn):
     notes = [figure.note for figure in drawn]
     assert all("bootstrap interval of the one seed" in note and "deviation" not in note for note in notes)
     for name in ("cost", "sweep", "temperature"):
-        shown = read(tmp_path / name)
+        shown = read(tmp_path / name).rename(columns={"eer_low": "low", "eer_high": "high"})
         np.testing.assert_allclose(shown["eer"], values(inputs, "home", seeds=[1])[1][shown["system"]], rtol=1e-6)
         np.testing.assert_allclose(shown["eer"] - shown["low"], 0.01, rtol=1e-5)
         np.testing.assert_allclose(shown["high"] - shown["eer"], 0.02, rtol=1e-5)
@@ -288,28 +290,124 @@ def test_cost_refuses_what_it_cannot_show(inputs, tmp_path):
     assert not list(tmp_path.glob("*refused*"))
 
 
+def panel(figure, row, column, n_rows=3):
+    """A panel of the sweep: three metrics, and flat regions where there are any, below the heading of each corpus."""
+    grid = {
+        (a.get_subplotspec().rowspan.start, a.get_subplotspec().colspan.start): a for a in figure.axes[2:] if a.axison
+    }
+    rows = sorted({place[0] for place in grid})
+    assert len(rows) % n_rows == 0
+    return grid[rows[row], column]
+
+
 def test_sweep_shows_all_it_should_and_nothing_else(inputs, tmp_path, drawn):
     k_sweep(inputs / "summary.tsv", CORPORA, tmp_path / "sweep")
     shown = read(tmp_path / "sweep")
-    assert len(shown) == 2 * len(TABLE + SWEEP)
-    for corpus, part in shown.groupby("corpus"):
+    assert len(shown) == 2 * len(TABLE + SWEEP) and shown["flat"].isna().all()
+    for (corpus, part), metric in itertools.product(shown.groupby("corpus"), ("eer", "min_dcf", "cllr")):
         assert {*part["system"]} == {*TABLE, *SWEEP}
-        wanted = values(inputs, corpus).loc[part["system"]]
-        np.testing.assert_allclose(part["eer"], wanted.mean(axis=1), rtol=1e-6)
-        np.testing.assert_allclose(part["high"] - part["low"], 2 * wanted.std(axis=1, ddof=1), rtol=1e-5)
-    panels = np.reshape(drawn[0].axes, (2, 3))
-    assert [axes.get_title() for axes in panels[0]] == [f"Trained with k = {k}" for k in (0.5, 0.3, 0.1)]
-    assert [row[0].get_ylabel().split("\n")[0] for row in panels] == [title for _, title in CORPORA]
-    for axes, ((corpus, _), k) in zip(panels.flat, itertools.product(CORPORA, (0.5, 0.3, 0.1)), strict=True):
-        part = shown[(shown["corpus"] == corpus) & (shown["k_train"] == k)]
-        upright, *lines = axes.lines
-        assert {*upright.get_xdata()} == {k}
-        assert len(lines) == len(LABELS)
-        for variant, line in zip(LABELS, lines, strict=True):
-            wanted = part[part["variant"] == variant]
-            assert [*wanted["k_infer"]] == sorted(wanted["k_infer"])
-            np.testing.assert_allclose(line.get_xdata(), wanted["k_infer"])
-            np.testing.assert_allclose(line.get_ydata(), 100 * wanted["eer"], rtol=1e-6)
+        wanted = values(inputs, corpus, metric=metric).loc[part["system"]]
+        np.testing.assert_allclose(part[metric], wanted.mean(axis=1), rtol=1e-6)
+        spread = part[f"{metric}_high"] - part[f"{metric}_low"]
+        np.testing.assert_allclose(spread, 2 * wanted.std(axis=1, ddof=1), rtol=1e-5)
+    figure = drawn[0]
+    assert [panel(figure, 0, i).get_title() for i in range(3)] == [f"Trained with k = {k}" for k in (0.5, 0.3, 0.1)]
+    metrics = {"eer": ("EER (%)", 100), "min_dcf": ("minDCF", 1), "cllr": ("Cllr (bits)", 1)}
+    for row, ((corpus, _), metric) in enumerate(itertools.product(CORPORA, metrics)):
+        name, scale = metrics[metric]
+        assert panel(figure, row, 0).get_ylabel() == name
+        for column, k in enumerate((0.5, 0.3, 0.1)):
+            axes = panel(figure, row, column)
+            part = shown[(shown["corpus"] == corpus) & (shown["k_train"] == k)]
+            upright, *lines = axes.lines
+            assert {*upright.get_xdata()} == {k}
+            assert len(lines) == len(LABELS)
+            for variant, line in zip(LABELS, lines, strict=True):
+                wanted = part[part["variant"] == variant]
+                assert [*wanted["k_infer"]] == sorted(wanted["k_infer"])
+                np.testing.assert_allclose(line.get_xdata(), wanted["k_infer"])
+                np.testing.assert_allclose(line.get_ydata(), scale * wanted[metric], rtol=1e-6)
+    headings = [axes.texts[0].get_text() for axes in figure.axes if not axes.axison]
+    assert headings == [*(title for _, title in CORPORA), "Cost of the back-end"]
+
+
+def test_sweep_shows_costs_and_survives_without_some(inputs, tmp_path, drawn):
+    """Latency is the median over k in training; where it was not measured, the line has a gap."""
+
+    def change(table):
+        table["latency_ms"] = np.nan
+        table.loc["AST-05-05", "latency_ms"], table.loc["AST-05-01", "latency_ms"] = 7.0, 2.0
+        table.loc["AST-03-01", "latency_ms"], table.loc["AST-01-01", "latency_ms"] = 3.0, 9.0
+        return table
+
+    k_sweep(edited(inputs, tmp_path, change), CORPORA[:1], tmp_path / "sweep")
+    macs, latency = drawn[0].axes[:2]
+    assert (macs.get_ylabel(), latency.get_ylabel()) == ("MACs (M)", "Latency (ms)")
+    sizes = pd.read_csv(inputs / "complexity.tsv", sep="\t", index_col="system")["n_macs"] / 1e6
+    assert [*macs.lines[0].get_xdata()] == [0.02, 0.1, 0.3, 0.5, 1.0]
+    np.testing.assert_allclose(macs.lines[0].get_ydata()[1::2], sizes[["AST-05-01", "AST-05-05"]])
+    assert [*latency.lines[0].get_xdata()] == [0.1, 0.5] and [*latency.lines[0].get_ydata()] == [3.0, 7.0]
+    assert len(latency.lines[1].get_xdata()) == 0
+
+
+def sweep_comparisons(path, different):
+    """Every system of the sweep against the one at the k of its training; `different` have a small corrected p."""
+    rows = []
+    for name, (corpus, _) in itertools.product(TABLE + SWEEP, CORPORA):
+        system = System.parse(name)
+        suffix = "" if system.variant.label == "Base" else f"-{system.variant.label}"
+        home = f"{system.trained}-{system.trained.removeprefix('AST-')}{suffix}"
+        if name != home:
+            p = 0.0499 if (name, corpus) in different else 0.05
+            rows.append((name, home, corpus, "eer", 0.01, -0.01, 0.03, 2, 0, 0.001, p))
+    columns = ["system", "reference", "corpus", "metric", "difference", "ci_low", "ci_high", "n_seeds", "n_speakers"]
+    pd.DataFrame(rows, columns=[*columns, "p", "p_holm"]).to_csv(path, sep="\t", index=False)
+    return path
+
+
+def test_flat_region_ends_at_the_first_difference(inputs, tmp_path, drawn):
+    """Also where what lies behind the first difference is no different again."""
+    different = {("AST-03-01", "home"), ("AST-05-03-Mag", "home"), ("AST-05-10-Mag", "home"), ("AST-01-10", "home")}
+    comparisons = sweep_comparisons(tmp_path / "k_sweep.tsv", different)
+    k_sweep(inputs / "summary.tsv", CORPORA, tmp_path / "sweep", comparisons=comparisons)
+    shown = read(tmp_path / "sweep").set_index(["corpus", "system"])["flat"].astype(bool)
+    assert shown["wild"].all()
+    outside = {"AST-03-002", "AST-03-01"} | {f"AST-05-{k}-Mag" for k in ("002", "01", "03", "10")} | {"AST-01-10"}
+    assert {*shown["home"].index[~shown["home"]]} == outside
+    strip = panel(drawn[0], 3, 0, n_rows=4)
+    assert [text.get_text() for text in strip.get_yticklabels()] == [*LABELS]
+    level = [line for line in strip.lines if line.get_linestyle() == "-" and {*line.get_ydata()} == {1}]
+    assert [[*line.get_xdata()] for line in level] == [[0.5]], "Mag is flat at its own k alone"
+    filled, hollow = (line for line in strip.lines if line.get_linestyle() == "None" and {*line.get_ydata()} == {1})
+    assert [*filled.get_xdata()] == [0.5] and [*hollow.get_xdata()] == [0.02, 0.1, 0.3, 1.0]
+    assert (
+        mpl.colors.to_rgb(hollow.get_markerfacecolor()) == (1, 1, 1) != mpl.colors.to_rgb(filled.get_markerfacecolor())
+    )
+    assert "level lines: flat region" in drawn[0].note
+
+
+def test_sweep_without_a_system_at_the_k_of_training(inputs, tmp_path, drawn):
+    comparisons = sweep_comparisons(tmp_path / "k_sweep.tsv", ())
+    summary = edited(inputs, tmp_path, lambda table: table.drop(index="AST-05-05-Mag"))
+    k_sweep(summary, CORPORA[:1], tmp_path / "sweep", comparisons=comparisons)
+    shown = read(tmp_path / "sweep")
+    lost = shown["system"].str.startswith("AST-05-") & (shown["variant"] == "Mag")
+    assert shown["flat"][lost].isna().all() and lost.sum() == 4 and shown["flat"][~lost].notna().all()
+
+
+def test_sweep_leaves_out_what_was_not_swept(inputs, tmp_path, drawn):
+    def change(table):
+        table["trained_variant"] = np.where(table.index == "AST-05-05-Mag", "Mag", None)
+        return table.drop(
+            index=[s for s in TABLE + SWEEP if s.endswith("-Uni") and not s.endswith(("-05-Uni", "-01-Uni"))]
+        )
+
+    k_sweep(edited(inputs, tmp_path, change), CORPORA[:1], tmp_path / "sweep")
+    shown = read(tmp_path / "sweep")
+    assert "Uni" not in {*shown["variant"]} and "AST-05-05-Mag" not in {*shown["system"]}
+    few = edited(inputs, tmp_path, lambda table: table.loc[["AST-05-05", "AST-05-01", "AST-05-05-Mag"]])
+    k_sweep(few, CORPORA[:1], tmp_path / "few")
+    assert len(read(tmp_path / "few")) == 3, "where nothing has more k than two, all are shown"
 
 
 @pytest.fixture
@@ -324,11 +422,17 @@ def many_labels(monkeypatch):
 
 
 def test_more_variants_than_marks_do_no_harm(many_labels, inputs, tmp_path, drawn):
-    rename = {"AST-05-05-MagUni": "AST-05-05-New0", "AST-05-03-MagUni": "AST-05-03-New13"}
+    rename = {
+        name: f"AST-05-{name.split('-')[2]}-New0" for name in TABLE + SWEEP if re.fullmatch("AST-05-.*-MagUni", name)
+    }
+    rename |= {
+        name: f"AST-05-{name.split('-')[2]}-New13" for name in TABLE + SWEEP if re.fullmatch("AST-05-.*-Uni", name)
+    }
 
     def change(table):
         table = table.rename(index=rename)
-        table.loc[[*rename.values()], "variant"] = "New0", "New13"
+        for name in rename.values():
+            table.loc[name, "variant"] = name.split("-")[-1]
         return table
 
     summary = edited(inputs, tmp_path, change)
@@ -339,12 +443,17 @@ def test_more_variants_than_marks_do_no_harm(many_labels, inputs, tmp_path, draw
     assert len({figures._SHAPES[name] for name in [*LABELS][:12]}) == 12  # told apart without colour
 
 
-def test_sweep_refuses_a_summary_without_aasists(inputs, tmp_path):
+def test_sweep_refuses_what_it_cannot_show(inputs, tmp_path):
     others = edited(inputs, tmp_path, lambda table: table.loc[OTHERS + SWITCHED])
     with pytest.raises(ConfigError, match="no EER of an AASIST system"):
         k_sweep(others, CORPORA, tmp_path / "refused")
     with pytest.raises(ConfigError, match="'mars'"):
         k_sweep(inputs / "summary.tsv", [("mars", "Mars")], tmp_path / "refused")
+    comparisons = pd.read_csv(sweep_comparisons(tmp_path / "c.tsv", ()), sep="\t")
+    comparisons[comparisons["system"] != "AST-03-01"].to_csv(tmp_path / "c.tsv", sep="\t", index=False)
+    with pytest.raises(ConfigError, match=r"c\.tsv: holds no comparison of AST-03-01 with AST-03-03 on 'home', eer"):
+        k_sweep(inputs / "summary.tsv", CORPORA, tmp_path / "refused", comparisons=tmp_path / "c.tsv")
+    assert not list(tmp_path.glob("*refused*"))
 
 
 def test_heatmap_cells_are_means_over_seeds(inputs, tmp_path, drawn):
@@ -506,7 +615,7 @@ def test_files_are_whole_labelled_and_the_same_every_time(inputs, tmp_path, monk
     for folder in (tmp_path / "a", tmp_path / "b"):
         summary, corpora = inputs / "summary.tsv", CORPORA[:1]
         eer_vs_cost(summary, "n_macs", [*TABLE[:4], "MHFA"], corpora, folder / "cost", LABEL)
-        k_sweep(summary, corpora, folder / "sweep", LABEL)
+        k_sweep(summary, corpora, folder / "sweep", LABEL, sweep_comparisons(tmp_path / "k_sweep.tsv", ()))
         attacks(sorted(inputs.glob("*.[12].tsv")), TABLE[:3], corpora, folder / "attacks", LABEL)
         attacks(sorted(inputs.glob("wild.[12].tsv")), TABLE[:3], CORPORA[1:], folder / "no_attacks", LABEL)
         temperature(summary, corpora, trained=TRAINED_AT, output_stem=folder / "temperature", label=LABEL)

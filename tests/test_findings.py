@@ -7,15 +7,20 @@ import pandas as pd
 import pytest
 import torch
 
-from spaarsist.config import ConfigError
+from conftest import REPOSITORY
+from spaarsist.config import ConfigError, Variant
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation import findings
+from spaarsist.evaluation.complexity import Size, count, ship
 from spaarsist.evaluation.findings import COLUMNS, measure
 from spaarsist.models import frontend
 from spaarsist.models.backend import HeterogeneousAttention
 from spaarsist.models.detector import Detector
+from spaarsist.reporting.claims import read_claims
 from test_metrics import EXPECTED, golden_scores
+
+CLAIMS = REPOSITORY / "paper" / "claims.csv"
 
 
 def read(path):
@@ -64,7 +69,7 @@ def test_f1_the_size_quoted_for_mag_is_that_of_magmean(value):
 def test_f2_the_linear_stack_node_does_not_see_the_input(value):
     assert value["F2_stack_node_spread_linear"] == 0
     assert value[["F2_stack_node_spread_attention", "F2_stack_node_spread_uniform"]].min() > 1e-4
-    assert value.filter(like="F2_other_nodes").min() > 1e-4
+    assert value.filter(like="F2_other_nodes_spread").min() > 1e-4
 
 
 def test_f2_sees_a_linear_that_depends_on_the_input(monkeypatch):
@@ -79,17 +84,74 @@ def test_f2_sees_a_linear_that_depends_on_the_input(monkeypatch):
         assert values(findings._f2_stack_node())["F2_stack_node_spread_linear"] > 0
 
 
+def test_f2_the_code_s_mean_is_neither_attention_nor_a_mean(value):
+    names = ("F2_nodes_mixed", "F2_bend", "F2_training_noise")
+    assert value[[f"{name}_attention" for name in names]].min() > 0.01
+    assert value[[f"{name}_linear" for name in names]].max() < 1e-5
+    assert value["F2_nodes_mixed_linear"] == value["F2_training_noise_linear"] == 0
+    assert value["F2_apart_from_the_mean"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "leak"),
+    [
+        ("F2_nodes_mixed", lambda layer, nodes: nodes + nodes.mean(dim=1, keepdim=True)),
+        ("F2_bend", lambda layer, nodes: torch.selu(nodes)),
+        ("F2_training_noise", lambda layer, nodes: layer.dropout(nodes)),
+        ("F2_training_noise", lambda layer, nodes: layer.bn(nodes.transpose(1, 2)).transpose(1, 2)),
+    ],
+)
+def test_f2_sees_what_a_linear_has_kept(monkeypatch, name, leak):
+    forward = HeterogeneousAttention.forward
+
+    def leaking(self, *inputs):
+        temporal, *rest = forward(self, *inputs)
+        return leak(self, temporal), *rest
+
+    monkeypatch.setattr(HeterogeneousAttention, "forward", leaking)
+    with torch.inference_mode():
+        assert values(findings._f2_layer())[f"{name}_linear"] > 1e-3
+
+
+def test_f2_sees_a_true_mean(monkeypatch):
+    forward = HeterogeneousAttention.forward
+    monkeypatch.setattr(
+        HeterogeneousAttention,
+        "forward",
+        lambda self, *inputs: forward(self, *inputs[:3], Variant(stack_aggregation="uniform")),
+    )
+    with torch.inference_mode():
+        assert values(findings._f2_layer())["F2_apart_from_the_mean"] == 0
+
+
 def test_f3_macs(value):
     counts = value[["F3_macs_base_201_frames", "F3_macs_base_200_frames", "F3_macs_magmean_201_frames"]]
     assert (counts / 1e6).tolist() == pytest.approx([713.0, 702.7, 697.8], abs=0.05)
     assert value["F3_saving"] == pytest.approx(0.021, abs=0.0005)
     assert value["F3_share_of_convolutions"] == pytest.approx(0.90, abs=0.005)
+    assert value["F3_convolutions_saved"] == 0
 
 
 def test_f3_counts_the_length_that_is_asked_for():
     counts = values(findings._f3_macs(60))
     assert counts["F3_macs_base_60_frames"] < 0.35 * 713e6
     assert counts["F3_macs_base_59_frames"] < counts["F3_macs_base_60_frames"]  # 19 temporal positions, not 20
+
+
+def test_f3_no_length_gives_the_printed_counts(value):
+    printed = {
+        claim.system.split()[-1]: claim.claimed for claim in read_claims(CLAIMS) if claim.claim_id in ("C1", "C2a")
+    }
+    for label, (shorter, longer) in findings.ENCLOSING.items():
+        assert longer == shorter + 1
+        at = [value[f"F3_macs_{label}_{n}_frames"] for n in (shorter, longer)]
+        number = 1e6 * float(printed[findings.SYSTEMS[label]])
+        assert at[0] < number - 500 < number + 500 < at[1]  # half of the last digit that the paper prints
+
+
+def test_f3_macs_grow_with_every_frame():
+    counts = [count(*ship("AST-05-05", Size(n_frames=n), {}))[1].total() for n in range(54, 60)]
+    assert counts == sorted({*counts})
 
 
 def test_f4_frames_move_only_where_the_batch_is_normalised(value):
@@ -127,14 +189,14 @@ def test_f7_merged_is_what_the_released_code_returns(name):
 
 
 def test_f9_one_pass_per_checkpoint(value):
-    assert (value["F9_passes_one_by_one"], value["F9_passes_shared"], value["F9_score_difference"]) == (36, 3, 0)
+    assert (value["F9_passes_one_by_one"], value["F9_passes_shared"], value["F9_score_difference"]) == (24, 3, 0)
 
 
 def test_f9_sees_a_pass_per_variant(monkeypatch):
     scores = Detector.scores
     monkeypatch.setattr(Detector, "scores", lambda self, w, vs: torch.cat([scores(self, w, [v]) for v in vs], 1))
     with torch.inference_mode():
-        assert values(findings._f9_passes())["F9_passes_shared"] == 36
+        assert values(findings._f9_passes())["F9_passes_shared"] == 24
 
 
 def test_f10_probabilities_saturate_and_log_odds_do_not(value):
@@ -156,6 +218,49 @@ def test_f11_blank_crops_as_often_as_counted(value):
 
 def test_f11_missing_weights_are_refused(value):
     assert value["F11_missing_weights_accepted"] == value["F11_missing_weights_refused"] > 100
+
+
+def test_f11_what_cannot_be_read(value):
+    assert (value["F11_trials_dropped"], value["F11_unreadable_refused"]) == (3, 3)
+
+
+def test_f11_sees_a_reader_that_makes_do(monkeypatch):
+    read, asked = audio.read, []
+
+    def forgiving(path):
+        asked.append(path)
+        try:
+            return read(path)
+        except ConfigError:
+            return np.zeros(4000, np.float32)
+
+    monkeypatch.setattr(audio, "read", forgiving)
+    with torch.inference_mode():
+        value = values(findings._f11_unreadable())
+    assert value == {"F11_trials_dropped": 0, "F11_unreadable_refused": 0}
+    assert len(asked) == 8 + 3 * 6  # skipping all in turn; then scoring, each damaged one beside the five sound ones
+
+
+def test_f11_sees_an_error_that_names_another_file(monkeypatch):
+    def vague(path, read=audio.read):
+        try:
+            return read(path)
+        except ConfigError:
+            raise ConfigError("a recording is not readable") from None
+
+    monkeypatch.setattr(audio, "read", vague)
+    with torch.inference_mode():
+        assert values(findings._f11_unreadable()) == {"F11_trials_dropped": 3, "F11_unreadable_refused": 0}
+
+
+def test_f11_one_seed_one_training(value):
+    assert value["F11_weights_apart_one_seed"] == 0 < value["F11_weights_apart_two_seeds"]
+
+
+def test_f11_sees_a_seed_that_is_not_set(monkeypatch):
+    monkeypatch.setattr(torch, "manual_seed", lambda _seed: None)
+    with torch.inference_mode():
+        assert values(findings._f11_seed())["F11_weights_apart_one_seed"] > 0
 
 
 def history(path, *rows):

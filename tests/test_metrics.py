@@ -5,14 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaarsist.config import ConfigError, CostModel
-from spaarsist.evaluation.metrics import METRICS, RankedTrials, compute_metrics, det_curve, evaluate
+from spaarsist.evaluation.metrics import METRICS, RankedTrials, compute_metrics, det_curve
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -35,6 +33,13 @@ def test_equals_the_official_package_and_the_released_code(name):
         assert got[metric] == pytest.approx(official[metric], abs=1e-9), metric
     for ours, theirs in {"act_dcf_released": "act_dcf", "gap_released": "gap", "ece": "ece"}.items():
         assert got[ours] == pytest.approx(released[theirs], abs=1e-9), ours
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_counting_each_trial_once_changes_nothing(name):
+    bonafide, spoof = golden_scores(name)
+    ones = [np.ones(len(scores), np.uint8) for scores in (bonafide, spoof)]
+    assert RankedTrials(bonafide, spoof).metrics(*ones) == compute_metrics(bonafide, spoof)
 
 
 def test_by_hand():
@@ -99,9 +104,33 @@ def test_weights_are_repetitions(data, bonafide, spoof):
     counts = [
         data.draw(st.lists(st.integers(0, 3), min_size=len(s), max_size=len(s)).filter(any)) for s in (bonafide, spoof)
     ]
-    weighted = RankedTrials(bonafide, spoof).metrics(*([c] for c in counts))
+    weighted = RankedTrials(bonafide, spoof).metrics(*counts)
     repeated = compute_metrics(np.repeat(bonafide, counts[0]), np.repeat(spoof, counts[1]))
-    assert {k: v[0] for k, v in weighted.items()} == pytest.approx(repeated, abs=1e-12)
+    assert weighted == pytest.approx(repeated, abs=1e-12)
+
+
+def test_counts_may_be_large():
+    """The product of two counts of 700,000 needs more than 32 bits; so does a sum of 2^31 and more."""
+    bonafide, spoof = [0.0, 2.0], [-1.0, 1.0]
+    counts = np.array([400_000, 300_000], np.int32), np.array([100_000, 600_000], np.uint32)
+    weighted = RankedTrials(bonafide, spoof).metrics(*counts)
+    assert weighted == pytest.approx(compute_metrics(*map(np.repeat, (bonafide, spoof), counts)), abs=1e-12)
+    huge = RankedTrials(bonafide, spoof).metrics(*(c.astype(np.int64) * 2**33 for c in counts))
+    assert huge == pytest.approx(weighted, abs=1e-5)
+
+
+def test_small_types_of_counts_do_not_wrap_around():
+    rng = np.random.default_rng(0)
+    bonafide, spoof = rng.normal(1, 1, 300), rng.normal(0, 1, 300)
+    counts = rng.integers(0, 256, (2, 300))
+    wanted = RankedTrials(bonafide, spoof).metrics(*counts)
+    assert RankedTrials(bonafide, spoof).metrics(*counts.astype(np.uint8)) == wanted
+
+
+@pytest.mark.parametrize("counts", [[1, 1], [[1, 1, 1]], [1.0, 1.0, 1.0], [True] * 3])
+def test_refuses_counts_that_are_not_one_integer_for_each_trial(counts):
+    with pytest.raises(ConfigError, match="expected 3 integers"):
+        RankedTrials([1.0, 2, 3], [0.0, 1, 2]).metrics(counts, [1, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -118,106 +147,3 @@ def test_refuses_unusable_scores(bonafide, spoof, complaint):
     for function in (compute_metrics, det_curve):
         with pytest.raises(ConfigError, match=complaint):
             function(bonafide, spoof)
-
-
-@pytest.fixture
-def files(tmp_path):
-    """A trial list of 60 trials with attacks and codecs, and a score file of two variants."""
-    rng = np.random.default_rng(1)
-    trials = pd.DataFrame({"trial_id": [f"t{i:02d}" for i in range(60)], "path": "a.tar::b.flac"})
-    trials["label"] = ["bonafide", "spoof", "spoof"] * 20
-    trials["speaker_id"] = "NA"  # a legal name that pandas would take for a missing value
-    trials["attack_id"] = ["-", "A17", "A18"] * 20
-    trials["codec"] = ["-"] * 30 + ["C01"] * 27 + ["C02", "C01", "C01"]  # C02 has a bona fide trial only
-    trials["n_samples"] = 64600
-    quality = np.where(trials["label"] == "bonafide", 1.5, -1.5)
-    scores = pd.DataFrame({"trial_id": trials["trial_id"]})
-    for column in ("05", "03-Mag"):
-        scores[column] = (quality + rng.normal(size=60)).astype(np.float32)
-    metadata = {"system": "AST-05", "seed": 3, "corpus": "mini"}
-
-    def write(scores=scores, trials=trials, metadata=metadata):
-        table = pa.Table.from_pandas(scores, preserve_index=False)
-        table = table.replace_schema_metadata({b"spaarsist": json.dumps(metadata).encode()})
-        pq.write_table(table, tmp_path / "scores.parquet")
-        trials.to_csv(tmp_path / "trials.tsv", sep="\t", index=False)
-        return tmp_path / "scores.parquet", tmp_path / "trials.tsv", tmp_path / "metrics.tsv"
-
-    write.scores, write.trials, write.metadata = scores, trials, metadata
-    return write
-
-
-def test_evaluate(files):
-    shuffled = files.scores.sample(frac=1, random_state=0)  # joined by id, not by position
-    paths = files(shuffled)
-    evaluate(*paths, n_bootstrap=50)
-    table = pd.read_csv(paths[2], sep="\t", dtype={"variant": str})
-    header = "system seed variant corpus condition metric value ci_low ci_high n_bonafide n_spoof"
-    assert " ".join(table.columns) == header
-    assert set(table["system"]) == {"AST-05-05", "AST-05-03-Mag"} and set(table["seed"]) == {3}
-    assert list(table["condition"].unique()) == ["pooled", "attack:A17", "attack:A18", "codec:-", "codec:C01"]
-    assert not table.isna().any(axis=None)
-
-    def value(condition, metric):
-        row = table.query("variant == '03-Mag' and condition == @condition and metric == @metric")
-        return row[["value", "n_bonafide", "n_spoof"]].squeeze().to_list()
-
-    listed, column = files.trials, files.scores["03-Mag"].astype(float)
-    is_bonafide = listed["label"] == "bonafide"
-    for condition, chosen in {
-        "pooled": listed["label"] != "",
-        "attack:A18": is_bonafide | (listed["attack_id"] == "A18"),
-        "codec:C01": listed["codec"] == "C01",
-    }.items():
-        classes = column[chosen & is_bonafide], column[chosen & ~is_bonafide]
-        for metric, wanted in compute_metrics(*classes).items():
-            assert value(condition, metric) == pytest.approx([wanted, *map(len, classes)], abs=1e-9)
-
-
-def test_evaluate_without_bootstrap_leaves_intervals_empty(files):
-    paths = files()
-    evaluate(*paths, n_bootstrap=0)
-    assert pd.read_csv(paths[2], sep="\t")[["ci_low", "ci_high"]].isna().all(axis=None)
-
-
-def test_evaluate_corpus_without_attacks_or_codecs(files):
-    paths = files(trials=files.trials.assign(attack_id="-", codec="-"))
-    evaluate(*paths, n_bootstrap=0)
-    assert set(pd.read_csv(paths[2], sep="\t")["condition"]) == {"pooled"}
-
-
-def with_nan(scores):
-    return scores.assign(**{"05": scores["05"].where(scores["trial_id"] != "t07")})
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda f: f(scores=f.scores.drop(index=[3, 4])), r"not scored: 2, e\.g\. t03, t04"),
-        (lambda f: f(trials=f.trials.drop(index=5)), r"does not list: 1, e\.g\. t05"),
-        (lambda f: f(scores=pd.concat([f.scores, f.scores[:1]])), "scored more than once: 1, e.g. t00"),
-        (lambda f: f(trials=pd.concat([f.trials, f.trials[:1]])), "t00 was already on line 2"),
-        (lambda f: f(scores=with_nan(f.scores)), "NaN or infinite score: 1, e.g. t07"),
-        (lambda f: f(scores=f.scores.rename(columns={"05": "05-Best"})), "'05-Best' names no variant"),
-        (lambda f: f(scores=f.scores.rename(columns={"05": "00"})), "'00' names no variant"),
-        (lambda f: f(scores=f.scores.rename(columns={"05": "050"})), "'050' names no variant"),
-        (lambda f: f(scores=f.scores[["trial_id"]]), "one column per variant"),
-        (lambda f: f(metadata={"seed": 1, "corpus": "mini"}), "system"),
-        (lambda f: f(metadata=f.metadata | {"trial_list": "another"}), "scored from another trial list"),
-        (lambda f: f(trials=f.trials.assign(label="spoof")), "no bonafide trials"),
-        (lambda f: f(trials=f.trials.replace("bonafide", "genuine")), "genuine"),
-        (lambda f: f(trials=f.trials.drop(columns="codec")), "codec"),
-    ],
-)
-def test_evaluate_refuses(files, change, complaint):
-    paths = change(files)
-    with pytest.raises(ConfigError, match=complaint):
-        evaluate(*paths, n_bootstrap=0)
-    assert not paths[2].exists()
-
-
-def test_evaluate_refuses_what_is_no_score_file(files):
-    paths = files()
-    paths[0].write_text("<html>not found</html>")
-    with pytest.raises(ConfigError, match="not a readable Parquet"):
-        evaluate(*paths)

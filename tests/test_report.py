@@ -61,7 +61,7 @@ def inputs(tmp_path):
     summary = pd.DataFrame({"system": ["AST-05-05", "MHFA"], "trained": ["AST-05", "MHFA"]})
     for column in ("k_train", "k_infer", "variant", "graph_temperature", "stack_temperature"):
         summary[column] = None
-    summary["trained_graph_temperature"] = summary["trained_stack_temperature"] = None
+    summary["trained_graph_temperature"] = summary["trained_stack_temperature"] = summary["trained_variant"] = None
     summary = summary.assign(n_params=[611784, 4461904], n_macs=[713035196, 68411392], counter="fvcore", n_frames=201)
     summary = summary.assign(n_layers=24, embedding_dim=1024, n_params_as_run=[300, None], code_hash=["a+b", "a"])
     summary = summary.assign(feature_dim=1024, latency_ms=[13.74, None], latency_iqr_ms=[0.1, None])
@@ -69,10 +69,14 @@ def inputs(tmp_path):
         summary[f"{name}.n_seeds"] = 2
         for metric in ("eer", "min_dcf", "act_dcf", "cllr", "ece"):
             summary[f"{name}.{metric}.mean"], summary[f"{name}.{metric}.std"] = [0.12345, 0.5], [0.0149, None]
-            summary[f"{name}.{metric}.ci_low"] = summary[f"{name}.{metric}.ci_high"] = None
+            summary[f"{name}.{metric}.ci_low"], summary[f"{name}.{metric}.ci_high"] = [0.1, None], [0.14567, None]
+            summary[f"{name}.{metric}.speakers_low"], summary[f"{name}.{metric}.speakers_high"] = None, None
+    summary["wild.eer.speakers_low"], summary["wild.eer.speakers_high"] = [0.09, 0.4], [0.2, 0.6]
+    summary["home.n_speakers"], summary["wild.n_speakers"] = 0, [1200, 1200]
     ledger = pd.DataFrame(
-        {"claim_id": ["C1", "C5a", "C4b"], "claimed": ["195.045", "4.64", "586434"], "unit": ["M", "%", ""],
-         "ours": ["713.035 M", "", "1"], "verdict": ["differs", "not run", "reproduced"]}
+        {"claim_id": ["C1", "C5a", "C4b", "C7"], "claimed": ["195.045", "4.64", "586434", "-20"],
+         "unit": ["M", "%", "", "%"], "ours": ["713.035 M", "", "1", "-9 % [-12, +1], p < 0.001 (AST-05-05)"],
+         "verdict": ["differs", "not run", "reproduced", "consistent"]}
     )  # fmt: skip
     tables = {
         "summary": summary,
@@ -81,6 +85,7 @@ def inputs(tmp_path):
         ),
         "findings": pd.DataFrame(
             [("F1_params_mag", 611522, "parameters"), ("F3_saving", 0.0213, "fraction"), ("F10_gap", 16.6355, "nats"),
+             ("F6_threshold", -0.64185, "nats"), ("F4_moved", 4.15e-07, "1"),
              ("F3_macs", 713035196, "MACs")],
             columns=["quantity", "value", "unit"],
         ),
@@ -95,9 +100,9 @@ def inputs(tmp_path):
     record = {"recipe": recipe, "n_layers": 24, "provenance": {"code_hash": "c0de", "torch": "2.11.0"}}
     (tmp_path / "model.json").write_text(json.dumps(record))
 
-    def write(label="", corpora=CORPORA):
+    def write(label="", corpora=CORPORA, **others):
         files = (tmp_path / f"{name}.tsv" for name in ("summary", "composite", "findings", "ledger"))
-        write_macros(*files, tmp_path / "model.json", corpora, tmp_path / "paper" / "macros.tex", label)
+        write_macros(*files, tmp_path / "model.json", corpora, tmp_path / "paper" / "macros.tex", label, **others)
         text = (tmp_path / "paper" / "macros.tex").read_text()
         return text, dict(re.findall(r"\\csname val@(.*?)\\endcsname\{(.*)\}$", text, re.MULTILINE))
 
@@ -117,6 +122,12 @@ def test_values(inputs):
         "recipe.frozen": "frozen, then trained",
         "AST-05-05.in.eer": r"\ensuremath{12.3\pm1.5}",
         "MHFA.out.eer": r"\ensuremath{50.0}",
+        "AST-05-05.in.eer.ci": "{[}10.0, 14.6{]}",
+        "AST-05-05.out.min_dcf.ci": "{[}0.100, 0.146{]}",
+        "AST-05-05.out.eer.speakers": "{[}9.0, 20.0{]}",
+        "run.speakers.out": "1,200",
+        "C7.claimed": r"$-$20~\%",
+        "C7.ours": r"$-$9~\% {[}$-$12, +1{]}, p \textless{} 0.001 (AST-05-05)",
         "MHFA.out.cllr": r"\ensuremath{0.500}",
         "MHFA.composite": "0.50",
         "MHFA.first": "75",
@@ -126,13 +137,16 @@ def test_values(inputs):
         "F3_saving": "2.1",
         "F3_macs": "713.0",
         "F10_gap": "16.6",
-        "C1.claimed": "195.045 M",
-        "C5a.claimed": r"4.64 \%",
+        "F6_threshold": "$-$0.642",
+        "F4_moved": r"\ensuremath{4.15\times10^{-7}}",
+        "C1.claimed": "195.045~M",
+        "C5a.claimed": r"4.64~\%",
         "C4b.claimed": "586,434",
         "C1.verdict": "differs",
         "verdict.C.differs": "1",
-        "verdict.C.consistent": "0",
-        "verdict.C.all": "3",
+        "verdict.C.consistent": "1",
+        "verdict.C.not comparable": "0",
+        "verdict.C.all": "4",
         "verdict.F.all": "0",
         "composite.1.first": "75",
         "run.label": r"100 \% mini",
@@ -142,9 +156,224 @@ def test_values(inputs):
         "recipe.frontend": r"a\_b",
     }
     assert {key: values[key] for key in expected} == expected
-    assert "MHFA.latency" not in values
+    absent = {"MHFA.latency", "MHFA.in.eer.ci", "AST-05-05.in.eer.speakers", "run.speakers.in", "run.replicates"}
+    assert not absent & {*values}
+    assert not any(re.match(r"tested|significant|dial|nodes|stack|.*\.(diff|dev)(\.|$)", key) for key in values)
     assert r"\papercorporafalse" in text
     assert r"\papercorporatrue" in inputs()[0]
+
+
+def write(path, rows, **usual):
+    pd.DataFrame([usual | row for row in rows]).to_csv(path, sep="\t", index=False)
+    return path
+
+
+def comparison(folder, family, *rows):
+    """(system, reference, corpus, metric, difference, ci_low, ci_high, p_holm)."""
+    columns = ["system", "reference", "corpus", "metric", "difference", "ci_low", "ci_high", "p_holm"]
+    path = folder / "comparisons" / f"{family}.tsv"
+    path.parent.mkdir(exist_ok=True)
+    return write(path, [dict(zip(columns, row, strict=True)) for row in rows], n_seeds=2, value=1, reference_value=1)
+
+
+def test_differences(inputs):
+    files = [
+        comparison(
+            inputs.folder, "baseline",
+            ("MHFA", "AST-05-05", "home", "eer", -0.01239, -0.02, 0.00004, 0.0123),
+            ("MHFA", "AST-05-05", "home", "min_dcf", 0, 0, 0, 1),
+            ("MHFA", "AST-05-05", "wild", "eer", 0.1, 0.05, 0.15, 0),
+            ("MHFA", "AST-05-05", "wild", "cllr", -1.5, -2, -1, None),
+            ("SLS", "AST-05-05", "wild", "eer", 0.1, None, None, 0.0499),
+            ("SLS", "AST-05-05", "elsewhere", "eer", 0.1, 0, 1, 0.001),
+        ),
+        comparison(
+            inputs.folder, "ablation",
+            ("AST-05-05-Mag", "AST-05-05-MagGate", "home", "eer", -0.0004, -0.01, 0.01, 0.05),
+            ("MHFA", "AST-05-05", "home", "eer", 0.5, 0.4, 0.6, 0.5),
+        ),
+        comparison(inputs.folder, "temperature", ("MHFA", "AST-05-05", "home", "eer", 0.9, 0.8, 1, 0.00099)),
+    ]  # fmt: skip
+    _, values = inputs(comparisons=files)
+    found = {k: v for k, v in values.items() if re.search(r"\.diff(\.|$)|^(significant|tested)", k)}
+    assert found == {
+        "MHFA.in.eer.diff": "$-$1.2",
+        "MHFA.in.eer.diff.ci": "{[}$-$2.0, 0.0{]}",
+        "MHFA.in.eer.diff.p": "0.012",
+        "MHFA.in.min_dcf.diff": "0.000",
+        "MHFA.in.min_dcf.diff.ci": "{[}0.000, 0.000{]}",
+        "MHFA.in.min_dcf.diff.p": "1.000",
+        "MHFA.out.eer.diff": "+10.0",
+        "MHFA.out.eer.diff.ci": "{[}+5.0, +15.0{]}",
+        "MHFA.out.eer.diff.p": r"\textless{} 0.001",
+        "MHFA.out.cllr.diff": "$-$1.500",
+        "MHFA.out.cllr.diff.ci": "{[}$-$2.000, $-$1.000{]}",
+        "SLS.out.eer.diff": "+10.0",
+        "SLS.out.eer.diff.p": "0.050",
+        "AST-05-05-Mag/AST-05-05-MagGate.in.eer.diff": "0.0",
+        "AST-05-05-Mag/AST-05-05-MagGate.in.eer.diff.ci": "{[}$-$1.0, +1.0{]}",
+        "AST-05-05-Mag/AST-05-05-MagGate.in.eer.diff.p": "0.050",
+        "MHFA/AST-05-05.in.eer.diff": "+50.0",
+        "MHFA/AST-05-05.in.eer.diff.ci": "{[}+40.0, +60.0{]}",
+        "MHFA/AST-05-05.in.eer.diff.p": "0.500",
+        "tested.baseline": "5",
+        "tested.baseline.in.eer": "1",
+        "tested.baseline.in.min_dcf": "1",
+        "tested.baseline.out.eer": "2",
+        "significant.baseline.in.eer": "1",
+        "significant.baseline.in.min_dcf": "0",
+        "significant.baseline.out.eer": "2",
+        "tested.ablation": "2",
+        "tested.ablation.in.eer": "2",
+        "significant.ablation.in.eer": "0",
+        "tested.temperature": "1",
+        "tested.temperature.in.eer": "1",
+        "significant.temperature.in.eer": "1",
+    }
+
+
+def test_the_flat_region_of_the_dial(inputs):
+    """What is joined to k in training without a significant difference between."""
+
+    def rows(reference, corpus, column, metric="eer", **p):
+        names = [f"AST-05-{k[1:]}{column}" for k in p]
+        return [(n, reference, corpus, metric, 0.1, 0, 1, value) for n, value in zip(names, p.values(), strict=True)]
+
+    path = comparison(
+        inputs.folder, "k_sweep",
+        *rows("AST-05-05", "home", "", k002=0.9, k01=0.01, k10=0.05, k03=0.05, k07=1),
+        *rows("AST-05-05", "wild", "", k002=0.06, k01=0.06, k03=0.0499, k07=0.0499, k10=1),
+        *rows("AST-05-05-MagUni", "home", "-MagUni", k02=0.3, k01=0.2, k005=0.049),
+        *rows("AST-05-05-MagUni", "home", "-MagUni", metric="min_dcf", k02=0.001, k07=0.9),
+        ("AST-03-10", "AST-03-03", "home", "eer", 0.1, 0, 1, 0.8),
+    )  # fmt: skip
+    _, values = inputs(comparisons=[path])
+    assert {k: v for k, v in values.items() if k.startswith("dial")} == {
+        "dial.05.Base.in.flat": "0.3 to 1",
+        "dial.05.Base.out.flat": "0.5",
+        "dial.05.MagUni.in.flat": "0.1 to 0.5",
+        "dial.03.Base.in.flat": "0.3 to 1",
+    }
+
+
+def test_calibration(inputs):
+    """Means over seeds; rates in percent; the development corpus is the one that the map was fitted on."""
+    of_seeds = {
+        ("MHFA", "dev", "slope"): (-0.1, -0.3), ("MHFA", "dev", "threshold_dev_eer"): (1, float("-inf")),
+        ("MHFA", "dev", "eer"): (0.1, 0.2), ("MHFA", "home", "eer"): (0.5, 0.5), ("MHFA", "home", "cllr"): (7, 7),
+        ("MHFA", "home", "n_spoof"): (1500, 1500), ("MHFA", "home", "p_miss_at_dev_eer"): (0.01, 0.02),
+        ("MHFA", "wild", "p_fa_at_dev_min_dcf"): (1, 1), ("MHFA", "wild", "gap_calibrated"): (0.2, None),
+        ("MHFA", "wild", "dcf_at_dev_min_dcf"): (1.9, 1.8), ("MHFA", "third", "gap"): (1, 1),
+        ("AST-05-05", "wild", "cllr_calibrated"): (0.5, 0.75), ("AST-05-05", "wild", "slope"): (None, None),
+    }  # fmt: skip
+    files = []
+    for seed in (1, 2):
+        files.append(inputs.folder / f"seed{seed}.tsv")
+        rows = [dict(zip(("system", "corpus", "quantity"), key, strict=True)) for key in of_seeds]
+        rows = [row | {"value": values[seed - 1]} for row, values in zip(rows, of_seeds.values(), strict=True)]
+        write(files[-1], [row for row in rows if row["corpus"] != "wild" or row["quantity"] != "slope"], seed=seed)
+    _, values = inputs(calibration=files)
+    _, without = inputs()
+    assert {key: values[key] for key in values.keys() - without.keys()} == {
+        "MHFA.dev.slope": "$-$0.200",
+        "MHFA.dev.eer": "15.0",
+        "MHFA.in.n_spoof": "1,500",
+        "MHFA.in.p_miss_at_dev_eer": "1.5",
+        "MHFA.out.p_fa_at_dev_min_dcf": "100.0",
+        "MHFA.out.dcf_at_dev_min_dcf": "1.850",
+        "AST-05-05.out.cllr_calibrated": "0.625",
+    }
+    assert {key: values[key] for key in without} == without  # EER and Cllr in domain are the summary's
+
+
+def test_nodes(inputs):
+    """Means over poolings and seeds of all trials on these corpora."""
+    columns = ("seed", "corpus", "label", "layer", "k", "jaccard", "chance", "spearman")
+    rows = [
+        (1, "home", "all", "spectral_pool", 0.1, 0.1, 0.05, -0.5),
+        (1, "home", "all", "branches.0.spectral_pool", 0.1, 0.2, 0.05, -0.3),
+        (2, "home", "all", "spectral_pool", 0.1, 0.6, 0.08, -0.1),
+        (1, "home", "bonafide", "spectral_pool", 0.1, 1, 1, 1),
+        (1, "wild", "all", "spectral_pool", 0.02, 0.25, 0.25, None),
+        (1, "third", "all", "spectral_pool", 0.1, 1, 1, 1),
+    ]
+    rows = [dict(zip(columns, row, strict=True)) for row in rows]
+    files = [write(inputs.folder / f"{i}.tsv", rows[i::2], trained="AST-05") for i in range(2)]
+    _, values = inputs(nodes=files)
+    assert {k: v for k, v in values.items() if k.startswith("nodes")} == {
+        "nodes.05.in.01.jaccard": "0.30",
+        "nodes.05.in.01.chance": "0.06",
+        "nodes.05.in.01.spearman": "$-$0.30",
+        "nodes.05.out.002.jaccard": "0.25",
+        "nodes.05.out.002.chance": "0.25",
+    }
+
+
+def test_stack(inputs):
+    columns = ("seed", "corpus", "label", "quantity", "layer", "stack_temperature", "aggregation", "value")
+    rows = [
+        (1, "home", "all", "entropy", "a", 100, "attention", 0.99991),
+        (1, "home", "all", "entropy", "b", 100, "attention", 0.99993),
+        (2, "home", "all", "entropy", "a", 100, "attention", 0.9997),
+        (1, "home", "all", "entropy", "a", 0.1, "attention", 0.5),
+        (1, "home", "spoof", "entropy", "a", 100, "attention", 0.1),
+        (1, "wild", "all", "total_variation", "a", 100, "attention", 1.234e-5),
+        (1, "wild", "all", "largest_weight_times_n", "a", 100, "attention", 1.2e7),
+        (1, "wild", "all", "stack_node_spread", None, None, "attention", 0.0123456),
+        (1, "wild", "all", "stack_node_spread", None, None, "linear", 0),
+        (1, "wild", "all", "other_nodes_spread", None, None, "uniform", 0.5),
+        (1, "wild", "all", "score_change", None, None, "uniform", 0.25),
+        (2, "wild", "all", "score_change", None, None, "uniform", 0.75),
+        (1, "wild", "all", "score_change_relative", None, 100, "linear", 2),
+        (1, "wild", "all", "score_change_spearman", None, None, "linear", -0.5),
+        (1, "wild", "all", "something_new", None, None, "linear", 1),
+        (1, "third", "all", "score_change", None, None, "linear", 1),
+    ]
+    path = write(inputs.folder / "s.tsv", [dict(zip(columns, row, strict=True)) for row in rows], trained="AST-03")
+    _, values = inputs(stack=[path])
+    assert {k: v for k, v in values.items() if k.startswith("stack")} == {
+        "stack.AST-03.in.100.entropy": "0.9998",
+        "stack.AST-03.in.0.1.entropy": "0.5000",
+        "stack.AST-03.out.100.total_variation": r"\ensuremath{1.23\times10^{-5}}",
+        "stack.AST-03.out.100.largest_weight": r"\ensuremath{1.2\times10^{7}}",
+        "stack.AST-03.out.spread.attention": "0.0123",
+        "stack.AST-03.out.spread.linear": "0",
+        "stack.AST-03.out.other_spread.uniform": "0.5",
+        "stack.AST-03.out.change.uniform": "0.5",
+        "stack.AST-03.out.change_relative.linear": "2",
+        "stack.AST-03.out.correlation.linear": "$-$0.500",
+    }
+
+
+def test_the_number_of_replicates(inputs):
+    assert inputs(n_replicates=1000)[1]["run.replicates"] == "1,000"
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "message"),
+    [
+        ("calibration", {"system": "MHFA", "corpus": "home", "quantity": "gap", "seed": 1}, "missing: value"),
+        ("nodes", {"trained": "AST-05", "corpus": "home", "label": "all", "k": 0.1}, "missing: seed, layer, jaccard"),
+        ("stack", {"trained": "AST-05", "corpus": "home", "label": "all"}, "missing: quantity, stack_temperature"),
+        ("comparisons", {"system": "MHFA", "reference": "AST-05-05"}, "missing: corpus, metric"),
+        (
+            "calibration",
+            {"system": "MHFA", "corpus": "home", "quantity": "gap", "seed": 1, "value": "much"},
+            "other.tsv: not a readable TSV",
+        ),
+    ],
+)
+def test_broken_files(inputs, source, row, message):
+    path = write(inputs.folder / "other.tsv", [row])
+    with pytest.raises(ConfigError, match=message):
+        inputs(**{source: [path]})
+
+
+def test_a_file_given_twice(inputs):
+    row = {"system": "MHFA", "corpus": "home", "quantity": "gap", "seed": 1, "value": 1}
+    path = write(inputs.folder / "other.tsv", [row])
+    with pytest.raises(ConfigError, match=r"a value is there twice: .*'gap'"):
+        inputs(calibration=[path, path])
 
 
 def test_unreadable_inputs(inputs):
@@ -155,13 +384,13 @@ def test_unreadable_inputs(inputs):
 
 @WITH_LATEX
 class TestPdf:
-    def build(self, inputs, body):
+    def build(self, inputs, body, **others):
         source = inputs.folder / "text" / "main.tex"
         source.parent.mkdir(exist_ok=True)
         source.write_text(
             r"\documentclass{article}\input{paper/macros}\begin{document}" + body + r"\end{document}", "utf-8"
         )
-        inputs()
+        inputs(**others)
         build_pdf(source, inputs.folder, inputs.folder / "main.pdf")
         return (inputs.folder / "main.pdf").read_bytes()
 
@@ -169,6 +398,12 @@ class TestPdf:
         body = r"It is \val{AST-05-05.in.eer}, \val{verdict.C.not run}. \ifpapercorpora A\else B\fi"
         made = self.build(inputs, body)
         assert made.startswith(b"%PDF") and made == self.build(inputs, body)
+
+    def test_every_value_sets(self, inputs):
+        row = ("MHFA", "AST-05-05", "home", "eer", -0.01239, -0.02, 0.00004, 0)
+        others = {"comparisons": [comparison(inputs.folder, "baseline", row)], "n_replicates": 1000}
+        body = r"\noindent " + r" \\ ".join(rf"\val{{{key}}}" for key in inputs(**others)[1])
+        assert self.build(inputs, body, **others).startswith(b"%PDF")
 
     @pytest.mark.parametrize(
         ("body", "complaint"),

@@ -31,7 +31,7 @@ def write_summary(path, systems):
     rows = [(system, *size, "fvcore", 201, 1024, 24, 1024) for system, (_, size) in systems.items()]
     columns = ["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim"]
     pd.DataFrame(rows, columns=columns).to_csv(sizes, sep="\t", index=False)
-    summarise([metrics], [sizes], [], [], [], path)
+    summarise([metrics], [sizes], [], [], [], [], path)
     return path
 
 

@@ -6,6 +6,7 @@ Verbs parse, call and exit; what they import, they import when called. Exit code
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ app = typer.Typer(
 )
 figure = typer.Typer(no_args_is_help=True, help="Draw one figure, as PNG, PDF and the TSV of what it shows.")
 app.add_typer(figure, name="figure")
+table = typer.Typer(no_args_is_help=True, help="Write one table, as TSV, Markdown, LaTeX and HTML.")
+app.add_typer(table, name="table")
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed on this machine; write a TSV.")
 app.add_typer(benchmark, name="benchmark")
 
@@ -47,6 +50,20 @@ Backends = Annotated[
     str, typer.Option(help="The backends section (name to kind and options): JSON, or a YAML file holding it.")
 ]
 TrialLists = Annotated[list[str], typer.Option("--trial-list", help="<corpus>=<trial list>; repeat for more.")]
+Comparisons = Annotated[
+    list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Files of `compare`; repeat for more.")
+]
+ComparisonsFile = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File of `compare`.")]
+Provenance = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="File of `provenance`, for the footer.")
+]
+Inspected = Annotated[list[Path], typer.Option(exists=True, file_okay=False, help="Folder of `inspect`; repeat.")]
+Calibrations = Annotated[
+    list[Path], typer.Option("--calibration", exists=True, dir_okay=False, help="File of `calibrate`; repeat.")
+]
+Steps = Annotated[
+    str, typer.Option(help='JSON: [[title, system, what it departs from], ...]; ["# heading", "", ""] between them.')
+]
 Label = Annotated[str, typer.Option(help="A line shown above the result, e.g. on what data it was made.")]
 
 
@@ -266,15 +283,83 @@ def metrics(
     scores: InputFile,
     trial_list: InputFile,
     output: Output,
+    replicates: Annotated[Path, typer.Option(help="Parquet to write: the pooled metrics of every resample.")],
     cost_model: CostModelOption = "{}",
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals.")] = 1000,
     confidence: Confidence = 0.95,
+    threads: Threads = 1,
 ) -> None:
     """Compute EER, minDCF, actDCF, Cllr and ECE with intervals: pooled, per attack, per codec."""
     from spaarsist.config import CostModel, parse
-    from spaarsist.evaluation.metrics import evaluate
+    from spaarsist.evaluation.evaluate import evaluate
 
-    evaluate(scores, trial_list, output, parse(CostModel, cost_model), bootstrap, confidence)
+    cost = parse(CostModel, cost_model)
+    evaluate(scores, trial_list, output, replicates, cost, bootstrap, confidence, threads=threads)
+
+
+@app.command()
+def compare(
+    metrics: InputFiles,
+    replicates: InputFiles,
+    pair: Annotated[list[str], typer.Option(help="<system>/<what it is compared with>; repeat for more.")],
+    output: Output,
+    confidence: Confidence = 0.95,
+) -> None:
+    """Test differences between systems on the same trials, over trials, speakers and training seeds; Holm-corrected."""
+    from spaarsist.evaluation.comparison import compare as run
+
+    pairs = [(system, reference) for system, _, reference in (text.partition("/") for text in pair)]
+    run(metrics, replicates, pairs, output, confidence)
+
+
+@app.command()
+def calibrate(
+    dev_scores: InputFile,
+    dev_list: InputFile,
+    scores: InputFiles,
+    trial_list: TrialLists,
+    output: Output,
+    cost_model: CostModelOption = "{}",
+) -> None:
+    """Calibrate on the development scores of a training, and see what that does, and its thresholds, elsewhere."""
+    from spaarsist.config import CostModel, parse
+    from spaarsist.evaluation.calibration import calibrate as run
+
+    run(dev_scores, dev_list, scores, _paths(trial_list), output, parse(CostModel, cost_model))
+
+
+@app.command()
+def inspect(
+    checkpoint: InputFolder,
+    trial_list: InputFile,
+    scores: InputFile,
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    k_infer: Annotated[list[float], typer.Option(min=0, max=1, help="Share of nodes kept; repeat for more.")],
+    stack_temperature: Annotated[list[float], typer.Option(help="Of the stack node's attention; repeat.")],
+    trials_per_class: Annotated[int, typer.Option(min=0, help="Trials to look into; 0 = all.")] = 0,
+    corpus: Annotated[str, typer.Option(help="Name of the corpus; default: the trial list's.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Workers = 0,
+) -> None:
+    """Look into a trained AASIST: which nodes learned and magnitude scoring keep, what the stack node attends to."""
+    from spaarsist.evaluation.analysis import inspect as run
+
+    run(
+        checkpoint,
+        trial_list,
+        scores,
+        output,
+        k_infer,
+        stack_temperature,
+        trials_per_class,
+        corpus=corpus,
+        batch_size=batch_size,
+        device=device,
+        threads=threads,
+        workers=workers,
+    )
 
 
 @app.command()
@@ -332,10 +417,25 @@ def findings(
 
 
 @app.command()
+def provenance(
+    scores: InputFiles,
+    output: Output,
+    config_hash: Annotated[str, typer.Option(help="Of the configuration that the scores were made with.")],
+) -> None:
+    """Gather what made a set of score files: code, configuration, seeds, corpora, versions; tables name it below."""
+    from spaarsist.artefacts import write_provenance
+
+    write_provenance(scores, output, config_hash)
+
+
+@app.command()
 def summary(
     metrics: InputFiles,
     complexity: InputFiles,
     output: Output,
+    replicates: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Of `metrics`, for intervals over seeds.")
+    ] = None,
     latency: Annotated[list[Path] | None, typer.Option(exists=True, dir_okay=False)] = None,
     as_run: Annotated[
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Complexity at the size of this run.")
@@ -343,11 +443,12 @@ def summary(
     scores: Annotated[
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Score files, for the hash of their code.")
     ] = None,
+    confidence: Confidence = 0.95,
 ) -> None:
     """Gather size, speed and metrics of every system, averaged over training seeds, in one table."""
     from spaarsist.evaluation.summary import summarise
 
-    summarise(metrics, complexity, latency or [], as_run or [], scores or [], output)
+    summarise(metrics, complexity, latency or [], as_run or [], scores or [], replicates or [], output, confidence)
 
 
 @app.command()
@@ -367,24 +468,105 @@ def composite(
     run(summary, corpus, system, parse(CompositeWeights, weights), output, sensitivity, draws)
 
 
-@app.command()
-def table(
+@table.command()
+def systems(
     summary: InputFile,
     composite: InputFile,
     kind: Annotated[str, typer.Option(help="table1, table2 or temperature.")],
     system: Systems,
     corpus: Corpora,
     output_stem: OutputStem,
+    comparisons: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File of `compare`, for the stars.")
+    ] = None,
     label: Label = "",
     cost_model: CostModelOption = "{}",
     confidence: Confidence = 0.95,
+    provenance: Provenance = None,
 ) -> None:
-    """Write a table of systems as TSV, Markdown and LaTeX: size, compute, metrics, composite score."""
+    """Systems: size, compute, metrics, composite score."""
+    from spaarsist.artefacts import footer
     from spaarsist.config import CostModel, parse
-    from spaarsist.reporting.tables import write_table
+    from spaarsist.reporting.tables.systems import write_table
 
     cost = parse(CostModel, cost_model)
-    write_table(summary, composite, kind, system, _pairs(corpus), output_stem, label, cost, confidence)
+    corpora = _pairs(corpus)
+    made = footer(provenance)
+    write_table(summary, composite, kind, system, corpora, output_stem, label, cost, confidence, comparisons, made)
+
+
+@table.command()
+def differences(
+    summary: InputFile,
+    comparisons: ComparisonsFile,
+    system: Systems,
+    corpus: Corpora,
+    output_stem: OutputStem,
+    label: Label = "",
+    confidence: Confidence = 0.95,
+    provenance: Provenance = None,
+) -> None:
+    """Differences to the baseline, with intervals over trials and speakers, and tests."""
+    from spaarsist.artefacts import footer
+    from spaarsist.reporting.tables.differences import write_differences
+
+    made = footer(provenance)
+    write_differences(summary, comparisons, system, _pairs(corpus), output_stem, label, made, confidence)
+
+
+@table.command()
+def ablation(
+    summary: InputFile,
+    comparisons: ComparisonsFile,
+    steps: Steps,
+    corpus: Corpora,
+    output_stem: OutputStem,
+    label: Label = "",
+    provenance: Provenance = None,
+) -> None:
+    """One change at a time: what each does to errors, compute and latency."""
+    from spaarsist.artefacts import footer
+    from spaarsist.reporting.tables.differences import write_ablation
+
+    write_ablation(summary, comparisons, _steps(steps), _pairs(corpus), output_stem, label, footer(provenance))
+
+
+@table.command()
+def nodes(
+    inspected: Inspected, corpus: Corpora, output_stem: OutputStem, label: Label = "", provenance: Provenance = None
+) -> None:
+    """Which nodes survive under learned scoring and under magnitude."""
+    from spaarsist.artefacts import footer
+    from spaarsist.reporting.tables.nodes import write_nodes
+
+    write_nodes(_within(inspected, "nodes.tsv"), output_stem, _pairs(corpus), label, footer(provenance))
+
+
+@table.command("stack-attention")
+def table_stack_attention(
+    inspected: Inspected, corpus: Corpora, output_stem: OutputStem, label: Label = "", provenance: Provenance = None
+) -> None:
+    """How far the stack node's attention is from a mean, and what replacing it does."""
+    from spaarsist.artefacts import footer
+    from spaarsist.reporting.tables.nodes import write_stack
+
+    write_stack(_within(inspected, "stack.tsv"), output_stem, _pairs(corpus), label, footer(provenance))
+
+
+@table.command("calibration")
+def table_calibration(
+    calibration: Calibrations,
+    system: Systems,
+    corpus: Corpora,
+    output_stem: OutputStem,
+    label: Label = "",
+    provenance: Provenance = None,
+) -> None:
+    """Calibration fitted on the development set, and what its thresholds do elsewhere."""
+    from spaarsist.artefacts import footer
+    from spaarsist.reporting.tables.calibration import write_calibration
+
+    write_calibration(calibration, system, output_stem, _pairs(corpus), label, footer(provenance))
 
 
 @app.command()
@@ -398,12 +580,16 @@ def judge(
     paper_corpora: Annotated[
         bool, typer.Option(help="The corpora and the front-end are the paper's: judge its accuracy claims too.")
     ] = False,
+    comparisons: Comparisons = None,
     label: Label = "",
+    provenance: Provenance = None,
 ) -> None:
     """Set each claim of the paper beside what we obtain, judged by rules fixed beforehand; write the ledger."""
+    from spaarsist.artefacts import footer
     from spaarsist.reporting.claims import judge as run
 
-    run(claims, summary, findings, output_stem, _pairs(corpus), paper_corpora, composite, label)
+    corpora, made = _pairs(corpus), footer(provenance)
+    run(claims, summary, findings, output_stem, corpora, paper_corpora, composite, label, comparisons or (), made)
 
 
 @app.command()
@@ -427,13 +613,33 @@ def report(
     record: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="model.json of the baseline.")],
     corpus: Corpora,
     output: Annotated[Path, typer.Option(help="PDF to write.")],
+    comparisons: Comparisons = None,
+    calibration: Calibrations | None = None,
+    inspected: Inspected | None = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples that the intervals rest on.")] = 1000,
+    confidence: Confidence = 0.95,
     label: Label = "",
 ) -> None:
     """Fill the replication report with this run's numbers and make its PDF (latexmk or tectonic)."""
     from spaarsist.reporting.report import build_pdf, write_macros
 
     macros = results / "paper" / "macros.tex"
-    write_macros(summary, composite, findings, ledger, record, _pairs(corpus), macros, label)
+    write_macros(
+        summary,
+        composite,
+        findings,
+        ledger,
+        record,
+        _pairs(corpus),
+        macros,
+        label,
+        comparisons=comparisons or (),
+        calibration=calibration or (),
+        nodes=_within(inspected, "nodes.tsv"),
+        stack=_within(inspected, "stack.tsv"),
+        n_replicates=bootstrap,
+        confidence=confidence,
+    )
     build_pdf(source, results, output)
 
 
@@ -513,11 +719,73 @@ def eer_vs_cost(
 
 
 @figure.command()
-def k_sweep(summary: InputFile, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
-    """EER against the share of nodes kept at inference, for each variant."""
+def k_sweep(
+    summary: InputFile,
+    corpus: Corpora,
+    output_stem: OutputStem,
+    comparisons: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File of `compare`, for the flat region.")
+    ] = None,
+    label: Label = "",
+) -> None:
+    """Errors and compute against the share of nodes kept at inference, for each variant."""
     from spaarsist.reporting.figures.systems import k_sweep as draw
 
-    draw(summary, _pairs(corpus), output_stem, label)
+    draw(summary, _pairs(corpus), output_stem, label, comparisons)
+
+
+@figure.command("differences")
+def figure_differences(
+    comparisons: ComparisonsFile, system: Systems, corpus: Corpora, output_stem: OutputStem, label: Label = ""
+) -> None:
+    """Differences in EER to the baseline, with intervals."""
+    from spaarsist.reporting.figures.differences import differences as draw
+
+    draw(comparisons, system, _pairs(corpus), output_stem, label)
+
+
+@figure.command("ablation")
+def figure_ablation(
+    comparisons: ComparisonsFile, steps: Steps, corpus: Corpora, output_stem: OutputStem, label: Label = ""
+) -> None:
+    """Differences in EER of each step of the ablation, with intervals."""
+    from spaarsist.reporting.figures.differences import ablation as draw
+
+    draw(comparisons, _steps(steps), _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def node_overlap(inspected: Inspected, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
+    """How far learned and magnitude scoring keep the same nodes, against chance."""
+    from spaarsist.reporting.figures.nodes import overlap as draw
+
+    draw(_within(inspected, "nodes.tsv"), _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def kept_nodes(inspected: Inspected, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
+    """Where the nodes are that each scorer keeps."""
+    from spaarsist.reporting.figures.nodes import kept as draw
+
+    draw(_within(inspected, "kept.tsv"), _pairs(corpus), output_stem, label)
+
+
+@figure.command()
+def stack_attention(inspected: Inspected, corpus: Corpora, output_stem: OutputStem, label: Label = "") -> None:
+    """Entropy of the stack node's attention, and what it depends on."""
+    from spaarsist.reporting.figures.nodes import stack_attention as draw
+
+    draw(_within(inspected, "stack.tsv"), _pairs(corpus), output_stem, label)
+
+
+@figure.command("calibration")
+def figure_calibration(
+    calibration: Calibrations, system: Systems, corpus: Corpora, output_stem: OutputStem, label: Label = ""
+) -> None:
+    """Costs before and after calibration, and error rates at the development set's thresholds."""
+    from spaarsist.reporting.figures.calibration import calibration as draw
+
+    draw(calibration, system, _pairs(corpus), output_stem, label)
 
 
 @figure.command()
@@ -584,6 +852,20 @@ def cache(
     run(train_list, features, settings, output, steps=steps, device=device, threads=threads, workers=workers)
 
 
+@benchmark.command("metrics")
+def benchmark_metrics(
+    output: Output,
+    n_trials: Annotated[int, typer.Option(min=10, help="Made-up trials.")] = 700_000,
+    n_columns: Annotated[int, typer.Option(min=1, help="Score columns.")] = 1,
+    n_replicates: Annotated[int, typer.Option(min=1, help="Resamples.")] = 1000,
+    threads: Threads = 2,
+) -> None:
+    """Time the metrics and their bootstrap on made-up scores of a full evaluation set."""
+    from spaarsist.evaluation.evaluate import benchmark as run
+
+    run(output, n_trials, n_columns, n_replicates, threads)
+
+
 @app.command()
 def publish(
     file: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="Result to release; repeat for more.")],
@@ -605,6 +887,19 @@ def _backends(text: str) -> dict[str, BackendConfig]:
 
 def _pairs(options: list[str]) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (option.partition("=") for option in options)]
+
+
+def _within(folders: list[Path] | None, name: str) -> list[Path]:
+    return [folder / name for folder in folders or ()]
+
+
+def _steps(text: str) -> list[tuple[str, str, str]]:
+    from spaarsist.config import ConfigError
+
+    try:
+        return [(str(title), str(system), str(reference)) for title, system, reference in json.loads(text)]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"--steps: expected JSON triples of title, system and reference ({error})") from None
 
 
 def _paths(options: list[str]) -> dict[str, Path]:

@@ -9,6 +9,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -129,6 +130,81 @@ def read_table(path: str | Path, columns: Sequence[str], **options: Any) -> pd.D
     if absent := [column for column in columns if column not in table]:
         raise ConfigError(f"{path}: columns missing: {', '.join(absent)}")
     return table
+
+
+def write_provenance(scores: Sequence[Path], output: Path, config_hash: str) -> None:
+    """Write JSON on what results rest on; the same score files give the same bytes.
+
+    Keys: `training_code` and `scoring_code` (hashes, see `code_hash`), `config_hash`, `seeds`, `trainings`, `corpora`
+    (name -> hashes of its trial list) and `versions` (package, Python or platform -> versions in training and scoring);
+    hashes, seeds and versions are sorted lists, for score files may differ. What a file does not say is `unknown`.
+
+    Args:
+        scores: the score files that the results rest on.
+        output: JSON to write.
+        config_hash: of the configuration, from whoever knows it.
+
+    Raises:
+        ConfigError: there is no score file, or one is not readable as such.
+    """
+    if not scores:
+        raise ConfigError("no score file given to tell the provenance of")
+    made = [read_metadata(path) for path in scores]
+    steps = [(about.get("trained_with") or {}, about.get("provenance") or {}) for about in made]
+    versions: dict[str, set[str]] = {}
+    for step in (step for pair in steps for step in pair):
+        for name in step.keys() - {"code_hash"}:
+            versions.setdefault(name, set()).add(str(step[name]))
+    trial_lists: dict[str, set[str]] = {}
+    for about in made:
+        trial_lists.setdefault(about["corpus"], set()).add(about.get("trial_list", "unknown"))
+    record = {
+        "training_code": sorted({trained.get("code_hash", "unknown") for trained, _ in steps}),
+        "scoring_code": sorted({scored.get("code_hash", "unknown") for _, scored in steps}),
+        "config_hash": config_hash,
+        "seeds": sorted({about["seed"] for about in made}),
+        "trainings": sorted({about["system"] for about in made}),
+        "corpora": {name: sorted(trial_lists[name]) for name in sorted(trial_lists)},
+        "versions": {name: sorted(versions[name]) for name in sorted(versions)},
+    }
+    with writing(output) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def footer(provenance: Path | None) -> str:
+    """One line on how a table was made: code, configuration, seeds, corpora, versions; date (UTC) and this machine.
+
+    Args:
+        provenance: file of `write_provenance`; without one the line names this package's code, date and machine alone.
+
+    Raises:
+        ConfigError: the file is unreadable.
+    """
+    parts = [f"Table by code {code_hash(('.',))}"]
+    if provenance is not None:
+        try:
+            record = json.loads(provenance.read_text(encoding="utf-8"))
+            trained, scored = (" and ".join(record[step]) for step in ("training_code", "scoring_code"))
+            hashes = {name: " and ".join(h[:8] for h in record["corpora"][name]) for name in record["corpora"]}
+            corpora = ", ".join(f"{name} (trial list {h})" for name, h in hashes.items())
+            versions = [
+                f"{title} {' and '.join(record['versions'].get(name, ['unknown']))}"
+                for name, title in (("torch", "torch"), ("python", "Python"))
+            ]
+            parts = [
+                f"Training and scores by code {trained}" if trained == scored
+                else f"Training by code {trained}, scores by code {scored}",
+                f"table by code {code_hash(('.',))}",
+                f"config {record['config_hash'][:16]}",
+                f"seed{'s' * (len(record['seeds']) > 1)} {', '.join(map(str, record['seeds']))}",
+                f"corp{'ora' if len(hashes) > 1 else 'us'} {corpora}",
+                ", ".join(versions),
+            ]  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{provenance}: not a readable record of provenance ({error!r}); make it anew") from None
+    cores = os.cpu_count()
+    machine = f"{processor()}, {cores} core{'s' * (cores != 1)}"
+    return f"{'; '.join(parts)}; made {datetime.now(UTC).date().isoformat()} on {machine}."
 
 
 def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output: Path) -> None:

@@ -106,9 +106,20 @@ def run(tmp_path_factory):
 
 
 def test_everything_is_made_and_labelled(run):
-    tables = ["table1", "table2", "temperature", "claims"]
+    tables = [
+        "table1",
+        "table2",
+        "temperature",
+        "claims",
+        "differences",
+        "ablation",
+        "nodes",
+        "stack_attention",
+        "calibration",
+    ]
     figures = ["det", "histograms", "reliability", "training", "eer_vs_macs", "eer_vs_latency", "k_sweep", "attacks",
-               "composite", "macs_by_module", "temperature"]  # fmt: skip
+               "composite", "macs_by_module", "temperature", "differences", "ablation", "node_overlap", "kept_nodes",
+               "stack_attention", "calibration"]  # fmt: skip
     made = [f"tables/{name}.{form}" for name in tables for form in ("tsv", "md", "tex", "html")]
     made += [f"figures/{name}.{form}" for name in figures for form in ("png", "pdf", "tsv")]
     for path in made:

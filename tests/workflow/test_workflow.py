@@ -1,5 +1,6 @@
 """The whole workflow on made-up signals, as a user would run it, in an empty folder."""
 
+import json
 import os
 import re
 import subprocess
@@ -65,6 +66,7 @@ def write_config(path, **changes):
         "stack": [1],
         "trained": {"k_train": 0.5, "graph": [], "stack": [0.1]},
     }
+    settings["analysis"]["k_infer"] = [0.5, 0.1]
     settings["training"]["epoch_size"] = 16
     return write(path, settings, changes)
 
@@ -80,8 +82,19 @@ def run(tmp_path_factory):
 
 
 FIGURES = ["det", "histograms", "reliability", "training", "eer_vs_macs", "eer_vs_latency", "k_sweep", "attacks",
-           "composite", "macs_by_module", "temperature"]  # fmt: skip
-TABLES = ["table1", "table2", "temperature", "claims"]
+           "composite", "macs_by_module", "temperature", "differences", "ablation", "node_overlap", "kept_nodes",
+           "stack_attention", "calibration"]  # fmt: skip
+TABLES = [
+    "table1",
+    "table2",
+    "temperature",
+    "claims",
+    "differences",
+    "ablation",
+    "nodes",
+    "stack_attention",
+    "calibration",
+]
 
 
 def test_everything_is_made_and_announced(run):
@@ -110,6 +123,17 @@ def test_table_2(run):
     # At the paper's size: 2 x 24 layer weights, two compressions to 4, queries for 2 heads, output of 8 x 1024
     assert table.loc["MHFA", "n_params"] == 48 + 2 * (1024 * 4 + 4) + (4 * 2 + 2) + (8 * 1024 + 1024)
     assert table.loc["AST-05-05", "composite"] == 1
+
+
+def test_variants_trained_on_demand(run):
+    """The target `ablation`: one more training per variant, scored as that variant alone, beside the switched one."""
+    folder, config, _ = run
+    dry = snakemake(folder, "-np", "ablation", "--configfile", config)
+    assert {"train": 1, "score": 2, "table_ablation_trained": 1, "figure_ablation_trained": 1}.items() <= jobs(
+        dry
+    ).items()
+    assert re.search(r'--system AST-05\+Mag .*"variant": "Mag"', dry.stdout)
+    assert "--pair AST-05+Mag-05-Mag/AST-05-05-Mag" in dry.stdout and "--variant 05-Mag " in dry.stdout
 
 
 def test_temperatures_trained_on_demand(run):
@@ -153,7 +177,8 @@ def paper(path, **changes):
 def test_the_paper_s_run(tmp_path):
     """From nothing: what is fetched, indexed, cached, trained; from this file alone; nothing on disk is an output."""
     dry = snakemake(tmp_path, "-np", "--configfile", REPOSITORY / "config" / "paper.yaml")
-    expected = {"fetch": 4, "index": 19, "trials": 4, "features": 80, "dev_features": 8, "train": 21, "score": 42}
+    expected = {"fetch": 4, "index": 19, "trials": 4, "features": 80, "dev_features": 8, "train": 21, "score": 63,
+                "calibrate": 21, "inspect": 18}  # fmt: skip
     assert expected.items() <= jobs(dry).items(), dry.stdout[-3000:]
     assert "--train-features data/features/paper/asvspoof5_train" in dry.stdout
     assert "--dev-features data/features/paper/asvspoof5_dev/excerpts" in dry.stdout
@@ -249,40 +274,77 @@ def test_one_more_variant_reruns_scoring_and_what_follows(run, tmp_path):
     assert not rerun & {"corpora", "trials", "train", "findings", "figure_training"}
 
 
-LABELLED = {"table1", "table2", "table_temperature", "claims", *(f"figure_{name}" for name in FIGURES)}
-FROM_SUMMARY = {"composite", "table1", "table2", "table_temperature", "claims", "figure_eer_vs_macs", "figure_k_sweep",
-                "figure_eer_vs_latency", "figure_temperature", "figure_composite"}  # fmt: skip
+ALL_TABLES = {name if name in ("table1", "table2", "claims") else f"table_{name}" for name in TABLES}
+LABELLED = ALL_TABLES | {f"figure_{name}" for name in FIGURES}
+FOOTERS = ALL_TABLES | {"provenance"}  # which name the configuration: any edit makes them anew, in seconds
+FROM_METRICS = {"composite", "comparisons", *(f"figure_{name}" for name in (
+    "eer_vs_macs", "eer_vs_latency", "k_sweep", "temperature", "composite", "differences", "ablation"))}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ({"evaluation__bootstrap": 50}, {"metrics", "summary", "figure_attacks"} | FROM_SUMMARY),
+        ({"evaluation__bootstrap": 50}, {"metrics", "summary", "figure_attacks"} | FROM_METRICS),
         ({"label": "another"}, LABELLED),
         (
             {"systems__in_figures": ["AST-05-05", "MHFA"]},
             {f"figure_{n}" for n in ("det", "histograms", "reliability", "attacks")},
         ),
+        ({"evaluation__composite__compute": 0}, {"composite", "figure_composite"}),
         (
-            {"evaluation__composite__compute": 0},
-            {"composite", "figure_composite", "claims", "table1", "table2", "table_temperature"},
+            {"analysis__stack_temperature": [1, 3]},
+            {"inspect", "figure_node_overlap", "figure_kept_nodes", "figure_stack_attention"},
         ),
     ],
 )
 def test_an_edit_reruns_only_what_it_must(run, tmp_path, change, rules):
     config = write_config(tmp_path / "c.yaml", **change)
-    assert set(jobs(snakemake(run[0], "-n", "--configfile", config))) == rules | {"all"}
+    assert set(jobs(snakemake(run[0], "-n", "--configfile", config))) == rules | FOOTERS | {"all"}
 
 
-def test_a_retrained_detector_scores_the_same(run, tmp_path):
-    """Two runs with one seed: bit-identical checkpoints and scores."""
+def measured(path):
+    """A table's cells but for what a clock decides."""
+    if path.suffix != ".tsv":
+        return path.read_bytes()
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    return table[[name for name in table if "latency" not in name]].to_csv()
+
+
+def test_the_same_commit_config_and_seed_give_the_same_tables(run, tmp_path):
+    """Another run from nothing: checkpoints and scores equal to the bit, and every number of every table."""
     folder, config, _ = run
-    name = "results/synthetic/scores/AST-05/seed1/in_the_wild.parquet"
-    result = snakemake(tmp_path, name, "--configfile", config)
+    result = snakemake(tmp_path, "tables", "--configfile", config)
     assert result.returncode == 0, result.stdout[-4000:]
-    assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
-    weights = "results/synthetic/checkpoints/AST-05/seed1/model.safetensors"
-    assert (tmp_path / weights).read_bytes() == (folder / weights).read_bytes()
+    again, first = tmp_path / "results" / "synthetic", folder / "results" / "synthetic"
+    for kind in ("checkpoints/*/*/model.safetensors", "scores/*/*/*.parquet", "replicates/*/*/*.parquet"):
+        files = sorted(path.relative_to(again) for path in again.glob(kind))
+        assert len(files) >= 2, kind
+        for file in files:
+            assert (again / file).read_bytes() == (first / file).read_bytes(), file
+    tables = [
+        path for place in ("tables", "calibration", "analysis", "metrics") for path in (again / place).rglob("*.tsv")
+    ]
+    assert len(tables) > 20
+    for path in tables:
+        if "latency" not in path.name and "ablation" not in path.name:
+            assert measured(path) == measured(first / path.relative_to(again)), path
+    for name in set(TABLES) - {"ablation"}:  # with latencies
+        for form in ("md", "tex", "html"):
+            texts = [(place / "tables" / f"{name}.{form}").read_text() for place in (again, first)]
+            assert texts[0] == texts[1], f"{name}.{form}"
+
+
+def test_every_table_says_what_made_it(run):
+    """In its footer: code of scores and table, configuration, seeds, corpora, versions, date, machine."""
+    results = run[0] / "results" / "synthetic"
+    made = json.loads((results / "tables" / "provenance.json").read_text())
+    assert made["seeds"] == [1]
+    for name in TABLES:
+        for form in ("md", "tex", "html"):
+            text = (results / "tables" / f"{name}.{form}").read_text().replace("\\_", "_")
+            for part in (made["config_hash"], "asvspoof5_eval", "in_the_wild", "torch 2.11.0", "cores"):
+                assert part in text, f"{name}.{form}: {part}"
+            assert re.search(r"made 20\d\d-\d\d-\d\d", text), f"{name}.{form}"
 
 
 def test_publish(run):

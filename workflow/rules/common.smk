@@ -1,9 +1,12 @@
 # What the other files here share: names, lists of files, and the parts of the configuration that each step is given.
 import json
 import shlex
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
+# Before anything here changes it: what every table names as the configuration that it was made by
+CONFIG_HASH = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 RESULTS = f"results/{config['experiment']}"
 FEATURES = f"{config['features']['directory']}/{config['experiment']}"
 ENVIRONMENT = "../../environment.yml"
@@ -71,35 +74,108 @@ TRAINED_SO = [
 ]
 
 
-def columns(k_train):
-    """Score columns of the AASIST trained at k_train: every k_inf of Table 1 and of the sweep, and the temperatures."""
-    systems = config["systems"]
-    ratios = {
-        *systems["k_infer"],
-        *systems["k_sweep"],
-        *(i for _, i in systems["also"]),
+K_TRAIN = {f"AST-{code(k)}": k for k in config["systems"]["k_train"]}
+BASELINE = "AST-05-05"
+RATIOS = sorted(
+    {
+        *config["systems"]["k_train"],
+        *config["systems"]["k_infer"],
+        *config["systems"]["k_sweep"],
+        *(i for _, i in config["systems"]["also"]),
     }
-    start = f"AST-{code(k_train)}-"
-    switched = [
-        name.removeprefix(start) + temperature
-        for name in TEMPERATURE["systems"]
-        if name.startswith(start)
+)
+FEWER = sorted({k for k in config["systems"]["k_infer"] if k < 0.5}, reverse=True)
+STEPS = {
+    "Mag": "chosen by magnitude, and with it no gate",
+    "MagGate": "chosen by magnitude, the gate kept",
+    "NoGate": "chosen by the learned score, no gate",
+    "Uni": "stack node: the text's mean",
+    "Mean": "stack node: the released code's mean",
+    "MagUni": "magnitude and the text's mean",
+    "MagMean": "magnitude and the released code's mean",
+}
+
+
+def ablation():
+    """Steps of the ablation: title, system and what it departs from; a title alone is a heading."""
+    start = "AST-05-"
+    steps = [("# Fewer nodes at inference", "", ""), ("AASIST", BASELINE, BASELINE)]
+    steps += [(f"k at inference {k:g}", start + code(k), BASELINE) for k in FEWER]
+    steps.append(("# One substitution at inference", "", ""))
+    for variant in ("Mag", "MagGate", "NoGate"):
+        steps.append((STEPS[variant], f"{BASELINE}-{variant}", BASELINE))
+    gate = "no gate, when chosen by magnitude"
+    steps.append((gate, f"{BASELINE}-Mag", f"{BASELINE}-MagGate"))
+    for variant in ("Uni", "Mean"):
+        steps.append((STEPS[variant], f"{BASELINE}-{variant}", BASELINE))
+    steps.append(("# Combinations at inference", "", ""))
+    for k, variant in product([0.5, *FEWER[-1:]], STEPS):
+        if k < 0.5 or variant in ("MagUni", "MagMean"):
+            title = f"{STEPS[variant]}; k {k:g}"
+            steps.append((title, start + column(k, variant), BASELINE))
+    for k_train in K_TRAIN.values():
+        if k_train < 0.5 and FEWER:
+            name, least = f"AST-{code(k_train)}", FEWER[-1]
+            steps.append((f"# k in training {k_train:g}", "", ""))
+            steps.append(
+                ("trained with fewer nodes", f"{name}-{code(k_train)}", BASELINE)
+            )
+            for variant in ("Base", "Mag", "MagUni", "MagMean"):
+                title = f"{STEPS.get(variant, 'fewer at inference')}; k {least:g}"
+                if variant != "Base" or least < k_train:
+                    steps.append((title, f"{name}-{column(least, variant)}", BASELINE))
+    return steps
+
+
+def trained_variants():
+    """The ablation's steps that are trained as what they are, beside the same ones switched."""
+    steps = [("AASIST", BASELINE, BASELINE)]
+    for variant in config["ablation"]["trained"]:
+        switched, trained = f"{BASELINE}-{variant}", f"AST-05+{variant}-05-{variant}"
+        steps.append((f"# {variant}: {STEPS[variant]}", "", ""))
+        steps.append(("switched on at inference", switched, BASELINE))
+        steps.append(("trained so", trained, BASELINE))
+        steps.append(("trained so, against switched on", trained, switched))
+    return steps
+
+
+ABLATION = ablation()
+ABLATION_TRAINED = trained_variants()
+
+
+def columns(name):
+    """Score columns of an AASIST training: every k_inf of Table 1 and of the sweep, the ablation's, the temperatures."""
+    start = f"{name}-"
+    found = [column(k, v) for k, v in product(RATIOS, config["systems"]["variants"])]
+    found += [
+        system.removeprefix(start)
+        for _, system, _ in ABLATION
+        if system.startswith(start)
+    ]
+    for k in config["analysis"]["k_infer"]:  # whose score changes are set beside it
+        found += [column(k, "Base"), column(k, "Mag")]
+    found += [column(K_TRAIN[name], v) for v in ("Base", "Uni", "Mean")]
+    found += [
+        system.removeprefix(start) + temperature
+        for system in TEMPERATURE["systems"]
+        if system.startswith(start)
         for temperature in SWITCHED
     ]
-    return [
-        column(k, variant)
-        for k, variant in product(sorted(ratios), systems["variants"])
-    ] + switched
+    return list(dict.fromkeys(found))
 
 
-K_TRAIN = {f"AST-{code(k)}": k for k in config["systems"]["k_train"]}
-# Trained for every seed: AASIST at each k_train, the other back-ends; on demand, AASIST at other temperatures.
-COLUMNS = {name: columns(k) for name, k in K_TRAIN.items()}
+# Trained for every seed: AASIST at each k_train, the other back-ends.
+COLUMNS = {name: columns(name) for name in K_TRAIN}
 COLUMNS |= {name: [] for name in config["backends"]}
+# Trained on demand: AASIST at other temperatures, and as the variants that it is switched to otherwise.
 TRAINED_SO_AT = f"AST-{code(TEMPERATURE['trained']['k_train'])}"
-ON_DEMAND = {
+TEMPERATURES_ON_DEMAND = {
     f"{TRAINED_SO_AT}{t}": [code(TEMPERATURE["trained"]["k_train"])] for t in TRAINED_SO
 }
+VARIANTS_ON_DEMAND = {
+    f"AST-05+{v}": [column(0.5, v)] for v in config["ablation"]["trained"]
+}
+ON_DEMAND = TEMPERATURES_ON_DEMAND | VARIANTS_ON_DEMAND
 
 
 def systems_of(trainings):
@@ -119,12 +195,33 @@ TABLE_1 = list(
         for variant in config["systems"]["variants"]
     )
 )
-BASELINE = "AST-05-05"
 TABLE_2 = [*config["systems"]["in_table2"], *config["backends"]]
 SWITCHED_SYSTEMS = [
     name + t for name in TEMPERATURE["systems"] for t in ["", *SWITCHED]
 ]
 RANKED = TABLE_1 + [name for name in TABLE_2 if name not in TABLE_1]
+# Tested together: differences of a family are corrected for their number. (system, what it is compared with)
+FAMILIES = {
+    "baseline": [(name, BASELINE) for name in RANKED if name != BASELINE],
+    "ablation": [(name, other) for _, name, other in ABLATION if name != other],
+    "k_sweep": [
+        (f"{name}-{column(k, v)}", f"{name}-{column(k_train, v)}")
+        for (name, k_train), k, v in product(
+            K_TRAIN.items(), RATIOS, config["systems"]["variants"]
+        )
+        if k != k_train
+    ],
+    "temperature": [
+        (name + t, name) for name in TEMPERATURE["systems"] for t in SWITCHED
+    ],
+    "temperature_trained": [
+        (name, f"{TRAINED_SO_AT}-{TRAINED_SO_AT[4:]}")
+        for name in systems_of(TEMPERATURES_ON_DEMAND)
+    ],
+    "ablation_trained": [
+        (name, other) for _, name, other in ABLATION_TRAINED if name != other
+    ],
+}
 
 
 def check_references():
@@ -275,12 +372,26 @@ def metrics_of(trainings):
     )
 
 
+def replicates_of(trainings):
+    return [
+        path.replace("/metrics/", "/replicates/").replace(".tsv", ".parquet")
+        for path in metrics_of(trainings)
+    ]
+
+
 def records_of(trainings):
     return expand(f"{RESULTS}/checkpoints/{{run}}/model.json", run=runs(trainings))
 
 
 SCORES = scores_of(COLUMNS)
 METRICS = metrics_of(COLUMNS)
+REPLICATES = replicates_of(COLUMNS)
+CALIBRATION = expand(f"{RESULTS}/calibration/{{run}}.tsv", run=runs(COLUMNS))
+INSPECTED = expand(
+    f"{RESULTS}/analysis/{{run}}/{{corpus}}",
+    run=runs(K_TRAIN),
+    corpus=config["evaluate_on"],
+)
 RECORDS = records_of(COLUMNS)
 DRAWN = [
     name
@@ -289,14 +400,30 @@ DRAWN = [
 ]
 TRIALS = expand(f"{RESULTS}/trials/{{corpus}}.tsv", corpus=config["evaluate_on"])
 SWITCHES = bool(SWITCHED and TEMPERATURE["systems"])
+READABLE = ["tsv", "md", "tex", "html"]
+DRAWING = ["png", "pdf", "tsv"]
 TABLES = expand(
     f"{RESULTS}/tables/{{table}}.{{form}}",
-    table=["table1", "table2", "claims"] + ["temperature"] * SWITCHES,
-    form=["tsv", "md", "tex", "html"],
+    table=[
+        "table1",
+        "table2",
+        "differences",
+        "ablation",
+        "nodes",
+        "stack_attention",
+        "calibration",
+        "claims",
+    ]
+    + ["temperature"] * SWITCHES,
+    form=READABLE,
 )
 TABLES += expand(
     f"{RESULTS}/tables/{{table}}.tsv",
-    table=["summary", "composite", "composite_sensitivity", "findings"],
+    table=["summary", "composite", "composite_sensitivity", "findings"]
+    + [
+        f"comparisons/{family}"
+        for family in ["baseline", "ablation", "k_sweep"] + ["temperature"] * SWITCHES
+    ],
 )
 TABLES += expand(
     f"{RESULTS}/complexity/{{table}}.tsv",
@@ -315,34 +442,36 @@ FIGURES = expand(
         "attacks",
         "composite",
         "macs_by_module",
+        "differences",
+        "ablation",
+        "node_overlap",
+        "kept_nodes",
+        "stack_attention",
+        "calibration",
     ]
     + ["temperature"] * SWITCHES,
-    form=["png", "pdf", "tsv"],
+    form=DRAWING,
 )
 # Made on demand: each of its temperatures is a training of its own.
 TRAINED_TEMPERATURES = expand(
-    f"{RESULTS}/{{file}}",
-    file=[
-        "tables/temperature_trained.tsv",
-        "tables/temperature_trained.md",
-        "tables/temperature_trained.tex",
-        "tables/temperature_trained.html",
-        "figures/temperature_trained.png",
-        "figures/temperature_trained.pdf",
-        "figures/temperature_trained.tsv",
-        "tables/claims_with_trained_temperatures.tsv",
-        "tables/claims_with_trained_temperatures.md",
-        "tables/claims_with_trained_temperatures.tex",
-        "tables/claims_with_trained_temperatures.html",
-    ],
+    f"{RESULTS}/tables/{{table}}.{{form}}",
+    table=["temperature_trained", "claims_with_trained_temperatures"],
+    form=READABLE,
 )
+TRAINED_TEMPERATURES += expand(
+    f"{RESULTS}/figures/temperature_trained.{{form}}", form=DRAWING
+)
+# Likewise, each of its variants.
+TRAINED_VARIANTS = expand(f"{RESULTS}/tables/ablation_trained.{{form}}", form=READABLE)
+TRAINED_VARIANTS += expand(f"{RESULTS}/figures/ablation_trained.{{form}}", form=DRAWING)
+# The report and the release hold what was made on demand where it is there.
+THERE = [
+    path for path in TRAINED_TEMPERATURES + TRAINED_VARIANTS if Path(path).exists()
+]
 
 PUBLISHED = [path for path in TABLES + FIGURES if not path.endswith("_breakdown.tsv")]
-# What was made on demand is published where it is there.
 PUBLISHED += [
-    path
-    for path in [*TRAINED_TEMPERATURES, f"{RESULTS}/paper/main.pdf"]
-    if Path(path).exists()
+    path for path in [*THERE, f"{RESULTS}/paper/main.pdf"] if Path(path).exists()
 ]
 
 
@@ -355,6 +484,8 @@ wildcard_constraints:
     part="[0-9]+",
     release="[a-z0-9_]+",
     archive="[^/]+",
+    family="[a-z0-9_]+",
+    table="[a-z0-9_]+",
 
 
 # What rules are given.
@@ -466,14 +597,22 @@ def recipe_of(wildcards):
             **config["backends"][wildcards.trained],
         }
     else:
-        name, *temperatures = wildcards.trained.split("+")
+        name, *departures = wildcards.trained.split("+")
         options = {**backend["options"], "k_train": K_TRAIN[name]}
-        for temperature in temperatures:
-            where, value = temperature[:5], float(temperature[5:])  # graph0.5, stack10
-            if where == "stack":
-                options["stack_temperature"] = value
+        for departure in departures:
+            where, value = (
+                departure[:5],
+                departure[5:],
+            )  # graph0.5, stack10, or a variant
+            if departure in STEPS:
+                options["variant"] = departure
+            elif where == "stack":
+                options["stack_temperature"] = float(value)
             else:
-                options["temperatures"] = [value, value, *options["temperatures"][2:]]
+                spectral_and_temporal = [float(value)] * 2
+                options["temperatures"] = (
+                    spectral_and_temporal + options["temperatures"][2:]
+                )
         backend = {**backend, "options": options}
     return json.dumps({**config["training"], "backend": backend}, sort_keys=True)
 
@@ -513,6 +652,43 @@ def space_recipe(wildcards):
 def dev_list_option():
     dev_list = f"--dev-list {RESULTS}/trials/{config['select_on']}.tsv"
     return dev_list if DEV_FEATURES else ""
+
+
+def pair_options(wildcards):
+    """What a family compares: --pair AST-05-01/AST-05-05."""
+    pairs_of_family = dict.fromkeys(FAMILIES[wildcards.family])
+    return options("--pair", [f"{name}/{other}" for name, other in pairs_of_family])
+
+
+def family_trainings(wildcards):
+    return {
+        "temperature_trained": COLUMNS | TEMPERATURES_ON_DEMAND,
+        "ablation_trained": COLUMNS | VARIANTS_ON_DEMAND,
+    }.get(wildcards.family, COLUMNS)
+
+
+def family_metrics(wildcards):
+    return metrics_of(family_trainings(wildcards))
+
+
+def family_replicates(wildcards):
+    return replicates_of(family_trainings(wildcards))
+
+
+def family_metrics_options(wildcards):
+    return options("--metrics", family_metrics(wildcards))
+
+
+def family_replicates_options(wildcards):
+    return options("--replicates", family_replicates(wildcards))
+
+
+def comparisons_options(wildcards, input):
+    return options("--comparisons", input.comparisons)
+
+
+def scores_options(wildcards, input):
+    return options("--scores", input.scores)
 
 
 def variant_options(wildcards):

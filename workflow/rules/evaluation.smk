@@ -5,8 +5,11 @@
 localrules:
     complexity_at_paper_size,
     complexity_as_run,
+    provenance,
     summary,
     summary_with_trained_temperatures,
+    summary_with_trained_variants,
+    comparisons,
     composite,
 
 
@@ -14,17 +17,21 @@ rule metrics:
     input:
         scores=f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
         trials=f"{RESULTS}/trials/{{corpus}}.tsv",
-        modules=modules("evaluation/metrics.py", "evaluation/statistics.py"),
+        modules=modules(
+            "evaluation/evaluate.py",
+            "evaluation/metrics.py",
+            "evaluation/statistics.py",
+        ),
     output:
-        f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv",
+        metrics=f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv",
+        replicates=f"{RESULTS}/replicates/{{run}}/{{corpus}}.parquet",
     log:
         f"{RESULTS}/logs/metrics/{{run}}/{{corpus}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/metrics/{{run}}/{{corpus}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
-    # ASVspoof 5 with 60 score columns (there are 45 at most): 2 GB; 6.5 s a resample on one core, so two hours for 1,000
+    threads: 2
     resources:
         mem_mb=4000,
         runtime=480,
@@ -33,8 +40,82 @@ rule metrics:
         bootstrap=config["evaluation"]["bootstrap"],
         confidence=config["evaluation"]["confidence"],
     shell:
-        "python -m spaarsist metrics --scores {input.scores:q} --trial-list {input.trials:q} --output {output:q}"
-        " --cost-model {params.cost:q} --bootstrap {params.bootstrap} --confidence {params.confidence} > {log} 2>&1"
+        "python -m spaarsist metrics --scores {input.scores:q} --trial-list {input.trials:q} --output {output.metrics:q}"
+        " --replicates {output.replicates:q} --cost-model {params.cost:q} --bootstrap {params.bootstrap}"
+        " --confidence {params.confidence} --threads {threads} > {log} 2>&1"
+
+
+rule calibrate:
+    input:
+        dev_scores=f"{RESULTS}/scores/{{run}}/{config['select_on']}.parquet",
+        dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
+        scores=expand(
+            f"{RESULTS}/scores/{{{{run}}}}/{{corpus}}.parquet",
+            corpus=config["evaluate_on"],
+        ),
+        trials=TRIALS,
+        modules=modules(
+            "evaluation/calibration.py",
+            "evaluation/evaluate.py",
+            "evaluation/metrics.py",
+        ),
+    output:
+        f"{RESULTS}/calibration/{{run}}.tsv",
+    log:
+        f"{RESULTS}/logs/calibrate/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/calibrate/{{run}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        scores=scores_options,
+        trials=trial_lists(),
+        cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
+    shell:
+        "python -m spaarsist calibrate --dev-scores {input.dev_scores:q} --dev-list {input.dev_list:q} {params.scores}"
+        " {params.trials} --cost-model {params.cost:q} --output {output:q} > {log} 2>&1"
+
+
+rule inspect:
+    input:
+        weights=f"{RESULTS}/checkpoints/{{run}}/model.safetensors",
+        record=f"{RESULTS}/checkpoints/{{run}}/model.json",
+        trials=f"{RESULTS}/trials/{{corpus}}.tsv",
+        scores=f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
+        modules=modules("evaluation/analysis.py"),
+    output:
+        directory(f"{RESULTS}/analysis/{{run}}/{{corpus}}"),
+    log:
+        f"{RESULTS}/logs/inspect/{{run}}/{{corpus}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/inspect/{{run}}/{{corpus}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE["score_threads"] + COMPUTE["workers"]
+    resources:
+        mem_mb=8000 + 8000 * min(COMPUTE["gpu"], 1),
+        runtime=240,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        folder=subpath(input.weights, parent=True),
+        k_infer=options("--k-infer", config["analysis"]["k_infer"]),
+        temperatures=options(
+            "--stack-temperature", config["analysis"]["stack_temperature"]
+        ),
+        trials_per_class=config["analysis"]["trials_per_class"],
+        batch_size=COMPUTE["batch_size"],
+        device=COMPUTE["device"],
+        torch_threads=COMPUTE["score_threads"],
+        workers=COMPUTE["workers"],
+    shell:
+        "python -m spaarsist inspect --checkpoint {params.folder:q} --trial-list {input.trials:q} --scores {input.scores:q}"
+        " --corpus {wildcards.corpus} --output {output:q} {params.k_infer} {params.temperatures}"
+        " --trials-per-class {params.trials_per_class} --batch-size {params.batch_size} --device {params.device}"
+        " --threads {params.torch_threads} --workers {params.workers} > {log} 2>&1"
 
 
 rule complexity_at_paper_size:
@@ -85,7 +166,7 @@ rule complexity_as_run:
         mem_mb=4000,
         runtime=30,
     params:
-        systems=options("--system", RANKED),
+        systems=options("--system", SYSTEMS + systems_of(ON_DEMAND)),
         backends=json.dumps(config["backends"], sort_keys=True),
         folder=subpath(input.record, parent=True),
     shell:
@@ -112,7 +193,7 @@ rule latency:
         mem_mb=4000,
         runtime=60,
     params:
-        systems=options("--system", RANKED),
+        systems=options("--system", SYSTEMS + systems_of(ON_DEMAND)),
         backends=json.dumps(config["backends"], sort_keys=True),
         size=config["complexity"],
         timed_threads=COMPUTE["score_threads"],
@@ -162,14 +243,37 @@ rule findings:
         " --dev-list {input.dev_list:q} > {log} 2>&1"
 
 
+rule provenance:
+    input:
+        SCORES,
+    output:
+        f"{RESULTS}/tables/provenance.json",
+    log:
+        f"{RESULTS}/logs/provenance.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        scores=options("--scores", SCORES),
+        config_hash=CONFIG_HASH,
+    shell:
+        "python -m spaarsist provenance {params.scores} --config-hash {params.config_hash} --output {output:q} > {log} 2>&1"
+
+
 rule summary:
     input:
         metrics=METRICS,
+        replicates=REPLICATES,
         complexity=f"{RESULTS}/complexity/paper_size.tsv",
         latency=f"{RESULTS}/complexity/latency.tsv",
         as_run=f"{RESULTS}/complexity/as_run.tsv",
         scores=SCORES,
-        modules=modules("evaluation/summary.py", "config.py"),
+        modules=modules(
+            "evaluation/summary.py", "evaluation/statistics.py", "config.py"
+        ),
     output:
         f"{RESULTS}/tables/summary.tsv",
     log:
@@ -184,20 +288,26 @@ rule summary:
         runtime=10,
     params:
         metrics=options("--metrics", METRICS),
+        replicates=options("--replicates", REPLICATES),
         scores=options("--scores", SCORES),
+        confidence=config["evaluation"]["confidence"],
     shell:
-        "python -m spaarsist summary {params.metrics} --complexity {input.complexity:q} --latency {input.latency:q}"
-        " --as-run {input.as_run:q} {params.scores} --output {output:q} > {log} 2>&1"
+        "python -m spaarsist summary {params.metrics} {params.replicates} --complexity {input.complexity:q}"
+        " --latency {input.latency:q} --as-run {input.as_run:q} {params.scores} --confidence {params.confidence}"
+        " --output {output:q} > {log} 2>&1"
 
 
 use rule summary as summary_with_trained_temperatures with:
     input:
-        metrics=METRICS + metrics_of(ON_DEMAND),
+        metrics=METRICS + metrics_of(TEMPERATURES_ON_DEMAND),
+        replicates=REPLICATES + replicates_of(TEMPERATURES_ON_DEMAND),
         complexity=f"{RESULTS}/complexity/paper_size.tsv",
         latency=f"{RESULTS}/complexity/latency.tsv",
         as_run=f"{RESULTS}/complexity/as_run.tsv",
-        scores=SCORES + scores_of(ON_DEMAND),
-        modules=modules("evaluation/summary.py", "config.py"),
+        scores=SCORES + scores_of(TEMPERATURES_ON_DEMAND),
+        modules=modules(
+            "evaluation/summary.py", "evaluation/statistics.py", "config.py"
+        ),
     output:
         f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
     log:
@@ -205,8 +315,63 @@ use rule summary as summary_with_trained_temperatures with:
     benchmark:
         f"{RESULTS}/benchmarks/summary_with_trained_temperatures.tsv"
     params:
-        metrics=options("--metrics", METRICS + metrics_of(ON_DEMAND)),
-        scores=options("--scores", SCORES + scores_of(ON_DEMAND)),
+        metrics=options("--metrics", METRICS + metrics_of(TEMPERATURES_ON_DEMAND)),
+        replicates=options(
+            "--replicates", REPLICATES + replicates_of(TEMPERATURES_ON_DEMAND)
+        ),
+        scores=options("--scores", SCORES + scores_of(TEMPERATURES_ON_DEMAND)),
+
+
+use rule summary as summary_with_trained_variants with:
+    input:
+        metrics=METRICS + metrics_of(VARIANTS_ON_DEMAND),
+        replicates=REPLICATES + replicates_of(VARIANTS_ON_DEMAND),
+        complexity=f"{RESULTS}/complexity/paper_size.tsv",
+        latency=f"{RESULTS}/complexity/latency.tsv",
+        as_run=f"{RESULTS}/complexity/as_run.tsv",
+        scores=SCORES + scores_of(VARIANTS_ON_DEMAND),
+        modules=modules(
+            "evaluation/summary.py", "evaluation/statistics.py", "config.py"
+        ),
+    output:
+        f"{RESULTS}/tables/summary_with_trained_variants.tsv",
+    log:
+        f"{RESULTS}/logs/summary_with_trained_variants.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/summary_with_trained_variants.tsv"
+    params:
+        metrics=options("--metrics", METRICS + metrics_of(VARIANTS_ON_DEMAND)),
+        replicates=options(
+            "--replicates", REPLICATES + replicates_of(VARIANTS_ON_DEMAND)
+        ),
+        scores=options("--scores", SCORES + scores_of(VARIANTS_ON_DEMAND)),
+
+
+rule comparisons:
+    input:
+        metrics=family_metrics,
+        replicates=family_replicates,
+        modules=modules("evaluation/comparison.py", "evaluation/statistics.py"),
+    output:
+        f"{RESULTS}/tables/comparisons/{{family}}.tsv",
+    log:
+        f"{RESULTS}/logs/comparisons/{{family}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/comparisons/{{family}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        pairs=pair_options,
+        metrics=family_metrics_options,
+        replicates=family_replicates_options,
+        confidence=config["evaluation"]["confidence"],
+    shell:
+        "python -m spaarsist compare {params.metrics} {params.replicates} {params.pairs} --confidence {params.confidence}"
+        " --output {output:q} > {log} 2>&1"
 
 
 rule composite:

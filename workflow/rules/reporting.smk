@@ -14,6 +14,12 @@ DISSECTED = [
     ),
     *config["backends"],
 ]
+COMPARISONS = [path for path in TABLES if "/comparisons/" in path] + [
+    f"{RESULTS}/tables/comparisons/{name}.tsv"
+    for name in ("ablation_trained", "temperature_trained")
+    if any(f"/{name}." in path for path in THERE)
+]
+FAMILY_SYSTEMS = [name for name, _ in FAMILIES["baseline"]]
 AS_TRAINED = dict(
     zip(
         ("graph", "_", "stack", "_"),
@@ -28,6 +34,12 @@ localrules:
     table2,
     table_temperature,
     table_temperature_trained,
+    table_differences,
+    table_ablation,
+    table_ablation_trained,
+    table_nodes,
+    table_stack_attention,
+    table_calibration,
     claims,
     claims_with_trained_temperatures,
     figure_training,
@@ -39,6 +51,13 @@ localrules:
     figure_composite,
     figure_macs_by_module,
     figure_temperature_trained,
+    figure_differences,
+    figure_ablation,
+    figure_ablation_trained,
+    figure_node_overlap,
+    figure_kept_nodes,
+    figure_stack_attention,
+    figure_calibration,
     paper,
     publish,
 
@@ -47,7 +66,15 @@ rule table1:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
-        modules=modules("reporting/tables.py", "evaluation/summary.py", "config.py"),
+        comparisons=f"{RESULTS}/tables/comparisons/baseline.tsv",
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/systems.py",
+            "reporting/tables/layout.py",
+            "evaluation/summary.py",
+            "config.py",
+            "artefacts.py",
+        ),
     output:
         multiext(f"{RESULTS}/tables/table1", ".tsv", ".md", ".tex"),
         html=report(
@@ -75,9 +102,10 @@ rule table1:
         cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
         confidence=config["evaluation"]["confidence"],
     shell:
-        "python -m spaarsist table --summary {input.summary:q} --composite {input.composite:q} --kind {params.kind}"
-        " {params.systems} {params.corpora} --output-stem {params.stem:q} --label={params.label:q}"
-        " --cost-model {params.cost:q} --confidence {params.confidence} > {log} 2>&1"
+        "python -m spaarsist table systems --summary {input.summary:q} --composite {input.composite:q} --kind {params.kind}"
+        " {params.systems} {params.corpora} --comparisons {input.comparisons:q} --output-stem {params.stem:q}"
+        " --label={params.label:q} --cost-model {params.cost:q} --confidence {params.confidence}"
+        " --provenance {input.provenance:q} > {log} 2>&1"
 
 
 use rule table1 as table2 with:
@@ -99,6 +127,18 @@ use rule table1 as table2 with:
 
 
 use rule table1 as table_temperature with:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        composite=f"{RESULTS}/tables/composite.tsv",
+        comparisons=f"{RESULTS}/tables/comparisons/temperature.tsv",
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/systems.py",
+            "reporting/tables/layout.py",
+            "evaluation/summary.py",
+            "config.py",
+            "artefacts.py",
+        ),
     output:
         multiext(f"{RESULTS}/tables/temperature", ".tsv", ".md", ".tex"),
         html=report(
@@ -120,7 +160,15 @@ use rule table1 as table_temperature_trained with:
     input:
         summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
-        modules=modules("reporting/tables.py", "evaluation/summary.py", "config.py"),
+        comparisons=f"{RESULTS}/tables/comparisons/temperature_trained.tsv",
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/systems.py",
+            "reporting/tables/layout.py",
+            "evaluation/summary.py",
+            "config.py",
+            "artefacts.py",
+        ),
     output:
         multiext(f"{RESULTS}/tables/temperature_trained", ".tsv", ".md", ".tex"),
         html=report(
@@ -135,7 +183,213 @@ use rule table1 as table_temperature_trained with:
         f"{RESULTS}/benchmarks/table_temperature_trained.tsv"
     params:
         kind="temperature",
-        systems=options("--system", SWITCHED_SYSTEMS + systems_of(ON_DEMAND)),
+        systems=options(
+            "--system", SWITCHED_SYSTEMS + systems_of(TEMPERATURES_ON_DEMAND)
+        ),
+
+
+rule table_differences:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        comparisons=f"{RESULTS}/tables/comparisons/baseline.tsv",
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/differences.py",
+            "reporting/tables/layout.py",
+            "evaluation/summary.py",
+            "config.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/tables/differences", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/differences.html",
+            caption="../report/differences.rst",
+            category="Tables",
+            labels={"table": "Differences to AASIST"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_differences.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_differences.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        systems=options("--system", RANKED),
+        stem=output_stem,
+        corpora=TITLED,
+        label=LABEL,
+        confidence=config["evaluation"]["confidence"],
+    shell:
+        "python -m spaarsist table differences --summary {input.summary:q} --comparisons {input.comparisons:q}"
+        " {params.systems} {params.corpora} --output-stem {params.stem:q} --label={params.label:q}"
+        " --confidence {params.confidence} --provenance {input.provenance:q} > {log} 2>&1"
+
+
+rule table_ablation:
+    input:
+        summary=f"{RESULTS}/tables/summary.tsv",
+        comparisons=f"{RESULTS}/tables/comparisons/ablation.tsv",
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/differences.py",
+            "reporting/tables/layout.py",
+            "evaluation/summary.py",
+            "config.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/tables/ablation", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/ablation.html",
+            caption="../report/ablation.rst",
+            category="Tables",
+            labels={"table": "Ablation"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_ablation.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_ablation.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        steps=json.dumps(ABLATION),
+        stem=output_stem,
+        corpora=TITLED,
+        label=LABEL,
+    shell:
+        "python -m spaarsist table ablation --summary {input.summary:q} --comparisons {input.comparisons:q}"
+        " --steps {params.steps:q} {params.corpora} --output-stem {params.stem:q} --label={params.label:q}"
+        " --provenance {input.provenance:q} > {log} 2>&1"
+
+
+use rule table_ablation as table_ablation_trained with:
+    input:
+        summary=f"{RESULTS}/tables/summary_with_trained_variants.tsv",
+        comparisons=f"{RESULTS}/tables/comparisons/ablation_trained.tsv",
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/differences.py",
+            "reporting/tables/layout.py",
+            "evaluation/summary.py",
+            "config.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/tables/ablation_trained", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/ablation_trained.html",
+            caption="../report/ablation.rst",
+            category="Tables",
+            labels={"table": "Ablation, trained too"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_ablation_trained.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_ablation_trained.tsv"
+    params:
+        steps=json.dumps(ABLATION_TRAINED),
+
+
+rule table_nodes:
+    input:
+        inspected=INSPECTED,
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/nodes.py",
+            "reporting/tables/layout.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/tables/nodes", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/nodes.html",
+            caption="../report/nodes.rst",
+            category="Tables",
+            labels={"table": "Which nodes survive"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_nodes.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_nodes.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        table="nodes",
+        inspected=options("--inspected", INSPECTED),
+        stem=output_stem,
+        corpora=TITLED,
+        label=LABEL,
+    shell:
+        "python -m spaarsist table {params.table} {params.inspected} {params.corpora} --output-stem {params.stem:q}"
+        " --label={params.label:q} --provenance {input.provenance:q} > {log} 2>&1"
+
+
+use rule table_nodes as table_stack_attention with:
+    output:
+        multiext(f"{RESULTS}/tables/stack_attention", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/stack_attention.html",
+            caption="../report/stack_attention.rst",
+            category="Tables",
+            labels={"table": "Is stack attention a mean?"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_stack_attention.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_stack_attention.tsv"
+    params:
+        table="stack-attention",
+
+
+rule table_calibration:
+    input:
+        calibration=CALIBRATION,
+        provenance=f"{RESULTS}/tables/provenance.json",
+        modules=modules(
+            "reporting/tables/calibration.py",
+            "reporting/tables/layout.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/tables/calibration", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/calibration.html",
+            caption="../report/calibration.rst",
+            category="Tables",
+            labels={"table": "Calibration and threshold transfer"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_calibration.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_calibration.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        calibration=options("--calibration", CALIBRATION),
+        systems=options("--system", RANKED),
+        stem=output_stem,
+        corpora=TITLED,
+        label=LABEL,
+    shell:
+        "python -m spaarsist table calibration {params.calibration} {params.systems} {params.corpora}"
+        " --output-stem {params.stem:q} --label={params.label:q} --provenance {input.provenance:q} > {log} 2>&1"
 
 
 rule claims:
@@ -144,11 +398,17 @@ rule claims:
         summary=f"{RESULTS}/tables/summary.tsv",
         findings=f"{RESULTS}/tables/findings.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
+        comparisons=[
+            f"{RESULTS}/tables/comparisons/{family}.tsv"
+            for family in ["baseline"] + ["temperature"] * SWITCHES
+        ],
+        provenance=f"{RESULTS}/tables/provenance.json",
         modules=modules(
             "reporting/claims.py",
-            "reporting/tables.py",
+            "reporting/tables/layout.py",
             "evaluation/summary.py",
             "config.py",
+            "artefacts.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/claims", ".tsv", ".md", ".tex"),
@@ -169,14 +429,15 @@ rule claims:
         mem_mb=2000,
         runtime=30,
     params:
+        comparisons=comparisons_options,
         stem=output_stem,
         corpora=TITLED,
         paper_corpora="" if config["label"] else "--paper-corpora",
         label=LABEL,
     shell:
         "python -m spaarsist judge --claims {input.claims:q} --summary {input.summary:q} --findings {input.findings:q}"
-        " --composite {input.composite:q} {params.corpora} {params.paper_corpora} --output-stem {params.stem:q}"
-        " --label={params.label:q} > {log} 2>&1"
+        " --composite {input.composite:q} {params.comparisons} {params.corpora} {params.paper_corpora}"
+        " --output-stem {params.stem:q} --label={params.label:q} --provenance {input.provenance:q} > {log} 2>&1"
 
 
 use rule claims as claims_with_trained_temperatures with:
@@ -185,11 +446,19 @@ use rule claims as claims_with_trained_temperatures with:
         summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
         findings=f"{RESULTS}/tables/findings.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
+        comparisons=[
+            f"{RESULTS}/tables/comparisons/{family}.tsv"
+            for family in ["baseline"]
+            + ["temperature"] * SWITCHES
+            + ["temperature_trained"]
+        ],
+        provenance=f"{RESULTS}/tables/provenance.json",
         modules=modules(
             "reporting/claims.py",
-            "reporting/tables.py",
+            "reporting/tables/layout.py",
             "evaluation/summary.py",
             "config.py",
+            "artefacts.py",
         ),
     output:
         multiext(
@@ -372,6 +641,7 @@ use rule figure_det as figure_eer_vs_latency with:
 use rule figure_det as figure_k_sweep with:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
+        comparisons=f"{RESULTS}/tables/comparisons/k_sweep.tsv",
         modules=modules(
             "reporting/figures/systems.py",
             "reporting/figures/style.py",
@@ -384,7 +654,7 @@ use rule figure_det as figure_k_sweep with:
             f"{RESULTS}/figures/k_sweep.png",
             caption="../report/k_sweep.rst",
             category="Figures",
-            labels={"figure": "EER against k at inference"},
+            labels={"figure": "k at inference as a dial"},
         ),
     log:
         f"{RESULTS}/logs/figure_k_sweep.log",
@@ -392,7 +662,7 @@ use rule figure_det as figure_k_sweep with:
         f"{RESULTS}/benchmarks/figure_k_sweep.tsv"
     params:
         figure="k-sweep",
-        given=f"{FROM_SUMMARY} {TITLED}",
+        given=f"{FROM_SUMMARY} --comparisons {RESULTS}/tables/comparisons/k_sweep.tsv {TITLED}",
 
 
 use rule figure_det as figure_attacks with:
@@ -515,14 +785,185 @@ use rule figure_temperature as figure_temperature_trained with:
         given=f"--summary {RESULTS}/tables/summary_with_trained_temperatures.tsv {TITLED}",
 
 
+use rule figure_det as figure_differences with:
+    input:
+        comparisons=f"{RESULTS}/tables/comparisons/baseline.tsv",
+        modules=modules(
+            "reporting/figures/differences.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/differences", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/differences.png",
+            caption="../report/differences.rst",
+            category="Figures",
+            labels={"figure": "Differences to AASIST"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_differences.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_differences.tsv"
+    params:
+        figure="differences",
+        given=f"--comparisons {RESULTS}/tables/comparisons/baseline.tsv {options('--system', FAMILY_SYSTEMS)} {TITLED}",
+
+
+use rule figure_det as figure_ablation with:
+    input:
+        comparisons=f"{RESULTS}/tables/comparisons/ablation.tsv",
+        modules=modules(
+            "reporting/figures/differences.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/ablation", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/ablation.png",
+            caption="../report/ablation.rst",
+            category="Figures",
+            labels={"figure": "Ablation"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_ablation.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_ablation.tsv"
+    params:
+        figure="ablation",
+        given=f"--comparisons {RESULTS}/tables/comparisons/ablation.tsv --steps {shlex.quote(json.dumps(ABLATION))} {TITLED}",
+
+
+use rule figure_det as figure_ablation_trained with:
+    input:
+        comparisons=f"{RESULTS}/tables/comparisons/ablation_trained.tsv",
+        modules=modules(
+            "reporting/figures/differences.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/ablation_trained", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/ablation_trained.png",
+            caption="../report/ablation.rst",
+            category="Figures",
+            labels={"figure": "Ablation, trained too"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_ablation_trained.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_ablation_trained.tsv"
+    params:
+        figure="ablation",
+        given=f"--comparisons {RESULTS}/tables/comparisons/ablation_trained.tsv --steps {shlex.quote(json.dumps(ABLATION_TRAINED))} {TITLED}",
+
+
+use rule figure_det as figure_node_overlap with:
+    input:
+        inspected=INSPECTED,
+        modules=modules(
+            "reporting/figures/nodes.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/node_overlap", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/node_overlap.png",
+            caption="../report/node_overlap.rst",
+            category="Figures",
+            labels={"figure": "Which nodes survive"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_node_overlap.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_node_overlap.tsv"
+    params:
+        figure="node-overlap",
+        given=f"{options('--inspected', INSPECTED)} {TITLED}",
+
+
+use rule figure_det as figure_kept_nodes with:
+    input:
+        inspected=INSPECTED,
+        modules=modules(
+            "reporting/figures/nodes.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/kept_nodes", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/kept_nodes.png",
+            caption="../report/kept_nodes.rst",
+            category="Figures",
+            labels={"figure": "Where the kept nodes are"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_kept_nodes.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_kept_nodes.tsv"
+    params:
+        figure="kept-nodes",
+        given=f"{options('--inspected', INSPECTED)} {TITLED}",
+
+
+use rule figure_det as figure_stack_attention with:
+    input:
+        inspected=INSPECTED,
+        modules=modules(
+            "reporting/figures/nodes.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/stack_attention", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/stack_attention.png",
+            caption="../report/stack_attention.rst",
+            category="Figures",
+            labels={"figure": "Is stack attention a mean?"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_stack_attention.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_stack_attention.tsv"
+    params:
+        figure="stack-attention",
+        given=f"{options('--inspected', INSPECTED)} {TITLED}",
+
+
+use rule figure_det as figure_calibration with:
+    input:
+        calibration=CALIBRATION,
+        modules=modules(
+            "reporting/figures/calibration.py",
+            "reporting/figures/style.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/calibration", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/calibration.png",
+            caption="../report/calibration.rst",
+            category="Figures",
+            labels={"figure": "Calibration and threshold transfer"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_calibration.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_calibration.tsv"
+    params:
+        figure="calibration",
+        given=f"{options('--calibration', CALIBRATION)} {IN_FIGURES} {TITLED}",
+
+
 rule paper:
     input:
         source=f"{workflow.basedir}/paper/main.tex",
         references=f"{workflow.basedir}/paper/references.bib",
         record=f"{RESULTS}/checkpoints/{runs(['AST-05'])[0]}/model.json",
-        results=TABLES + FIGURES,
+        results=TABLES + FIGURES + THERE,
+        comparisons=COMPARISONS,
+        calibration=CALIBRATION,
+        inspected=INSPECTED,
         modules=modules(
-            "reporting/report.py", "reporting/claims.py", "reporting/tables.py"
+            "reporting/report.py", "reporting/claims.py", "reporting/tables/layout.py"
         ),
     output:
         macros=f"{RESULTS}/paper/macros.tex",
@@ -544,13 +985,19 @@ rule paper:
         runtime=10,
     params:
         results=results_folder,
+        comparisons=comparisons_options,
+        calibration=options("--calibration", CALIBRATION),
+        inspected=options("--inspected", INSPECTED),
+        bootstrap=config["evaluation"]["bootstrap"],
+        confidence=config["evaluation"]["confidence"],
         corpora=TITLED,
         label=LABEL,
     shell:
         "python -m spaarsist report --source {input.source:q} --results {params.results:q}"
         " --summary {params.results}/tables/summary.tsv --composite {params.results}/tables/composite.tsv"
         " --findings {params.results}/tables/findings.tsv --ledger {params.results}/tables/claims.tsv --record {input.record:q}"
-        " {params.corpora} --label={params.label:q} --output {output.pdf:q} > {log} 2>&1"
+        " {params.comparisons} {params.calibration} {params.inspected} --bootstrap {params.bootstrap}"
+        " --confidence {params.confidence} {params.corpora} --label={params.label:q} --output {output.pdf:q} > {log} 2>&1"
 
 
 rule publish:

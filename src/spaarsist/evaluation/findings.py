@@ -11,20 +11,37 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+import soundfile
 import torch
+from fvcore.nn import FlopCountAnalysis
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spaarsist.artefacts import writing
-from spaarsist.config import LABELS, SAMPLE_RATE, BackendConfig, ConfigError, FrontendConfig, TrainingRecipe, Variant
+from spaarsist.config import (
+    SAMPLE_RATE,
+    Augmentation,
+    BackendConfig,
+    ConfigError,
+    FrontendConfig,
+    Stage,
+    TrainingRecipe,
+    Variant,
+)
 from spaarsist.data import audio
 from spaarsist.data.augment import mask_span
+from spaarsist.data.protocol import COLUMNS as TRIAL_COLUMNS
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.complexity import Size, count, ship
 from spaarsist.evaluation.metrics import compute_metrics
-from spaarsist.models.backend import AASIST, PUBLIC_NAMES, STACK_DIM
+from spaarsist.experiments.excerpts import Excerpts
+from spaarsist.experiments.score import score_excerpts
+from spaarsist.experiments.train import train
+from spaarsist.models.backend import AASIST, PUBLIC_NAMES, STACK_DIM, HeterogeneousAttention
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.models.frontend import SelfSupervised
 
@@ -33,6 +50,12 @@ SEED = 0
 SYSTEMS = {"base": "AST-05-05", "mag": "AST-03-01-Mag", "magmean": "AST-03-01-MagMean"}
 RATIOS = (0.5, 0.3, 0.1)
 """The paper's k_train and k_infer."""
+
+LABELS = ("Base", "Mag", "Mean", "MagMean")
+"""The paper's variants."""
+
+ENCLOSING = {"base": (56, 57), "magmean": (44, 45)}
+"""Input lengths, in frames, between whose MACs the paper's numbers lie; the more frames, the more MACs."""
 
 N_PER_CLASS = 100
 """Development trials of each class that F8 scores at most."""
@@ -74,9 +97,10 @@ def measure(
         raise ConfigError("findings: checkpoint and dev_list go together; give both or neither")
     device = prepare_torch(threads)
     findings: list[Callable[[], Rows]] = [
-        _f1_sizes, _f2_stack_node, partial(_f3_macs, n_frames), _f4_batch, _f5_layer_norm, _f6_actual_dcf, _f7_ties,
-        partial(_f8_stages, histories), partial(_f8_random_excerpts, checkpoint, dev_list, device), _f9_passes,
-        _f10_saturation, _f11_blank_crops, _f11_missing_weights,
+        _f1_sizes, _f2_stack_node, _f2_layer, partial(_f3_macs, n_frames), _f3_enclosing, _f4_batch, _f5_layer_norm,
+        _f6_actual_dcf, _f7_ties, partial(_f8_stages, histories),
+        partial(_f8_random_excerpts, checkpoint, dev_list, device), _f9_passes, _f10_saturation, _f11_blank_crops,
+        _f11_missing_weights, _f11_unreadable, _f11_seed,
     ]  # fmt: skip
     rows = []
     for finding in findings:
@@ -111,19 +135,60 @@ def _f2_stack_node() -> Rows:
         yield f"F2_other_nodes_spread_{aggregation}", others, "1", how.format("other nodes'", aggregation)
 
 
+def _f2_layer() -> Rows:
+    layer = HeterogeneousAttention(STACK_DIM, STACK_DIM, temperature=1.0)
+    (nodes, mate), spectral, others = torch.randn(3, 2, 12, STACK_DIM)
+    stack_node = torch.randn(2, 1, STACK_DIM)
+
+    def update(nodes: Tensor, mate: Tensor, aggregation: str) -> Tensor:
+        """New temporal nodes of an utterance that another one, `mate`, is beside in the batch."""
+        return layer(torch.stack([nodes, mate]), spectral, stack_node, Variant(stack_aggregation=aggregation))[0][0]
+
+    for aggregation in ("attention", "linear"):
+        layer.eval()
+        first_replaced = torch.cat([others[0, :1], nodes[1:]])
+        moved = (update(first_replaced, mate, aggregation) - update(nodes, mate, aggregation))[1:]
+        how = f"largest change of a node's update when another node is replaced, random layer, {aggregation}"
+        yield f"F2_nodes_mixed_{aggregation}", moved.abs().max().item(), "1", how
+        mean = (update(nodes, mate, aggregation) + update(others[0], mate, aggregation)) / 2
+        bend = mean - update((nodes + others[0]) / 2, mate, aggregation)
+        how = f"largest |mean of two updates - update of the mean|, random layer, {aggregation}"
+        yield f"F2_bend_{aggregation}", bend.abs().max().item(), "1", how
+        layer.train()
+        moved = update(nodes, mate, aggregation) - update(nodes, others[1], aggregation)
+        how = f"largest change in training mode by another dropout and another mate in the batch, random, {aggregation}"
+        yield f"F2_training_noise_{aggregation}", moved.abs().max().item(), "1", how
+    layer.eval()
+    batch = torch.stack([nodes, mate]), spectral, stack_node
+    linear, uniform = (layer(*batch, Variant(stack_aggregation=how))[2] for how in ("linear", "uniform"))
+    how = "mean |stack node by the code's mean - by the text's| / mean |the latter|, random layer"
+    yield "F2_apart_from_the_mean", ((linear - uniform).abs().mean() / uniform.abs().mean()).item(), "ratio", how
+
+
 def _f3_macs(n_frames: int) -> Rows:
-    macs = {}
+    macs, convolutions = {}, {}
     for label, n in (("magmean", n_frames), ("base", n_frames - 1), ("base", n_frames)):
-        _, analysis = count(*ship(SYSTEMS[label], Size(n_frames=n), {}))
+        analysis, row = _count_macs(label, n)
+        yield row
         macs[label] = analysis.total()  # in the end, the baseline's at n_frames
-        how = f"fvcore's count of {SYSTEMS[label]} at {n} frames, 1,024 features in, embedding of 1,024"
-        yield f"F3_macs_{label}_{n}_frames", macs[label], "MACs", how
+        parts = analysis.by_module_and_operator()
+        convolutions[label] = parts["encoder"]["conv"] + parts["map_attention"]["conv"]
     how = f"1 - MACs of {SYSTEMS['magmean']} / MACs of {SYSTEMS['base']}, both at {n_frames} frames"
     yield "F3_saving", 1 - macs["magmean"] / macs["base"], "fraction", how
-    parts = analysis.by_module_and_operator()
-    share = (parts["encoder"]["conv"] + parts["map_attention"]["conv"]) / macs["base"]
     how = f"convolutions of residual encoder and attention map / all MACs of {SYSTEMS['base']}, at {n_frames} frames"
-    yield "F3_share_of_convolutions", share, "fraction", how
+    yield "F3_share_of_convolutions", convolutions["base"] / macs["base"], "fraction", how
+    how = f"what {SYSTEMS['magmean']} saves of these convolutions"
+    yield "F3_convolutions_saved", convolutions["base"] - convolutions["magmean"], "MACs", how
+
+
+def _f3_enclosing() -> Rows:
+    yield from (_count_macs(label, n_frames)[1] for label, lengths in ENCLOSING.items() for n_frames in lengths)
+
+
+def _count_macs(label: str, n_frames: int) -> tuple[FlopCountAnalysis, tuple[str, float, str, str]]:
+    _, analysis = count(*ship(SYSTEMS[label], Size(n_frames=n_frames), {}))
+    how = f"fvcore's count of {SYSTEMS[label]} at {n_frames} frames, 1,024 features in, embedding of 1,024"
+    return analysis, (f"F3_macs_{label}_{n_frames}_frames", analysis.total(), "MACs", how)
 
 
 def _random_wav2vec2(**settings: object) -> nn.Module:
@@ -288,6 +353,68 @@ def _f11_missing_weights() -> Rows:
     how = "tensors missing from a state that holds a back-end's first linear layer alone: "
     yield "F11_missing_weights_accepted", len(accepted), "tensors", how + "load_state_dict(strict=False) takes it"
     yield "F11_missing_weights_refused", len(refused), "tensors", how + "load_public_state names and refuses them"
+
+
+def _noise_trials(folder: Path, n_trials: int) -> pd.DataFrame:
+    """Write that many quarters of a second of noise, bona fide and spoof in turn; their trial list."""
+    rng, n_samples = np.random.default_rng(SEED), SAMPLE_RATE // 4
+    trials = []
+    for index in range(n_trials):
+        path = folder / f"{index}.flac"
+        soundfile.write(path, 0.1 * rng.standard_normal(n_samples), SAMPLE_RATE)
+        trials.append((path.stem, str(path), ("bonafide", "spoof")[index % 2], "-", "-", "-", n_samples))
+    return pd.DataFrame(trials, columns=TRIAL_COLUMNS)
+
+
+def _f11_unreadable() -> Rows:
+    detector = Detector(FrontendConfig(), BackendConfig(embedding_dim=4))
+    damages = ("cut short", "empty", "text")
+    scored = refused = 0
+    with TemporaryDirectory() as folder:
+        trials = _noise_trials(Path(folder), 8)
+        sound, broken = trials[len(damages) :], trials[: len(damages)]
+        half = Path(broken["path"][0]).read_bytes()[:1000]
+        for path, content in zip(broken["path"], (half, b"", b"no audio"), strict=True):
+            Path(path).write_bytes(content)
+        for path in trials["path"]:
+            try:
+                audio.read(path)
+                scored += 1
+            except ConfigError:  # the released code prints a line here and goes on
+                pass
+        for index, path in enumerate(broken["path"]):
+            excerpts = Excerpts(pd.concat([sound, broken[index : index + 1]]), SAMPLE_RATE // 4)
+            try:
+                score_excerpts(detector, excerpts, (), len(excerpts), 0, f"score beside {Path(path).name}")
+            except ConfigError as error:
+                refused += path in str(error)
+    how = f"of {len(trials)} recordings with {len(damages)} damaged ones ({', '.join(damages)}): "
+    yield "F11_trials_dropped", len(trials) - scored, "trials", how + "lost where what cannot be read is skipped"
+    how += "at which scoring ends with an error that names them"
+    yield "F11_unreadable_refused", refused, "recordings", how
+
+
+def _f11_seed() -> Rows:
+    recipe = TrainingRecipe(
+        backend=BackendConfig(embedding_dim=4),
+        crop=SAMPLE_RATE // 4,
+        stages=(Stage(epochs=1, batch_size=4),),
+        augmentation=Augmentation(0, 0, 0, 0, 0),
+    )
+    runs = []
+    with TemporaryDirectory() as name, torch.inference_mode(False):
+        folder = Path(name)
+        _noise_trials(folder, 8).to_csv(folder / "trials.tsv", sep="\t", index=False)
+        for seed in (1, 1, 2):
+            train(folder / "trials.tsv", folder / "trials.tsv", folder / "run", "AST-05", recipe, seed)
+            runs.append(load_file(folder / "run" / "model.safetensors"))
+
+    def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+        return max((one[name] - other[name]).abs().max().item() for name in one)
+
+    how = "largest difference of a tensor between two trainings of a small AASIST, two steps on noise each, "
+    yield "F11_weights_apart_one_seed", apart(*runs[:2]), "1", how + "under one seed"
+    yield "F11_weights_apart_two_seeds", apart(*runs[1:]), "1", how + "under two, as two runs without one would have it"
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:

@@ -6,20 +6,13 @@ never a percentage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from bisect import bisect_left
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from spaarsist.artefacts import file_hash, read_metadata, writing
-from spaarsist.config import ConfigError, CostModel, System, system_name
-from spaarsist.data.protocol import read_trials
-from spaarsist.evaluation.statistics import bootstrap, percentile_interval
+from spaarsist.config import ConfigError, CostModel
 
 ASVSPOOF5 = CostModel()
 """Cost model of the ASVspoof 5 evaluation plan, the paper's."""
@@ -28,10 +21,6 @@ METRICS = ("eer", "min_dcf", "act_dcf", "act_dcf_released", "gap_released", "cll
 """What `compute_metrics` returns, in this order."""
 
 ECE_BINS = 15
-RESULT_COLUMNS = (
-    *("system", "seed", "variant", "corpus", "condition", "metric"),
-    *("value", "ci_low", "ci_high", "n_bonafide", "n_spoof"),
-)
 
 
 def compute_metrics(bonafide: ArrayLike, spoof: ArrayLike, cost: CostModel = ASVSPOOF5) -> dict[str, float]:
@@ -68,7 +57,7 @@ def compute_metrics(bonafide: ArrayLike, spoof: ArrayLike, cost: CostModel = ASV
     act_dcf_released and ece follow the code that the paper's authors released. Cllr: Brümmer and du Preez
     2006.
     """
-    return {name: float(value[0]) for name, value in RankedTrials(bonafide, spoof, cost).metrics().items()}
+    return RankedTrials(bonafide, spoof, cost).metrics()
 
 
 def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,11 +85,11 @@ def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[np.ndarray, np.nda
 
 
 class RankedTrials:
-    """The trials of one system, sorted once, so that their metrics come cheaply under many trial weights.
+    """The trials of one system, sorted once, so that their metrics come cheaply however often each trial counts.
 
-    A weight says how often a trial occurs: `metrics(w_bonafide, w_spoof)` equals `compute_metrics` of the
-    scores repeated that often, ties and all. Everything is read off two cumulative sums over the sorted
-    classes, in O(trials).
+    `metrics(bonafide_counts, spoof_counts)` equals `compute_metrics` of the scores repeated that often, ties and all,
+    in time proportional to the trials: a running sum over the sorted counts gives every error rate, and the scores
+    enter through products that are looked up. An instance never changes, so that threads may share it.
 
     Args:
         bonafide: scores of the bona fide trials, shape (n_bonafide,), finite.
@@ -112,16 +101,15 @@ class RankedTrials:
     """
 
     def __init__(self, bonafide: ArrayLike, spoof: ArrayLike, cost: CostModel = ASVSPOOF5) -> None:
-        """Sort both classes and look up all that does not depend on weights."""
+        """Sort both classes and look up all that does not depend on the counts."""
         classes = (_finite(bonafide, "bona fide"), _finite(spoof, "spoof"))
         self._orders = [np.argsort(scores, kind="stable") for scores in classes]
         bonafide, spoof = (scores[order] for scores, order in zip(classes, self._orders, strict=True))
 
         self._miss_cost, self._fa_cost = cost.c_miss * (1 - cost.p_spoof), cost.c_fa * cost.p_spoof
-        # Corner j of the DET curve: j bona fide trials and every spoof that ranks below the next one are
-        # rejected.
+        # Corner j of the DET curve: j bona fide trials and every spoof that ranks below the next one are rejected.
         self._spoofs_below = np.append(np.searchsorted(spoof, bonafide, side="left"), spoof.size)
-        self._thresholds = {
+        self._below_threshold = {
             name: (np.searchsorted(bonafide, threshold), np.searchsorted(spoof, threshold))
             for name, threshold in (
                 ("act_dcf", cost.bayes_threshold),
@@ -129,211 +117,86 @@ class RankedTrials:
             )
         }
         self._bits = [np.logaddexp(0, -bonafide) / np.log(2), np.logaddexp(0, spoof) / np.log(2)]
-        p_spoof = [expit(-bonafide), expit(-spoof)]
+        p_spoof = [expit(-bonafide), expit(-spoof)]  # falling, since the scores rise
         self._residuals = [-p_spoof[0], 1 - p_spoof[1]]  # label minus prediction, spoof being 1
-        edges = np.linspace(0, 1, ECE_BINS + 1)
-        edges[0] = -1  # the first bin holds P(spoof) = 0 as well
-        self._bin_ends = [np.searchsorted(-p, -edges, side="left") for p in p_spoof]
+        edges = np.linspace(0, 1, ECE_BINS + 1)[1:]  # upper ones: the first bin holds P(spoof) = 0 as well
+        starts = [np.searchsorted(-p, -edges, side="left") for p in p_spoof]
+        occupied = [np.diff(s, prepend=p.size) < 0 for s, p in zip(starts, p_spoof, strict=True)]
+        # Bins that hold trials, and the first trial of each; reversed, for these must rise.
+        self._bins = [(np.flatnonzero(o)[::-1], s[o][::-1]) for o, s in zip(occupied, starts, strict=True)]
 
     def metrics(
-        self, bonafide_weights: np.ndarray | None = None, spoof_weights: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """All of `METRICS` under each row of weights.
+        self, bonafide_counts: ArrayLike | None = None, spoof_counts: ArrayLike | None = None
+    ) -> dict[str, float]:
+        """All of `METRICS`, each trial counted so many times.
 
         Args:
-            bonafide_weights: counts ≥ 0, shape (rows, n_bonafide), in the order the scores were given; each
-                row must have a positive sum. Without weights every trial counts once.
-            spoof_weights: the same for the spoofs, shape (rows, n_spoof).
+            bonafide_counts: integers >= 0 with a positive sum, shape (n_bonafide,), in the order in which the scores
+                were given; without them every trial counts once. Small types (uint8) are fastest.
+            spoof_counts: the same of the spoofs, shape (n_spoof,).
 
-        Returns:
-            metric -> values, shape (rows,).
+        Raises:
+            ConfigError: there is not one integer for each trial.
         """
-        weights = [
-            np.ones((1, order.size), np.int64) if given is None else np.asarray(given)[:, order]
-            for given, order in zip((bonafide_weights, spoof_weights), self._orders, strict=True)
+        counts = [
+            np.ones(order.size, np.uint8) if given is None else _ordered(given, order)
+            for given, order in zip((bonafide_counts, spoof_counts), self._orders, strict=True)
         ]
-        missed, rejected_spoofs = (_running_sum(w, np.int64) for w in weights)
-        n_bonafide, n_spoof = missed[:, -1], rejected_spoofs[:, -1]
+        missed, rejected = (_running_sum(c) for c in counts)
+        n_bonafide, n_spoof = int(missed[-1]), int(rejected[-1])
+        norm = min(self._miss_cost, self._fa_cost)
 
-        def dcf(miss: np.ndarray, rejected: np.ndarray) -> np.ndarray:
-            p_miss, p_fa = miss.T / n_bonafide, (n_spoof - rejected.T) / n_spoof
-            cost = self._miss_cost * p_miss + self._fa_cost * p_fa
-            return cost.T / min(self._miss_cost, self._fa_cost)
+        def cost(miss: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+            return self._miss_cost * (miss / n_bonafide) + self._fa_cost * ((n_spoof - rejected) / n_spoof)
 
-        corners = rejected_spoofs[:, self._spoofs_below]
+        corners = rejected[self._spoofs_below]
         values = {
-            "eer": _eer(missed, n_spoof[:, None] - corners, n_spoof),
-            "min_dcf": dcf(missed, corners).min(axis=1),  # costs are linear between corners: no need to look there
+            "eer": _eer(missed, corners, n_bonafide, n_spoof),
+            "min_dcf": cost(missed, corners).min() / norm,  # costs are linear between corners: no need to look there
         }
-        for name, (below_bonafide, below_spoof) in self._thresholds.items():
-            values[name] = dcf(missed[:, below_bonafide], rejected_spoofs[:, below_spoof])
+        for name, (bonafide_below, spoofs_below) in self._below_threshold.items():
+            values[name] = cost(missed[bonafide_below], rejected[spoofs_below]) / norm
         values["gap_released"] = values["act_dcf_released"] - values["min_dcf"]
-        bits = [w @ b for w, b in zip(weights, self._bits, strict=True)]
+        # Sums, not dot products: the last digits of these depend on how many threads the linear algebra library takes.
+        bits = [np.sum(c * b) for c, b in zip(counts, self._bits, strict=True)]
         values["cllr"] = (bits[0] / n_bonafide + bits[1] / n_spoof) / 2
-        surplus = sum(
-            np.diff(_running_sum(w * residual, np.float64)[:, ends], axis=1)
-            for w, residual, ends in zip(weights, self._residuals, self._bin_ends, strict=True)
-        )
-        values["ece"] = np.abs(surplus).sum(axis=1) / (n_bonafide + n_spoof)
-        return {name: values[name] for name in METRICS}
+        surplus = np.zeros(ECE_BINS)
+        for c, residuals, (bins, starts) in zip(counts, self._residuals, self._bins, strict=True):
+            surplus[bins] += np.add.reduceat(c * residuals, starts)
+        values["ece"] = np.abs(surplus).sum() / (n_bonafide + n_spoof)
+        return {name: float(values[name]) for name in METRICS}
 
 
-def _eer(missed: np.ndarray, accepted: np.ndarray, n_spoof: np.ndarray) -> np.ndarray:
-    """Equal error rate from the corners of DET curves.
+def _eer(missed: np.ndarray, rejected: np.ndarray, n_bonafide: int, n_spoof: int) -> float:
+    """Equal error rate from the corners of a DET curve.
 
-    Between two corners the curve first walks through bona fide trials (missed grows), then through spoofs
-    (accepted falls), one trial at a time. Where the error rates cross is found in whole numbers; the point
-    before or after the crossing is then chosen as the official package does, in the same floating-point
+    Between two corners the curve first walks through bona fide trials (missed grows), then through spoofs (rejected
+    grows), one trial at a time. Where the error rates cross is found in whole numbers, of Python's unbounded kind; the
+    point before or after the crossing is then chosen as the official package does, in the same floating-point
     operations.
 
     Args:
-        missed: bona fide trials rejected at each corner, integers, shape (rows, corners); the last column
-            holds them all.
-        accepted: spoofs still accepted there, same shape.
-        n_spoof: number of spoofs, shape (rows,).
-
-    Returns:
-        shape (rows,).
+        missed: bona fide trials rejected at each corner, integers, shape (corners,), the last being all of them.
+        rejected: spoofs rejected there, same shape.
+        n_bonafide: number of bona fide trials.
+        n_spoof: number of spoofs.
     """
-    n_bonafide = missed[:, -1]
-    rows = np.arange(len(missed))
-    corner = np.argmax(missed * n_spoof[:, None] >= accepted * n_bonafide[:, None], axis=1)
-    accepted_before = accepted[rows, np.maximum(corner - 1, 0)]
-    bonafide_leg = missed[rows, corner] * n_spoof >= accepted_before * n_bonafide
 
+    def crossed(corner: int) -> bool:
+        return int(missed[corner]) * n_spoof >= (n_spoof - int(rejected[corner])) * n_bonafide
+
+    corner = bisect_left(range(missed.size), True, key=crossed)
+    accepted_before = n_spoof - int(rejected[max(corner - 1, 0)])
     # First point at or past the crossing, and the one a single trial before it.
-    miss = np.where(bonafide_leg, -(-accepted_before * n_bonafide // n_spoof), missed[rows, corner])
-    fa = np.where(bonafide_leg, accepted_before, miss * n_spoof // n_bonafide)
-    points = [(miss - bonafide_leg, fa + ~bonafide_leg), (miss, fa)]
-    (miss_before, fa_before), (miss_after, fa_after) = [(m / n_bonafide, f / n_spoof) for m, f in points]
-    before = np.abs(miss_before - fa_before) <= np.abs(miss_after - fa_after)
-    return np.where(before, miss_before + fa_before, miss_after + fa_after) / 2
-
-
-def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Read a score file and the trial list that says what its trials are, and join them.
-
-    Args:
-        scores: Parquet: `trial_id` and one float column per variant; its metadata holds at least system, seed and
-            corpus, and the trial list's hash if the package made it.
-        trials: trial list that `spaarsist.data.protocol.make_trials` wrote.
-
-    Returns:
-        The metadata; the trial list (strings); the scores, one float64 column per variant and the rows of the
-        trial list.
-
-    Raises:
-        ConfigError: a file is not of that form, names no known variant, was made from another trial list, a trial is
-            missing, left over or there twice, a score is NaN or infinite, or a class is empty.
-    """
-    metadata = read_metadata(scores)
-    table = pq.read_table(scores)
-    columns = [name for name in table.column_names if name != "trial_id"]
-    if len(columns) == len(table.column_names) or not columns or len({*columns}) < len(columns):
-        raise ConfigError(f"{scores}: expected trial_id and one column per variant; found {table.column_names}")
-    for column in columns:
-        try:
-            System.parse(system_name(metadata["system"], column))
-        except ConfigError as error:
-            raise ConfigError(f"{scores}: column {column!r} of {metadata['system']}: {error}") from None
-    if metadata.get("trial_list", made := file_hash(trials)) != made:
-        raise ConfigError(f"{scores}: scored from another trial list than {trials} is now; score again")
-
-    listed = read_trials(trials)
-    if absent := {"bonafide", "spoof"}.difference(listed["label"]):
-        raise ConfigError(f"{trials}: no {absent.pop()} trials, so there are no error rates")
-    frame = table.to_pandas()
-    frame = frame.set_index(frame.pop("trial_id").astype(str))
-    _reject(frame.index[frame.index.duplicated()], f"{scores}: trials scored more than once")
-    _reject(
-        pd.Index(listed["trial_id"]).difference(frame.index, sort=False),
-        f"{scores}: trials of {trials} not scored",
-    )
-    _reject(
-        frame.index.difference(listed["trial_id"], sort=False),
-        f"{scores}: trials that {trials} does not list",
-    )
-    frame = frame.loc[listed["trial_id"]].astype(np.float64)
-    _reject(frame.index[~np.isfinite(frame).all(axis=1)], f"{scores}: trials with a NaN or infinite score")
-    return metadata, listed, frame.reset_index(drop=True)
-
-
-def evaluate(
-    scores: Path,
-    trials: Path,
-    output: Path,
-    cost: CostModel = ASVSPOOF5,
-    n_bootstrap: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> None:
-    """Write the metrics of every variant in a score file, with bootstrap intervals, overall and by condition.
-
-    Conditions: `pooled`; `attack:<id>`, that attack's spoofs against all bona fide trials; `codec:<id>`, the
-    trials of that codec (`codec:-`, no codec, stands beside others only), where both classes occur.
-
-    Args:
-        scores: score file, see `read_scored_trials`.
-        trials: its trial list.
-        output: TSV to write: system, seed, variant, corpus, condition, metric, value, ci_low, ci_high,
-            n_bonafide, n_spoof; fractions.
-        cost: prior and costs.
-        n_bootstrap: bootstrap replicates per condition; 0 leaves the intervals empty.
-        confidence: of the percentile intervals, in (0, 1); `bootstrap` says what they cover.
-        seed: of the resampling; with the same one, score files over the same trials are resampled alike.
-
-    Raises:
-        ConfigError: see `read_scored_trials`.
-    """
-    metadata, listed, frame = read_scored_trials(scores, trials)
-    is_bonafide = listed["label"] == "bonafide"
-    rows = []
-    for condition, chosen in _conditions(listed):
-        ranked = {
-            column: RankedTrials(
-                frame.loc[chosen & is_bonafide, column], frame.loc[chosen & ~is_bonafide, column], cost
-            )
-            for column in frame
-        }
-        sizes = int((chosen & is_bonafide).sum()), int((chosen & ~is_bonafide).sum())
-        replicates = {}
-        if n_bootstrap:
-            replicates = bootstrap({c: r.metrics for c, r in ranked.items()}, sizes, n_bootstrap, seed)
-        for column, trials_of_column in ranked.items():
-            identity = (
-                system_name(metadata["system"], column),
-                metadata["seed"],
-                column,
-                metadata["corpus"],
-                condition,
-            )
-            for metric, value in trials_of_column.metrics().items():
-                interval = (np.nan, np.nan)
-                if n_bootstrap:
-                    interval = percentile_interval(replicates[column][metric], confidence)
-                rows.append((*identity, metric, value[0], *interval, *sizes))
-    with writing(output) as path:
-        pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(path, sep="\t", index=False, float_format="%.10g")
-
-
-def _conditions(listed: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """Name and row mask of each condition that a trial list allows."""
-    is_bonafide = listed["label"] == "bonafide"
-    yield "pooled", pd.Series(True, index=listed.index)
-    for attack in sorted({*listed.loc[~is_bonafide, "attack_id"]} - {"-"}):
-        yield f"attack:{attack}", is_bonafide | (listed["attack_id"] == attack)
-    codecs = sorted({*listed["codec"]})
-    for codec in codecs if codecs != ["-"] else []:
-        chosen = listed["codec"] == codec
-        if listed.loc[chosen, "label"].nunique() == 2:
-            yield f"codec:{codec}", chosen
-
-
-def _reject(ids: Iterable[str], complaint: str) -> None:
-    """Raise with the number of offending trials and the first few of their ids, if there are any."""
-    ids = list(ids)
-    if ids:
-        raise ConfigError(f"{complaint}: {len(ids)}, e.g. {', '.join(ids[:5])}")
+    miss = int(missed[corner])
+    if miss * n_spoof >= accepted_before * n_bonafide:  # crossed among the bona fide trials
+        after = -(-accepted_before * n_bonafide // n_spoof), accepted_before
+        before = after[0] - 1, after[1]
+    else:
+        after = miss, miss * n_spoof // n_bonafide
+        before = after[0], after[1] + 1
+    rates = [(m / n_bonafide, f / n_spoof) for m, f in (before, after)]
+    return sum(min(rates, key=lambda rate: abs(rate[0] - rate[1]))) / 2  # the first of two that are equally close
 
 
 def _finite(scores: ArrayLike, name: str) -> np.ndarray:
@@ -346,8 +209,15 @@ def _finite(scores: ArrayLike, name: str) -> np.ndarray:
     return scores
 
 
-def _running_sum(values: np.ndarray, dtype: type) -> np.ndarray:
-    """Cumulative sum along each row, led by 0: (rows, n) -> (rows, n + 1)."""
-    total = np.zeros((values.shape[0], values.shape[1] + 1), dtype)
-    np.cumsum(values, axis=1, out=total[:, 1:])
+def _ordered(counts: ArrayLike, order: np.ndarray) -> np.ndarray:
+    counts = np.asarray(counts)
+    if counts.shape != order.shape or counts.dtype.kind not in "iu":
+        raise ConfigError(f"expected {order.size} integers, one for each trial; got {counts.dtype} {counts.shape}")
+    return counts[order]
+
+
+def _running_sum(counts: np.ndarray) -> np.ndarray:
+    """Cumulative sum, led by 0: (n,) -> (n + 1,)."""
+    total = np.zeros(counts.size + 1, np.int32 if int(counts.max()) * counts.size < 2**31 else np.int64)
+    np.cumsum(counts, dtype=total.dtype, out=total[1:])
     return total

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_metadata, read_table, writing
 from spaarsist.config import ConfigError, System
+from spaarsist.evaluation.evaluate import Replicates, read_replicates
+from spaarsist.evaluation.statistics import percentile_interval
 
 IDENTITY = (
     "trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature",
-    "trained_graph_temperature", "trained_stack_temperature",
+    "trained_graph_temperature", "trained_stack_temperature", "trained_variant",
 )  # fmt: skip
 SIZE = ("n_params", "n_macs", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim")
 SPEED = ("latency_ms", "latency_iqr_ms")
 RUN = ("n_params_as_run", "code_hash")
+INTERVALS = {"trials": ("ci_low", "ci_high"), "speakers": ("speakers_low", "speakers_high")}
+"""Way of resampling -> names of the ends of its interval."""
 
 
 def summarise(
@@ -25,29 +31,38 @@ def summarise(
     latency: Sequence[Path],
     as_run: Sequence[Path],
     scores: Sequence[Path],
+    replicates: Sequence[Path],
     output: Path,
+    confidence: float = 0.95,
 ) -> None:
     """Write the summary that every table, figure and verdict on systems is made from.
 
     Columns: `system`; what its name says (`trained, k_train, k_infer, variant, graph_temperature, stack_temperature,
-    trained_graph_temperature, trained_stack_temperature`, empty where it has none); `n_params, n_macs, counter,
-    n_frames, feature_dim, n_layers, embedding_dim` of the size that is counted; `latency_ms, latency_iqr_ms` (empty
-    where not measured); `n_params_as_run`, of the back-end that gave the scores; `code_hash` of the training and the
-    scoring, joined by + if there are several (both empty where not given); and for each corpus
-    `<corpus>.n_seeds` and, for each metric, `<corpus>.<metric>.mean`, `.std` (n - 1; empty for one seed), `.ci_low` and
-    `.ci_high` (bootstrap interval of the only seed; empty for several). Fractions, pooled over all trials. Rows come in
-    the order of `System.order`.
+    trained_graph_temperature, trained_stack_temperature, trained_variant`, empty where it has none); `n_params, n_macs,
+    counter, n_frames, feature_dim, n_layers, embedding_dim` of the size that is counted; `latency_ms, latency_iqr_ms`
+    (empty where not measured); `n_params_as_run`, of the back-end that gave the scores; `code_hash` of the training and
+    the scoring, joined by + if there are several (both empty where not given); and for each corpus `<corpus>.n_seeds`,
+    `<corpus>.n_speakers` (0 where not known) and, for each metric, `<corpus>.<metric>.mean`, `.std` (n - 1 over seeds;
+    empty for one), `.ci_low`, `.ci_high`, `.speakers_low` and `.speakers_high`. Fractions, pooled over all trials.
+    Rows come in the order of `System.order`.
+
+    The intervals are percentile intervals of the mean over seeds when trials, or speakers, are resampled: every
+    replicate is the mean of all seeds' metrics on one draw. They cover the sampling of test material alone; `.std` says
+    what seeds do. Without replicates they are empty, but for ci_low and ci_high of one seed, which its metrics hold.
 
     Args:
-        metrics: files of `evaluation.metrics.evaluate`, any mix of systems, seeds and corpora.
+        metrics: files of `evaluation.evaluate.evaluate`, any mix of systems, seeds and corpora.
         complexity: files of `evaluation.complexity.write_complexity`; every system needs a row.
         latency: files of `evaluation.complexity.write_latency`; may lack systems.
         as_run: files of `write_complexity` at the size of this run; may lack systems.
         scores: the score files that the metrics were made from.
+        replicates: what `evaluate` wrote beside the metrics; of a training and corpus, those of all seeds or none.
         output: TSV to write.
+        confidence: of the intervals, in (0, 1).
 
     Raises:
-        ConfigError: a file is unreadable or lacks columns, a system has no size, or two files contradict each other.
+        ConfigError: a file is unreadable or lacks columns, a system has no size, two files contradict each other,
+            replicates of a seed are missing, or those of two seeds cannot be paired.
     """
     key = ["system", "corpus", "metric"]
     results = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"])
@@ -65,7 +80,7 @@ def summarise(
         s.name: (
             s.trained, s.k_train, s.variant and s.variant.k_infer, s.variant and s.variant.label,
             s.variant and s.variant.graph_temperature, s.variant and s.variant.stack_temperature,
-            s.trained_graph_temperature, s.trained_stack_temperature,
+            s.trained_graph_temperature, s.trained_stack_temperature, s.trained_variant,
         )
         for s in systems
     }  # fmt: skip
@@ -82,13 +97,16 @@ def summarise(
     groups = results.groupby(key)
     means = groups["value"].agg(["mean", "std", "count"])
     means[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(means["count"] == 1)
+    means[["speakers_low", "speakers_high", "n_speakers"]] = math.nan, math.nan, 0
+    means.update(_intervals(replicates, results, systems, confidence).set_index(key))
     for corpus in results["corpus"].unique():
         part = means.xs(corpus, level="corpus").unstack("metric").reindex(names)
-        parts.append(part["count"].max(axis=1).fillna(0).astype(int).rename(f"{corpus}.n_seeds"))
+        for number, name in (("count", "n_seeds"), ("n_speakers", "n_speakers")):
+            parts.append(part[number].max(axis=1).fillna(0).astype(int).rename(f"{corpus}.{name}"))
         parts += [
             part[statistic, metric].rename(f"{corpus}.{metric}.{statistic}")
             for metric in results["metric"].unique()
-            for statistic in ("mean", "std", "ci_low", "ci_high")
+            for statistic in ("mean", "std", *INTERVALS["trials"], *INTERVALS["speakers"])
         ]
     with writing(output) as path:
         pd.concat(parts, axis=1).rename_axis("system").to_csv(path, sep="\t", float_format="%.10g")
@@ -114,6 +132,39 @@ def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[s
     if unknown := [name for name in systems if name not in table.index]:
         raise ConfigError(f"{summary}: holds no system {', '.join(unknown)}")
     return table.loc[[*systems]]
+
+
+def _intervals(
+    replicates: Sequence[Path], results: pd.DataFrame, systems: Sequence[System], confidence: float
+) -> pd.DataFrame:
+    """What replicates tell: system, corpus, metric, n_speakers, and the ends of the mean's intervals."""
+    rows = []
+    metrics = results["metric"].unique()
+    seeds = results.groupby(["system", "corpus"])["seed"].agg(set).to_dict()
+    files: dict[tuple[str, str], dict[int, Path]] = {}
+    for path in replicates:
+        about = read_metadata(path)
+        files.setdefault((about["system"], about["corpus"]), {})[about["seed"]] = path
+    for (trained, corpus), of_seeds in files.items():
+        wanted = {s: seeds[s.name, corpus] for s in systems if s.trained == trained and (s.name, corpus) in seeds}
+        drawn: dict[int, Replicates] = {}
+        for seed in sorted(set().union(*wanted.values())):
+            if seed not in of_seeds:
+                raise ConfigError(f"no replicates of {trained}, seed {seed}, on {corpus}, but of seeds {[*of_seeds]}")
+            columns = [f"{s.column}:{metric}" for s, own in wanted.items() if seed in own for metric in metrics]
+            drawn[seed] = read_replicates(of_seeds[seed], columns, like=next(iter(drawn.values()), None))
+        for system, own in wanted.items():
+            for metric in metrics:
+                row = {"system": system.name, "corpus": corpus, "metric": metric}
+                row["n_speakers"] = drawn[min(own)].about["n_speakers"]
+                for resampling, names in INTERVALS.items():
+                    parts = [drawn[s].values[resampling] for s in own if resampling in drawn[s].values]
+                    if parts:
+                        mean = np.mean([part[f"{system.column}:{metric}"] for part in parts], axis=0)
+                        row |= zip(names, percentile_interval(mean, confidence), strict=True)
+                rows.append(row)
+    columns = ["system", "corpus", "metric", "n_speakers", *INTERVALS["trials"], *INTERVALS["speakers"]]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _by_system(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:

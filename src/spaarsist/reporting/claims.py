@@ -24,17 +24,19 @@ from scipy.stats import t as student
 from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.tables import escape, html_page
+from spaarsist.reporting.tables.layout import escape, html_page
 
 VERDICTS = ("reproduced", "consistent", "differs", "not comparable", "not run")
 
 RULES = {
     "equals": "the system's value, rounded to the claim's decimals, is the claimed one",
     "exists": "as `equals`, for at least one of the systems named",
-    "at_most": "every system's value is at or below the claimed one",
-    "above": "every system's value is above the claimed one",
+    "at_most": "every system's interval lies at or below the claimed value",
+    "above": "every system's interval lies above the claimed value; of a direction (above 0, where differences were "
+    "tested) instead: every system's value lies above 0, significantly",
+    "within": "every system's interval lies between the claimed value and its negative, without these two",
 }
-"""When a claim is reproduced, by rule."""
+"""When a claim is reproduced, by rule. A value without an interval stands for its interval."""
 
 PAPER_CORPORA = "paper corpora"
 COMPARABLE = ("always", PAPER_CORPORA)
@@ -50,7 +52,15 @@ _XLS_R = {"feature_dim": 1024, "n_layers": 24, "embedding_dim": 1024}
 PAPER_SIZE = {"n_params": _XLS_R, "n_macs": {**_XLS_R, "n_frames": 201}}
 """What a size must have been counted with to be held against the paper's; 64,600 samples give 201 frames."""
 
-CONFIDENCE = 0.95  # of the t interval over seeds; the bootstrap's is the run's
+CONFIDENCE = 0.95  # of the t interval over seeds; the others' is the run's
+
+SIGNIFICANCE = 0.05
+"""A direction is significant below this p, after Holm's correction over all that its file of comparisons tests."""
+
+COMPARED = {"system": str, "reference": str, "corpus": str, "metric": str} | dict.fromkeys(
+    ("n_seeds", "value", "reference_value", "difference", "ci_low", "ci_high", "p_holm"), float
+)
+"""Columns of `evaluation.comparison.compare` that are read here -> their type."""
 
 _QUANTITY = re.compile(r"F\d+_")  # of the findings file
 
@@ -80,13 +90,13 @@ class Claim(NamedTuple):
         statement: the claim in a sentence.
         system: names or shell patterns of systems, separated by spaces; behind ` / `, the system that they are
             relative to. Empty for findings.
-        corpus: `in_domain`, `out_of_domain`, `both` (the larger, that is worse, of the two values), or empty for what
-            no corpus decides.
+        corpus: `in_domain`, `out_of_domain`, `both` (the larger, that is worse, of the two values, and of the two
+            upper and lower ends of their intervals), or empty for what no corpus decides.
         metric: `n_params`, `n_macs`, `rank` (of AASIST configurations, by the composite score), with a corpus a metric
             of the summary, or for a finding one of its quantities (`F2_...`), likewise with ` / ` and another.
         claimed: the number, or the bound of a claim without number. With ` / ` it is a relative change: ours /
             reference - 1.
-        decimals: digits that `claimed` is rounded to, for `equals` and `exists`; -1 rounds to tens.
+        decimals: digits that `claimed` is rounded to, for `equals` and `exists`.
         unit: one of `SCALES`.
         rule: one of `RULES`.
         comparable: `always`, or `paper corpora`: judged only in runs on the paper's corpora with its front-end.
@@ -120,7 +130,10 @@ class Claim(NamedTuple):
 
 
 class _Value(NamedTuple):
-    """One of our values: of what, how it came about, its interval and of what kind that is, what counted it."""
+    """One of our values: of what, how it came about, its interval and of what kind that is, what counted it.
+
+    `p` is that of a paired test, NaN where this metric is not tested, and None where nothing was compared.
+    """
 
     name: str
     value: Decimal
@@ -129,6 +142,7 @@ class _Value(NamedTuple):
     high: Decimal | None = None
     interval: str = ""
     counter: str = ""
+    p: float | None = None
 
     def scaled(self, factor: Decimal) -> _Value:
         low, high = (None if end is None else end * factor for end in (self.low, self.high))
@@ -182,6 +196,8 @@ def _parse(fields: dict[str, str]) -> Claim:
         }
     except (InvalidOperation, ValueError):
         raise ValueError("claimed must be a number, decimals a whole number or empty") from None
+    if (numbers["decimals"] or 0) < 0:
+        raise ValueError("decimals must not be negative")
     claim = Claim(**{column: fields[column] for column in Claim._fields} | numbers)
     if not re.fullmatch(r"[CSF]\d+[a-z]?", claim.claim_id):
         raise ValueError("claim_id: expected C, S or F, a number, and perhaps a letter")
@@ -192,6 +208,8 @@ def _parse(fields: dict[str, str]) -> Claim:
             raise ValueError(f"decimals: the rule {claim.rule} rounds and needs them")
         if _round(claim.claimed, claim.decimals) != claim.claimed:
             raise ValueError(f"claimed has more than {claim.decimals} decimals")
+    if claim.rule == "within" and claim.claimed <= 0:
+        raise ValueError("claimed: the rule within needs a bound above 0")
     of_corpora = bool(claim.corpus) or claim.metric == "rank"
     if not (of_corpora or claim.is_finding or claim.metric in PAPER_SIZE):
         raise ValueError(f"metric: {claim.metric!r} needs a corpus")
@@ -214,24 +232,33 @@ def judge(
     paper_corpora: bool,
     composite: Path | None = None,
     label: str = "",
+    comparisons: Sequence[Path] = (),
+    footer: str = "",
 ) -> pd.DataFrame:
     """Judge every claim; write the ledger as `<output_stem>.tsv` (for machines), `.md`, `.tex`, `.html` (for readers).
 
     ==============  ==================================================================================================
     reproduced      the claim's rule holds (`RULES`)
-    consistent      it does not, but the claimed value lies within the interval of ours
+    consistent      it does not, but our interval leaves room for it: it holds the claimed number, part of it keeps the
+                    bound or, of a direction, lies on the claimed side, and the other side is not significant
     differs         neither
     not comparable  parameters or MACs were counted at another size than the paper's (`PAPER_SIZE`)
     not run         the run lacks a system, a corpus or a quantity, or the claim is on the paper's corpora and front-end
                     and the run is not
     ==============  ==================================================================================================
 
-    Values are means over training seeds. The interval is, for one seed, the bootstrap's over trials at the confidence
-    that the run was evaluated with and, for n seeds, mean +- t(n - 1) std / sqrt(n) at 95 %; relative changes, ranks,
-    sizes and findings have none, so that claims which compare systems are judged on means alone, without a test. With
-    two or three seeds the interval is so wide that `consistent` says little: it is shown beside the value. A rank is
-    that of the composite score among the AASIST configurations in its file (the paper's Table 1); equal scores share
-    the lowest. Rounding is decimal, on the digits that the files show, and half away from zero.
+    Values are means over training seeds. The interval of a single system's is the widest of: the bootstrap's over
+    trials; the bootstrap's over speakers, where they are known; and for n > 1 seeds mean +- t(n - 1) std / sqrt(n) at
+    95 %. The first two take the seeds as given and the last the trials: each is too narrow by what it leaves out, and
+    another team's number comes of another training in any case. With two or three seeds the last is so wide that
+    `consistent` says little: it is shown beside the value.
+
+    Relative changes between systems on a corpus come from `comparisons`, over the seeds that both have: the paired
+    difference and its interval, which knows trials and (where there are several) seeds, by the reference's mean (taken
+    as exact), with either of the two as the reference. What stands in none of the files is judged on means alone, and
+    the ledger says so. So are ranks: that of the composite score among the AASIST configurations in its file (the
+    paper's Table 1); equal scores share the lowest. Sizes and findings have no interval. Rounding is decimal, on the
+    digits that the files show, and half away from zero.
 
     Args:
         claims: `paper/claims.csv`.
@@ -242,6 +269,8 @@ def judge(
         paper_corpora: whether these are the paper's, and the front-end too.
         composite: file of `evaluation.selection.composite`; without it claims on ranks are not run.
         label: said in headings and captions, e.g. that the corpora are miniatures.
+        comparisons: files of `evaluation.comparison.compare`; a pair that several hold counts as in the first.
+        footer: how it was made (`artefacts.footer`), at the end of what readers get.
 
     Returns:
         One row per claim in the order of the file, columns `LEDGER_COLUMNS`: `claimed` (a Decimal), `ci_low` and
@@ -264,17 +293,18 @@ def judge(
         scores,
         {"in_domain": names[:1], "out_of_domain": names[1:2], "both": names[:2] if len(names) > 1 else []},
         paper_corpora,
+        _either_way(comparisons),
     )
     ledger = pd.DataFrame([_judge(claim, run) for claim in read_claims(claims)], columns=LEDGER_COLUMNS)
     if output_stem is not None:
         with writing(f"{output_stem}.tsv") as path:
             ledger.to_csv(path, sep="\t", index=False, float_format="%.10g")
         with writing(f"{output_stem}.md") as path:
-            path.write_text(_markdown(ledger, label), encoding="utf-8")
+            path.write_text(_markdown(ledger, label, footer), encoding="utf-8")
         with writing(f"{output_stem}.tex") as path:
-            path.write_text(_latex(ledger, label), encoding="utf-8")
+            path.write_text(_latex(ledger, label, footer), encoding="utf-8")
         with writing(f"{output_stem}.html") as path:
-            path.write_text(_html(ledger, label), encoding="utf-8")
+            path.write_text(_html(ledger, label, footer), encoding="utf-8")
     return ledger
 
 
@@ -291,6 +321,38 @@ def read_ledger(path: Path) -> pd.DataFrame:
         return table.assign(claimed=table["claimed"].map(Decimal))[[*LEDGER_COLUMNS]]
     except (OSError, ValueError, KeyError, InvalidOperation) as error:
         raise ConfigError(f"{path}: not a readable ledger of claims ({error!r})") from None
+
+
+def read_comparison(path: Path) -> pd.DataFrame:
+    """Read one file of `evaluation.comparison.compare`: columns `COMPARED`, in the order of the file.
+
+    Raises:
+        ConfigError: it is unreadable, lacks columns, has a text where a number belongs, or compares a pair twice.
+    """
+    table = read_table(path, [*COMPARED], dtype=COMPARED, keep_default_na=False, na_values=[""])[[*COMPARED]]
+    pair = ["system", "reference", "corpus", "metric"]
+    if len(twice := table[table.duplicated(pair)]):
+        raise ConfigError(f"{path}: {' '.join(twice.iloc[0][pair])} stands in it twice; compare each pair once")
+    return table
+
+
+def _either_way(paths: Sequence[Path]) -> dict[tuple[str, str, str, str], NamedTuple]:
+    """(system, reference, corpus, metric) -> row of the first file that has it, in whichever direction."""
+    found: dict[tuple[str, str, str, str], NamedTuple] = {}
+    for path in paths:
+        for row in read_comparison(path).itertuples(index=False):
+            turned = row._replace(
+                system=row.reference, reference=row.system, value=row.reference_value, reference_value=row.value,
+                difference=-row.difference, ci_low=-row.ci_high, ci_high=-row.ci_low,
+            )  # fmt: skip
+            found.setdefault(row[:4], row)
+            found.setdefault(turned[:4], turned)
+    return found
+
+
+def p_text(p: float) -> str:
+    """A p value as readers get it: three decimals, or that it is below the least; "–" where nothing was tested."""
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _read(path: Path, index: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -318,13 +380,18 @@ def _refuse_mixed_code(summary: Path, code_hash: pd.Series) -> None:
 
 
 class _Run(NamedTuple):
-    """What was measured; `composite` is of AASIST configurations, `corpora` names those that play each role."""
+    """What was measured.
+
+    `composite` is of AASIST configurations, `corpora` names those that play each role, `comparisons` are of
+    `_either_way`.
+    """
 
     systems: pd.DataFrame
     findings: pd.DataFrame
     composite: pd.Series | None
     corpora: dict[str, list[str]]
     paper_corpora: bool
+    comparisons: dict[tuple[str, str, str, str], NamedTuple]
 
     def values(self, claim: Claim) -> list[_Value]:
         """Our value of each system or quantity that a claim names, in its unit; raises `_NotJudged`."""
@@ -345,11 +412,26 @@ class _Run(NamedTuple):
             raise _NotJudged("not run", f"no {', '.join(absent)} in this run")
         values = []
         for name in dict.fromkeys(name for names in matched.values() for name in names):
-            each = [self._value(claim, name, corpus) for corpus in corpora]
-            if reference:
-                each = [_change(v, self._value(claim, reference, c)) for v, c in zip(each, corpora, strict=True)]
-            values.append(max(each, key=lambda v: v.value).scaled(SCALES[claim.unit]))
+            each = [(self._change if reference else self._value)(claim, name, corpus) for corpus in corpora]
+            values.append(_larger(each).scaled(SCALES[claim.unit]))
         return values
+
+    def _change(self, claim: Claim, name: str, corpus: str) -> _Value:
+        """Relative to the claim's reference: as the two were compared, or else of their means."""
+        reference = claim.subject[1]
+        row = self.comparisons.get((name, reference, corpus, claim.metric))
+        if row is None:
+            value, other = self._value(claim, name, corpus), self._value(claim, reference, corpus)
+            change = _ratio(value.value - other.value, other.value, reference)
+            return _Value(name, change, f"against {reference}; {value.how}", counter=value.counter)
+        what = f"{claim.metric} of {name} against {reference}"
+        base = _number(row.reference_value, what)
+        change = _ratio(_number(row.difference, what), base, reference)
+        value = _Value(name, change, f"against {reference}; {_seeds(row.n_seeds)}", p=row.p_holm)
+        if math.isnan(row.ci_low) or math.isnan(row.ci_high):
+            return value
+        low, high = (_ratio(_number(end, what), base, reference) for end in (row.ci_low, row.ci_high))
+        return value._replace(low=low, high=high, interval="interval of the paired difference")
 
     def _value(self, claim: Claim, name: str, corpus: str) -> _Value:
         what = f"{claim.metric} of {name}"
@@ -368,16 +450,33 @@ class _Run(NamedTuple):
             counter = row["counter"] if claim.metric == "n_macs" else ""
             return _Value(name, _number(row[claim.metric], what), f"counted at {how}", counter=counter)
         stem, n_seeds = f"{corpus}.{claim.metric}", row[f"{corpus}.n_seeds"]
-        mean, std, low, high = (row.get(f"{stem}.{part}", math.nan) for part in ("mean", "std", "ci_low", "ci_high"))
-        value = _Value(name, _number(mean, what), "one seed")
-        interval = "bootstrap interval over trials"
+        mean, std = (row.get(f"{stem}.{part}", math.nan) for part in ("mean", "std"))
+        intervals = {
+            f"bootstrap interval over {drawn}": [row.get(f"{stem}.{part}_{end}", math.nan) for end in ("low", "high")]
+            for drawn, part in (("trials", "ci"), ("speakers", "speakers"))
+        }
         if n_seeds > 1:
             half = float(student.ppf((1 + CONFIDENCE) / 2, n_seeds - 1)) * std / math.sqrt(n_seeds)
-            low, high = mean - half, mean + half
-            value, interval = value._replace(how=f"mean of {n_seeds} seeds"), "t interval over seeds"
-        if math.isnan(low) or math.isnan(high):
+            intervals["t interval over seeds"] = [mean - half, mean + half]
+        value = _Value(name, _number(mean, what), _seeds(n_seeds))
+        known = [kind for kind, ends in intervals.items() if not any(map(math.isnan, ends))]
+        if not known:
             return value
-        return value._replace(low=_number(low, what), high=_number(high, what), interval=interval)
+        widest = max(known, key=lambda kind: intervals[kind][1] - intervals[kind][0])
+        low, high = (_number(end, what) for end in intervals[widest])
+        return value._replace(low=low, high=high, interval=widest)
+
+
+def _seeds(number: float) -> str:
+    return f"mean of {number:.0f} seeds" if number > 1 else "one seed"
+
+
+def _larger(values: list[_Value]) -> _Value:
+    """The larger of a system's values on each corpus; the larger of their intervals' ends hold it."""
+    first = max(values, key=lambda value: value.value)
+    if any(value.low is None for value in values):
+        return first._replace(low=None, high=None, interval="")
+    return first._replace(low=max(value.low for value in values), high=max(value.high for value in values))
 
 
 def _number(value: float, what: str) -> Decimal:
@@ -391,15 +490,35 @@ def _number(value: float, what: str) -> Decimal:
     return Decimal(f"{number:.15g}")
 
 
-def _change(value: _Value, reference: _Value) -> _Value:
-    if not reference.value:
-        raise _NotJudged("not comparable", f"relative to {reference.name}, which is 0")
-    change = value.value / reference.value - 1
-    return _Value(value.name, change, f"against {reference.name}; {value.how}", counter=value.counter)
+def _ratio(difference: Decimal, base: Decimal, reference: str) -> Decimal:
+    if not base:
+        raise _NotJudged("not comparable", f"relative to {reference}, which is 0")
+    return difference / base + 0  # + 0: never a negative zero
 
 
 def _round(value: Decimal, decimals: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP) + 0  # + 0: never a negative zero
+
+
+def _is_direction(claim: Claim, value: _Value) -> bool:
+    """Whether it is the test that decides."""
+    return claim.rule == "above" and not claim.claimed and value.p is not None
+
+
+def _standing(claim: Claim, value: _Value) -> tuple[bool, bool]:
+    """Whether the claim's rule holds for a value, and whether its interval leaves room for it."""
+    low, high = (value.value if end is None else end for end in (value.low, value.high))
+    match claim.rule:
+        case "at_most":
+            return high <= claim.claimed, low <= claim.claimed
+        case "within":
+            return -claim.claimed < low and high < claim.claimed, -claim.claimed < high and low < claim.claimed
+        case "above" if _is_direction(claim, value):
+            significant = value.p < SIGNIFICANCE
+            return significant and value.value > 0, high > 0 and not (significant and value.value < 0)
+        case "above":
+            return low > claim.claimed, high > claim.claimed
+    return _round(value.value, claim.decimals) == claim.claimed, low <= claim.claimed <= high
 
 
 def _judge(claim: Claim, run: _Run) -> dict[str, object]:
@@ -410,43 +529,34 @@ def _judge(claim: Claim, run: _Run) -> dict[str, object]:
         verdict, why = gap.args
         return row | {"ours": "", "ci_low": math.nan, "ci_high": math.nan, "verdict": verdict, "why": why}
 
-    def holds(value: _Value) -> bool:
-        match claim.rule:
-            case "at_most":
-                return value.value <= claim.claimed
-            case "above":
-                return value.value > claim.claimed
-        return _round(value.value, claim.decimals) == claim.claimed
-
-    def within(value: _Value) -> bool:
-        return value.low is not None and value.low <= claim.claimed <= value.high
-
     def order(value: _Value) -> object:
-        """What decides comes first: the likest, or the nearest to breaking a bound."""
+        """What decides comes first: the likest number, or the nearest to breaking a bound."""
+        holds, room = _standing(claim, value)
         match claim.rule:
             case "at_most":
-                return -value.value
+                return holds, room, -value.value
             case "above":
-                return value.value
-        return not holds(value), not within(value), abs(value.value - claim.claimed)
+                return holds, room, value.value
+            case "within":
+                return holds, room, -abs(value.value)
+        return not holds, not room, abs(value.value - claim.claimed)
 
     enough = any if claim.rule == "exists" else all
-    if enough(holds(v) for v in values):
+    standings = [_standing(claim, value) for value in values]
+    verdict = "consistent" if enough(holds or room for holds, room in standings) else "differs"
+    if enough(holds for holds, _ in standings):
         verdict = "reproduced"
-    else:
-        verdict = "consistent" if enough(holds(v) or within(v) for v in values) else "differs"
     first, *others = sorted(values, key=order)
-    shown, reasons = [first], [first.how]
-    if first.interval and verdict != "reproduced":
-        reasons.insert(0, f"claimed value {'in' if verdict == 'consistent' else 'out'}side the {first.interval}")
+    shown, reasons = [first], [*_reasons(claim, first, verdict), first.how]
     if others and claim.rule == "exists":
         shown += others
         if verdict == "reproduced":
             reasons.insert(0, f"{first.name} has it")
     elif others:
-        reasons.insert(0, f"the {'lowest' if claim.rule == 'above' else 'highest'} of {len(values)}")
-    if claim.corpus and claim.subject[1]:
-        reasons.append("no interval or test")
+        reasons.insert(0, f"the worst of {len(values)}")
+    bare = sum(not value.interval for value in values)
+    if bare and (claim.metric == "rank" or (claim.corpus and claim.subject[1])):
+        reasons.append(f"{f'{bare} of them with ' if bare < len(values) else ''}no interval or test")
     ours = "; ".join(_shown(claim, value) + (f" ({value.name})" if others else "") for value in shown)
     return row | {
         "ours": f"{ours} by {first.counter}" if first.counter else ours,
@@ -457,6 +567,25 @@ def _judge(claim: Claim, run: _Run) -> dict[str, object]:
     }
 
 
+def _reasons(claim: Claim, value: _Value, verdict: str) -> list[str]:
+    """How the interval or the test of the value that decides came to the verdict."""
+    if _is_direction(claim, value):
+        if math.isnan(value.p):
+            return ["not tested"]
+        if value.p < SIGNIFICANCE:
+            return [f"significant after Holm's correction{'' if value.value > 0 else ', the other way round'}"]
+        beyond = f", but none of the {value.interval} is above 0" if verdict == "differs" else ""
+        return [f"not significant after Holm's correction{beyond}"]
+    if not value.interval:
+        return []
+    if claim.rule in ("equals", "exists"):
+        if verdict == "reproduced":
+            return []
+        return [f"claimed value {'in' if verdict == 'consistent' else 'out'}side the {value.interval}"]
+    share = {"reproduced": "all", "consistent": "part"}.get(verdict, "none")
+    return [f"{share} of the {value.interval} keeps the bound"]
+
+
 def _shown(claim: Claim, value: _Value) -> str:
     """One of our values with its unit and interval: as many decimals as the claim has, or four digits."""
 
@@ -464,17 +593,23 @@ def _shown(claim: Claim, value: _Value) -> str:
         sign = "+" if claim.subject[1] and number > 0 else ""
         if claim.decimals is None:
             return f"{float(number):{sign},.4g}"
-        return f"{_round(number, claim.decimals if claim.decimals >= 0 else 1):{sign},f}"
+        return f"{_round(number, claim.decimals):{sign},f}"
 
     text = f"{digits(value.value)} {claim.unit}".strip()
-    return f"{text} [{digits(value.low)}, {digits(value.high)}]" if value.interval else text
+    if value.interval:
+        text += f" [{digits(value.low)}, {digits(value.high)}]"
+    if _is_direction(claim, value) and not math.isnan(value.p):
+        p = p_text(value.p)
+        text += f", p {p}" if p.startswith("<") else f", p = {p}"
+    return text
 
 
 def _claimed(row: NamedTuple) -> str:
     """The claimed value with its unit; a bound with its sign."""
     relative = " / " in f"{row.system}{row.metric}"
-    number = f"{row.claimed:{'+' if relative and row.claimed > 0 else ''},f}"
-    return " ".join(filter(None, [{"at_most": "≤", "above": ">"}.get(row.rule), number, row.unit]))
+    sign = "±" if row.rule == "within" else "+" if relative and row.claimed > 0 else ""
+    bound = {"at_most": "≤", "above": ">", "within": "within"}.get(row.rule)
+    return " ".join(filter(None, [bound, f"{sign}{row.claimed:,f}", row.unit]))
 
 
 def counts(ledger: pd.DataFrame) -> dict[str, Counter[str]]:
@@ -527,15 +662,18 @@ def render(ledger: pd.DataFrame) -> str:
 
 _NOTES = (
     "Claims without a number of their own are judged by a bound of ours, which stands in the claimed column with its "
-    "sign (≤, >). Where several systems could be meant, each is shown. Reproduced: the rounded value is the claimed "
-    "one, or the bound holds; consistent: the claimed value lies in our interval (in brackets: for one seed the "
-    "bootstrap's over trials, at this run's confidence; for several the 95 % t interval over seeds, which is wide); "
-    "not run: nothing was measured here that could be held against the claim. Systems are compared and ranked by means "
-    "alone, without interval or test."
+    "sign (≤, >, within ±). Where several systems could be meant, each is shown. In brackets our interval: of a system "
+    "by itself the widest of the bootstrap's over trials, the bootstrap's over speakers where they are known (both at "
+    "this run's confidence) and, for several seeds, the t interval over these (95 %, wide); of a system against "
+    "another that of their paired difference, relative to the other's mean. Reproduced: the rounded value is the "
+    "claimed one, the whole interval keeps the bound or, for > 0 between systems, the difference is significant "
+    "(p < 0.05 after Holm's correction over its family of comparisons); consistent: the interval leaves room for the "
+    "claim; differs: it does not; not run: nothing was measured here that could be held against the claim. Ranks, and "
+    "comparisons shown without brackets, rest on means alone."
 )
 
 
-def _markdown(ledger: pd.DataFrame, label: str) -> str:
+def _markdown(ledger: pd.DataFrame, label: str, footer: str) -> str:
     lines = [f"# Claims{f' ({label})' if label else ''}", "", _NOTES]
     for heading, count, _, rows in _sections(ledger):
         lines += ["", f"## {heading}", "", f"{count}.", "", "| id | source | claim | claimed | ours | verdict | why |"]
@@ -544,10 +682,10 @@ def _markdown(ledger: pd.DataFrame, label: str) -> str:
             verdict = f"**{row.verdict}**" if row.verdict == "differs" else row.verdict
             cells = (row.claim_id, row.source, row.statement, _claimed(row), row.ours or "–", verdict, row.why)
             lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *(["", footer] if footer else []), ""])
 
 
-def _html(ledger: pd.DataFrame, label: str) -> str:
+def _html(ledger: pd.DataFrame, label: str, footer: str) -> str:
     sections = {
         f"{heading}. {count}": pd.DataFrame(
             [(r.claim_id, r.source, r.statement, _claimed(r), r.ours or "–", r.verdict, r.why) for r in rows],
@@ -555,26 +693,27 @@ def _html(ledger: pd.DataFrame, label: str) -> str:
         ).map(html.escape)
         for heading, count, _, rows in _sections(ledger)
     }
-    return html_page("Claims", label, _NOTES, sections)
+    return html_page("Claims", label, _NOTES, sections, footer)
 
 
-def _tex(text: str) -> str:
-    text = re.sub(r"(^|[ (])-(?=\d)", r"\1−", text)  # a minus sign, not the hyphen of a name
-    text = escape(text).replace("≤", r"$\le$")
+def tex(text: str) -> str:
+    """Set a text of the ledger in LaTeX: minus signs, powers of ten, no line break between a number and its unit."""
+    text = re.sub(r"(^|[ (\[])-(?=\d)", r"\1−", text)  # a minus sign, not the hyphen of a name
+    text = escape(text)
     text = re.sub(r"([\d.]+)e-0?(\d+)", r"$\1\\times10^{-\2}$", text)
     return re.sub(r"(?<=\d) (?=(\\%|k|M|nats|bits)(\W|$))", "~", text)
 
 
-def _latex(ledger: pd.DataFrame, label: str) -> str:
+def _latex(ledger: pd.DataFrame, label: str, footer: str) -> str:
     """One float over both columns for each section: all together would not fit a page."""
     lines = []
-    named = rf"\textbf{{{_tex(label)}.}} " if label else ""
+    named = rf"\textbf{{{tex(label)}.}} " if label else ""
     for heading, count, key, rows in _sections(ledger):
         caption = f"{heading}. {count}. {_NOTES if not lines else ''}".strip()
         lines += [
             r"\begin{table*}[p]",
             r"\centering",
-            rf"\caption{{{named}{_tex(caption)}}}",
+            rf"\caption{{{named}{tex(caption)}}}",
             rf"\label{{{key}}}",
             r"\scriptsize",
             r"\setlength{\tabcolsep}{3pt}",
@@ -586,9 +725,15 @@ def _latex(ledger: pd.DataFrame, label: str) -> str:
         for row in rows:
             style = {"differs": "textbf", "not run": "textit"}.get(row.verdict, "textrm")
             cells = [
-                row.claim_id, row.source, rf"\raggedright {_tex(row.statement)}", _tex(_claimed(row)),
-                rf"\raggedright {_tex(row.ours or '–')}", rf"\{style}{{{row.verdict}}}",
+                row.claim_id, row.source, rf"\raggedright {tex(row.statement)}", tex(_claimed(row)),
+                rf"\raggedright {tex(row.ours or '–')}", rf"\{style}{{{row.verdict}}}",
             ]  # fmt: skip
             lines.append(rf"{' & '.join(cells)} \\ \addlinespace[1pt]")
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        if footer:
+            lines += [
+                r"\par\smallskip\parbox{\textwidth}{\fontsize{5.5}{6.6}\selectfont\raggedright",
+                rf"{escape(footer)}}}",
+            ]
+        lines += [r"\end{table*}", ""]
     return "\n".join(lines)

@@ -9,25 +9,43 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product, takewhile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_table, writing
-from spaarsist.config import ConfigError
+from spaarsist.config import ConfigError, System, ratio_code
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
-from spaarsist.reporting.tables import escape
+from spaarsist.reporting.claims import SIGNIFICANCE, VERDICTS, counts, p_text, read_comparison, read_ledger, tex
+from spaarsist.reporting.tables.layout import escape, interval, number
 
 METRIC_DIGITS = {"eer": (100, 1), "min_dcf": (1, 3), "act_dcf": (1, 3), "cllr": (1, 3), "ece": (1, 3)}
 """Metric -> factor and decimals in the text; EER is in percent."""
 
 FINDING_UNITS = {"parameters": (1, ",.0f"), "MACs": (1e-6, ".1f"), "fraction": (100, ".1f"), "tensors": (1, ".0f")}
 """Unit of a finding -> factor and format in the text: MACs in millions, fractions in percent; others to 3 digits."""
+
+STACK_QUANTITIES = {
+    "entropy": ("{stack_temperature:g}.entropy", ".4f"),
+    "total_variation": ("{stack_temperature:g}.total_variation", ".3g"),
+    "largest_weight_times_n": ("{stack_temperature:g}.largest_weight", ".3g"),
+    "stack_node_spread": ("spread.{aggregation}", ".3g"),
+    "other_nodes_spread": ("other_spread.{aggregation}", ".3g"),
+    "score_change": ("change.{aggregation}", ".3g"),
+    "score_change_relative": ("change_relative.{aggregation}", ".3g"),
+    "score_change_spearman": ("correlation.{aggregation}", ".3f"),
+}
+"""Quantity of `evaluation.analysis.inspect`'s stack.tsv -> the end of its key, and its format in the text."""
+
+ROLES = ("in", "out")
+"""What the first two corpora are called in keys."""
 
 
 def write_macros(
@@ -39,23 +57,49 @@ def write_macros(
     corpora: Sequence[tuple[str, str]],
     output: Path,
     label: str = "",
+    comparisons: Sequence[Path] = (),
+    calibration: Sequence[Path] = (),
+    nodes: Sequence[Path] = (),
+    stack: Sequence[Path] = (),
+    n_replicates: int = 0,
+    confidence: float = 0.95,
 ) -> None:
     r"""Write a LaTeX file that defines `\val{<key>}` for every number a report may need.
 
-    ====================================  ===========================================================================
-    key                                   text
-    ====================================  ===========================================================================
-    <system>.params, .params_as_run       parameters at the size that is counted, and of this run
-    <system>.macs, .latency, _iqr         MACs in millions; latency in milliseconds, median and interquartile range
-    <system>.in.eer, .out.min_dcf, ...    mean (and standard deviation over seeds) in or out of domain; EER in percent
-    <system>.composite, .rank, .first     composite score, its rank, and the share of random weights it is first under
-    composite.<n>, composite.<n>.first    system on place n, and its share of first ranks
-    <finding quantity>                    measured value; see `FINDING_UNITS`
-    <claim>.claimed, .ours, .verdict      of the ledger
-    verdict.<C, S or F>.<verdict>, .all   number of the paper's claims, second-hand numbers, findings with that verdict
-    run.label, .seeds, .in, .out, .code   remark on the corpora, number of seeds, titles of corpora, hashes of the code
-    recipe.<key>                          of the training recipe: crop, stages, ...
-    ====================================  ===========================================================================
+    Where it says role, `in` and `out` stand for the corpora in and out of domain; ratios are codes such as 05.
+
+    ==========================================  =====================================================================
+    key                                         text
+    ==========================================  =====================================================================
+    <system>.params, .params_as_run             parameters at the size that is counted, and of this run
+    <system>.macs, .latency, .latency_iqr       MACs in millions; latency in milliseconds, median, interquartile range
+    <system>.<role>.eer, .min_dcf, ...          mean (and standard deviation over seeds); EER in percent
+    <system>.<role>.<metric>.ci, .speakers      its bootstrap intervals, over trials and over speakers
+    <system>.<role>.<metric>.diff               difference from the baseline, with its sign; EER in points
+    <system>.<role>.<metric>.diff.ci, .diff.p   its interval, and where it is tested p after Holm's correction
+    <system>/<reference>.<role>.<metric>.diff   the same of any pair, from the first of the other families that has it
+    significant.<family>.<role>.<metric>        number of significant differences of a family (name of its file)
+    tested.<family>.<role>.<metric>, <family>   number of tests that it is out of, and of all that were corrected for
+    dial.<k_tr>.<variant>.<role>.flat           k from the least to the most around k_tr between which no EER differs
+                                                significantly from that at k_tr (family k_sweep)
+    <system>.<role>.<quantity>                  of `evaluation.calibration.calibrate`, mean over seeds, rates in percent
+    <system>.dev.<quantity>                     likewise, of the development corpus
+    nodes.<k_tr>.<role>.<k>.jaccard, .chance,   of `evaluation.analysis.inspect`'s nodes.tsv: mean over poolings and
+    .spearman                                   seeds, of all trials
+    stack.<trained>.<role>.<tau>.entropy, ...   of its stack.tsv likewise, mean over layers and seeds: by temperature
+    stack.<trained>.<role>.spread.<how>, ...    or by aggregation; see `STACK_QUANTITIES`
+    <system>.composite, .rank, .first           composite score, its rank, the share of random weights it is first under
+    composite.<n>, composite.<n>.first          system on place n, and its share of first ranks
+    <finding quantity>                          measured value; see `FINDING_UNITS`
+    <claim>.claimed, .ours, .verdict            of the ledger
+    verdict.<C, S or F>.<verdict>, .all         number of the paper's claims, second-hand numbers, findings so judged
+    run.label, .seeds, .in, .out, .code         remark on corpora, number of seeds, titles of corpora, code hashes
+    run.speakers.in, .out, run.replicates       number of known speakers, and of bootstrap replicates
+    run.alpha, run.confidence                   what counts as significant; confidence of the intervals, in percent
+    recipe.<key>                                of the training recipe: crop, stages, ...
+    ==========================================  =====================================================================
+
+    There are only the keys that the files give. Minus signs are LaTeX's.
 
     `\ifpapercorpora` is true where no label says otherwise.
 
@@ -65,10 +109,17 @@ def write_macros(
         corpora: (name in the summary, title), the in-domain one first.
         output: file to write.
         label: what the corpora are, unless the paper's own.
+        comparisons: files of `evaluation.comparison.compare`, each named after its family; `baseline` for differences
+            from the baseline.
+        calibration: files of `evaluation.calibration.calibrate`.
+        nodes, stack: files of these names, of any trainings, seeds and corpora.
+        n_replicates: of the bootstrap; 0: not told.
+        confidence: of the intervals.
 
     Raises:
-        ConfigError: a file is unreadable or lacks what is needed.
+        ConfigError: a file is unreadable or lacks what is needed, or files hold a value twice.
     """
+    roles = {name: role for role, (name, _) in zip(ROLES, corpora, strict=False)}
     table = read_summary(summary, [name for name, _ in corpora])
     ranked = read_table(composite, ["system", "composite", "rank", "first_share"]).set_index("system")
     found = read_table(findings, ["quantity", "value", "unit"])
@@ -77,19 +128,25 @@ def write_macros(
     except (OSError, ValueError) as error:
         raise ConfigError(f"the report's inputs are not readable ({error})") from None
     claims = read_ledger(ledger)
-    values = dict(_system_values(table, corpora))
+    values = dict(_calibration_values(calibration, roles))
+    values |= dict(_system_values(table, roles))
+    values |= dict(_difference_values(comparisons, roles))
+    values |= dict(_node_values(nodes, roles))
+    values |= dict(_stack_values(stack, roles))
     values |= dict(_composite_values(ranked))
     for row in found.itertuples():
         factor, form = FINDING_UNITS.get(row.unit, (1, ".3g"))
-        values[row.quantity] = format(row.value * factor, form)
+        values[row.quantity] = _power_of_ten(format(row.value * factor, form))
     for row in claims.to_dict("records"):
-        claimed = f"{row['claimed']:,f} {row['unit']}".strip().replace("-", "−")
-        texts = {"claimed": claimed, "ours": row["ours"], "verdict": row["verdict"]}
-        values |= {f"{row['claim_id']}.{key}": escape(text) for key, text in texts.items()}
+        row["claimed"] = f"{row['claimed']:,f} {row['unit']}".strip()
+        values |= {f"{row['claim_id']}.{key}": tex(row[key]) for key in ("claimed", "ours", "verdict")}
     for section, tally in counts(claims).items():
         values |= {f"verdict.{section}.{name}": str(tally[name]) for name in VERDICTS}
         values[f"verdict.{section}.all"] = str(tally.total())
     values |= dict(_run_values(trained, table, corpora, label))
+    values["run.alpha"], values["run.confidence"] = f"{SIGNIFICANCE:g}", f"{100 * confidence:g}"
+    if n_replicates:
+        values["run.replicates"] = f"{n_replicates:,}"
     lines = [f"\\expandafter\\def\\csname val@{key}\\endcsname{{{text}}}" for key, text in values.items()]
     with writing(output) as path:
         path.write_text(_HEAD + f"\\papercorpora{'false' if label else 'true'}\n" + "\n".join([*lines, ""]), "utf-8")
@@ -148,7 +205,7 @@ _HEAD = r"""% Written by `spaarsist report`; not to be edited.
 """
 
 
-def _system_values(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _system_values(table: pd.DataFrame, roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for system, row in table.iterrows():
         yield f"{system}.params", f"{row['n_params']:,.0f}"
         yield f"{system}.macs", f"{row['n_macs'] / 1e6:.1f}"
@@ -157,11 +214,106 @@ def _system_values(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> I
             yield f"{system}.latency_iqr", f"{row['latency_iqr_ms']:.1f}"
         if not math.isnan(row["n_params_as_run"]):
             yield f"{system}.params_as_run", f"{row['n_params_as_run']:,.0f}"
-        for role, (name, _) in zip(("in", "out"), corpora, strict=False):
-            for metric, (factor, digits) in METRIC_DIGITS.items():
-                mean, std = (row[f"{name}.{metric}.{part}"] * factor for part in ("mean", "std"))
-                spread = "" if math.isnan(std) else rf"\pm{std:.{digits}f}"
-                yield f"{system}.{role}.{metric}", rf"\ensuremath{{{mean:.{digits}f}{spread}}}"
+        for (name, role), (metric, (factor, digits)) in product(roles.items(), METRIC_DIGITS.items()):
+            mean, std = (row[f"{name}.{metric}.{part}"] * factor for part in ("mean", "std"))
+            spread = "" if math.isnan(std) else rf"\pm{std:.{digits}f}"
+            yield f"{system}.{role}.{metric}", rf"\ensuremath{{{mean:.{digits}f}{spread}}}"
+            for part in ("ci", "speakers"):
+                low, high = (row.get(f"{name}.{metric}.{part}_{end}", math.nan) * factor for end in ("low", "high"))
+                if not math.isnan(low):
+                    yield f"{system}.{role}.{metric}.{part}", escape(interval(low, high, digits))
+
+
+def _difference_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for path in paths:
+        family, table = path.stem, read_comparison(path)
+        yield f"tested.{family}", str(table["p_holm"].notna().sum())
+        table = table[table["corpus"].isin(roles)].assign(role=table["corpus"].map(roles))
+        for row in table.itertuples():
+            name = row.system if family == "baseline" else f"{row.system}/{row.reference}"
+            key = f"{name}.{row.role}.{row.metric}.diff"
+            if key in seen:
+                continue
+            seen.add(key)
+            factor, digits = METRIC_DIGITS[row.metric]
+            yield key, escape(number(row.difference * factor, digits, "+"))
+            if not math.isnan(row.ci_low):
+                yield f"{key}.ci", escape(interval(row.ci_low * factor, row.ci_high * factor, digits, "+"))
+            if not math.isnan(row.p_holm):
+                yield f"{key}.p", escape(p_text(row.p_holm))
+        tested = table[table["p_holm"].notna()]
+        for (role, metric), p in tested.groupby(["role", "metric"])["p_holm"]:
+            yield f"tested.{family}.{role}.{metric}", str(len(p))
+            yield f"significant.{family}.{role}.{metric}", str((p < SIGNIFICANCE).sum())
+        if family == "k_sweep":
+            yield from _dial_values(tested[tested["metric"] == "eer"])
+
+
+def _dial_values(tests: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The flat region around each k_train, from the tests of other k against it."""
+    systems = tests["system"].map(System.parse)
+    tests = tests.assign(
+        k_train=[s.k_train for s in systems],
+        label=[s.variant.label for s in systems],
+        k=[s.variant.k_infer for s in systems],
+    )
+    for (k_train, label, role), family in tests.groupby(["k_train", "label", "role"]):
+        ends = []
+        for side in (
+            family[family["k"] < k_train].sort_values("k", ascending=False),
+            family[family["k"] > k_train].sort_values("k"),
+        ):
+            flat = [k_train]
+            flat += [row.k for row in takewhile(lambda row: row.p_holm >= SIGNIFICANCE, side.itertuples())]
+            ends.append(f"{flat[-1]:g}")
+        yield f"dial.{ratio_code(k_train)}.{label}.{role}.flat", " to ".join(dict.fromkeys(ends))
+
+
+def _calibration_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    means = _means(paths, ["system", "corpus", "quantity"], ["seed"], ["value"])["value"]
+    roles = {corpus: "dev" for _, corpus, quantity in means.index if quantity == "slope"} | {**roles}
+    for (system, corpus, quantity), value in means[np.isfinite(means)].items():
+        if corpus in roles:
+            is_rate = quantity == "eer" or quantity.startswith(("p_miss_", "p_fa_"))
+            factor, digits = (100, 1) if is_rate else (1, 0 if quantity.startswith("n_") else 3)
+            yield f"{system}.{roles[corpus]}.{quantity}", escape(number(value * factor, digits))
+
+
+def _node_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    means = _means(paths, ["trained", "corpus", "label", "k"], ["seed", "layer"], ["jaccard", "chance", "spearman"])
+    for (trained, corpus, label, k), row in means.iterrows():
+        if label == "all" and corpus in roles:
+            stem = f"nodes.{trained.removeprefix('AST-')}.{roles[corpus]}.{ratio_code(k)}"
+            for quantity, value in row.dropna().items():
+                yield f"{stem}.{quantity}", escape(number(value, 2))
+
+
+def _stack_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    keys = ["trained", "corpus", "label", "quantity", "stack_temperature", "aggregation"]
+    for row in _means(paths, keys, ["seed", "layer"], ["value"]).dropna().reset_index().to_dict("records"):
+        if row["label"] == "all" and row["corpus"] in roles and row["quantity"] in STACK_QUANTITIES:
+            end, form = STACK_QUANTITIES[row["quantity"]]
+            key = f"stack.{row['trained']}.{roles[row['corpus']]}.{end.format_map(row)}"
+            yield key, _power_of_ten(format(row["value"], form))
+
+
+def _means(paths: Sequence[Path], keys: list[str], over: list[str], values: list[str]) -> pd.DataFrame:
+    """Means over some columns of many files, index `keys`; NaN where a value is missing."""
+    if not paths:
+        return pd.DataFrame(columns=values, dtype=float)
+    types = dict.fromkeys(keys, str) | dict.fromkeys(("k", "stack_temperature", *values), float)
+    table = pd.concat([read_table(path, [*keys, *over, *values], dtype=types) for path in paths], ignore_index=True)
+    if len(twice := table[table.duplicated([*keys, *over])]):
+        raise ConfigError(f"{', '.join(map(str, paths[:3]))}, ...: a value is there twice: {twice.iloc[0].to_dict()}")
+    return table.groupby(keys, sort=False, dropna=False)[values].mean(skipna=False)
+
+
+def _power_of_ten(text: str) -> str:
+    """A number in LaTeX, 1.2e-05 as a power of ten."""
+    if found := re.fullmatch(r"(.+)e\+?(-?)0*(\d+)", text):
+        return rf"\ensuremath{{{found[1]}\times10^{{{found[2]}{found[3]}}}}}"
+    return escape(text.replace("-", "−"))
 
 
 def _composite_values(ranked: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -186,8 +338,10 @@ def _run_values(
     yield "run.torch", record["provenance"]["torch"]
     yield "run.counter", str(table["counter"].iloc[0])
     yield "run.frames", f"{table['n_frames'].iloc[0]:.0f}"
-    for role, (_, title) in zip(("in", "out"), corpora, strict=False):
+    for role, (name, title) in zip(ROLES, corpora, strict=False):
         yield f"run.{role}", escape(title)
+        if f"{name}.n_speakers" in table and (n_speakers := table[f"{name}.n_speakers"].max()) > 0:
+            yield f"run.speakers.{role}", f"{n_speakers:,.0f}"
     yield "recipe.frontend", escape(recipe["frontend"]["model"])
     yield "recipe.crop", f"{recipe['crop']:,}"
     stages = recipe["stages"]

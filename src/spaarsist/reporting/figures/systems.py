@@ -22,7 +22,9 @@ from matplotlib.transforms import Bbox, offset_copy
 
 from spaarsist.config import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.reporting.claims import SIGNIFICANCE
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, look, save, width
+from spaarsist.reporting.tables.differences import find, read_comparisons
 
 _SHAPES = dict(zip(LABELS, cycle("os^DPXv<>p*h"), strict=False))
 _APART = 5.5  # points between the middles of two marks
@@ -31,6 +33,7 @@ _RINGS = {BASELINE: ("AASIST", "o"), RANK_1: ("rank 1", "s")}
 _COSTS = {"n_macs": ("Back-end multiply-adds (M)", 1e-6), "latency_ms": ("Back-end latency (ms)", 1.0)}
 _MOST_ROWS = 15  # of a heatmap
 _NODES = {"stack": "stack node", "graph": "graph layers"}  # what has a temperature
+_SWEPT = {"eer": ("EER (%)", 100), "min_dcf": ("minDCF", 1), "cllr": ("Cllr (bits)", 1)}
 _TEMPERATURES = ["graph_temperature", "stack_temperature", "trained_graph_temperature", "trained_stack_temperature"]
 
 
@@ -275,74 +278,179 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
         taken.append(box)
 
 
-def k_sweep(summary: Path, corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
-    """Draw the EER against k at inference: a line per variant, a row of panels per corpus, a column per k in training.
+def k_sweep(
+    summary: Path,
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    label: str = "",
+    comparisons: Path | None = None,
+) -> None:
+    """Draw what k at inference does to errors and cost: a line per variant, a column of panels per k in training.
 
-    All AASIST systems of the summary are drawn, save those with other temperatures. A dotted upright marks the k of
-    training. The band is that of Base, the variant that was trained: more of them would hide each other.
+    Rows: EER, minDCF and Cllr on each corpus, and below each corpus its flat regions: the k on either side of that of
+    training (a dotted upright) up to where the EER first differs significantly from the EER there. At the bottom
+    multiply-adds and latency, which do not depend on training. All AASIST systems of the summary are drawn, save those
+    with other temperatures, those trained as a variant, and variants of fewer than three k, where others have more. The
+    band is that of Base, the variant that was trained: more of them would hide each other.
 
     Args:
-        summary: file of `evaluation.summary.summarise`.
-        corpora: (name in the summary, title) of each row of panels.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds EERs as fractions with the
-            bounds that the band of each variant would have, and what they are.
+        summary: file of `evaluation.summary.summarise`; latencies may be missing.
+        corpora: (name in the summary, title) of each group of panels.
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per corpus and system:
+            `corpus, system, k_train, k_infer, variant, n_macs, latency_ms, spread`, of each metric the mean and the
+            bounds of its band (`eer, eer_low, eer_high, ...`; fractions) and `flat`, whether the system is in its
+            flat region (empty without comparisons).
         label: printed small below the panels.
+        comparisons: file of `evaluation.comparison.compare` that holds each system against the one whose k at inference
+            is that of its training; without it there are no flat regions.
 
     Raises:
-        ConfigError: the summary lacks a corpus, or holds no EER of an AASIST system on it.
+        ConfigError: the summary lacks a corpus, or holds no EER of an AASIST system on it; a comparison is missing.
     """
-    table = read_summary(summary, [name for name, _ in corpora])
-    table = table[table["variant"].isin(LABELS) & table[_TEMPERATURES].isna().all(axis=1)]
-    table["variant"] = pd.Categorical(table["variant"], LABELS)
-    table = table.sort_values(["k_train", "variant", "k_infer"], ascending=[False, True, True])
-    parts = []
-    for corpus, _ in corpora:
-        part = table[["k_train", "k_infer", "variant"]].join(_eers(summary, table, corpus)).dropna(subset="eer")
-        if part.empty:
-            raise ConfigError(f"{summary}: holds no EER of an AASIST system (AST-...) on corpus {corpus!r}")
-        parts.append(part.reset_index().assign(corpus=corpus))
-    points = pd.concat(parts, ignore_index=True)
-    points = points[["corpus", *points.columns.drop("corpus")]]
+    points = _sweep_points(summary, [name for name, _ in corpora], comparisons)
     ratios, variants = points["k_train"].unique(), [v for v in LABELS if v in points["variant"].array]
     looks = {
         name: {"color": colour, "ls": dashes, "marker": _SHAPES[name], **DOT}
         for name, colour, dashes in zip(LABELS, cycle(COLOURS), cycle(DASHES), strict=False)
     }
     # Uniform weights nearly equal attention at a high temperature: thin, they leave what is below them visible.
-    thick, thin = {"lw": 1.9, "ms": 5.5}, {"lw": 0.9, "ms": 4, "mew": 0.2}
+    thick, thin = {"lw": 1.7, "ms": 4.8}, {"lw": 0.8, "ms": 3.4, "mew": 0.2}
     looks = {name: style | (thin if LABELS[name][1] == "uniform" else thick) for name, style in looks.items()}
+    kinds = [*_SWEPT, *(["flat"] if comparisons else [])]
+    of_corpus = [0.16, *(0.85 if kind in _SWEPT else 0.12 + 0.1 * len(variants) for kind in kinds)]
+    heights = [*of_corpus * len(corpora), 0.16, 1.35]  # the last with its labels
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width(len(ratios)), 0.9 + 2.1 * len(corpora)), layout="constrained")
-        panels = figure.subplots(len(corpora), len(ratios), squeeze=False, sharex=True, sharey="row")
-        for row, (corpus, title) in zip(panels, corpora, strict=True):
+        figure = Figure(figsize=(max(width(len(ratios)), 4.5), 1.45 + sum(heights)), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.02, hspace=0)
+        grid = figure.add_gridspec(len(heights), len(ratios), height_ratios=heights)
+
+        def add_heading(row: int, text: str) -> None:
+            axes = figure.add_subplot(grid[row, :])
+            axes.set_axis_off()
+            axes.text(0.5, 0, text, weight="bold", ha="center", fontsize=8.5, parse_math=False)
+
+        bottom = grid[-1, :].subgridspec(1, 2).subplots(sharex=True)
+        for (corpus, title), top in zip(corpora, range(0, len(heights), len(of_corpus)), strict=False):
+            add_heading(top, title)
             part = points[points["corpus"] == corpus]
-            row[0].set_ylabel(f"{title}\nEER (%)")
-            bounds = (part[end].where(part["variant"] == "Base", part["eer"]) for end in ("low", "high"))
-            _scale_eer(row[0], part["eer"], *bounds)
-            for axes, k_train in zip(row, ratios, strict=True):
-                axes.axvline(k_train, color="0.3", ls=":", lw=0.9, zorder=1)
-                for variant in variants:
-                    line = part[(part["k_train"] == k_train) & (part["variant"] == variant)]
-                    if variant == "Base":
-                        area = 100 * line["low"], 100 * line["high"]
-                        axes.fill_between(line["k_infer"], *area, color=looks[variant]["color"], alpha=0.15, lw=0)
-                    axes.plot(line["k_infer"], 100 * line["eer"], **looks[variant], zorder=3)
-                axes.set_xscale("log")
-                low, high = points["k_infer"].min(), points["k_infer"].max()
-                ticks = [k for k in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1) if low <= k <= high]
-                axes.set_xticks(ticks, [f"{k:g}" for k in ticks])
-                axes.xaxis.set_minor_locator(NullLocator())
-        for axes, k_train in zip(panels[0], ratios, strict=True):
-            axes.set_title(f"Trained with k = {k_train:g}")
-        for axes in panels[-1]:
-            axes.set_xlabel("k at inference (share of nodes kept)")
+            for row, kind in enumerate(kinds, start=top + 1):
+                first = None
+                for column, k_train in enumerate(ratios):
+                    axes = figure.add_subplot(grid[row, column], sharex=bottom[0], sharey=first)
+                    first = first or axes
+                    axes.axvline(k_train, color="0.3", ls=":", lw=0.9, zorder=1)
+                    of_training = part[part["k_train"] == k_train]
+                    if kind == "flat":
+                        _draw_flat(axes, of_training, variants, looks)
+                    else:
+                        _draw_swept(axes, of_training, kind, variants, looks)
+                    axes.tick_params(labelleft=column == 0, labelbottom=kind == kinds[-1])
+                    if row == 1:
+                        axes.set_title(f"Trained with k = {k_train:g}")
+                if kind != "flat":
+                    name, scale = _SWEPT[kind]
+                    is_base = part["variant"] == "Base"
+                    ends = [part[f"{kind}_{end}"].where(is_base, part[kind]) for end in ("low", "high")]
+                    _scale(first, *(scale * values for values in (part[kind], *ends)))
+                    first.set_ylabel(name)
+        add_heading(-2, "Cost of the back-end")
+        costs = points.groupby(["variant", "k_infer"], observed=True)[["n_macs", "latency_ms"]].median()
+        costs = {"MACs (M)": costs["n_macs"] / 1e6, "Latency (ms)": costs["latency_ms"]}
+        for axes, (name, values) in zip(bottom, costs.items(), strict=True):
+            for variant in variants:
+                line = values[variant].dropna()
+                axes.plot(line.index, line, **looks[variant], zorder=3)
+            axes.set(xlabel="k at inference (share of nodes kept)", ylabel=name)
+        low, high = points["k_infer"].min(), points["k_infer"].max()
+        ticks = [k for k in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1) if low <= k <= high]
+        bottom[0].set_xscale("log")
+        bottom[0].set_xticks(ticks, [f"{k:g}" for k in ticks])
+        bottom[0].xaxis.set_minor_locator(NullLocator())
         handles = [Line2D([], [], **looks[variant]) for variant in variants]
         handles.append(Line2D([], [], color="0.3", ls=":", lw=0.9))
         columns = 7 if len(ratios) > 1 else 4
-        names = [*variants, "k in training"]
-        figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=3.2)
+        figure.legend(
+            handles, [*variants, "k in training"], loc="outside upper center", ncols=columns, handlelength=3.2
+        )
         base = points[points["variant"] == "Base"]
-        save(figure, points, output_stem, f"Band (Base only): {_spread_note(base)}" if len(base) else "", label)
+        notes = [f"Band (Base only): {_spread_note(base)}"] if len(base) else []
+        if comparisons:
+            notes.append(
+                "level lines: flat region, k on either side of that of training up to the first whose EER differs from "
+                f"the one there (p < {SIGNIFICANCE:g} after Holm's correction); open marks lie outside"
+            )
+        notes.append("costs at the paper's size, latency the median over k in training")
+        save(figure, points, output_stem, "; ".join(notes), label)
+
+
+def _sweep_points(summary: Path, corpora: Sequence[str], comparisons: Path | None) -> pd.DataFrame:
+    """One row per corpus and system: identity, costs, each metric with the bounds of its band, flatness."""
+    table = read_summary(summary, corpora)
+    table = table[table["variant"].isin(LABELS) & table[[*_TEMPERATURES, "trained_variant"]].isna().all(axis=1)]
+    n_ratios = table.groupby("variant")["k_infer"].nunique()
+    if n_ratios.max() > 2:
+        table = table[table["variant"].map(n_ratios) > 2]
+    table = table.assign(variant=pd.Categorical(table["variant"], LABELS))
+    table = table.sort_values(["k_train", "variant", "k_infer"], ascending=[False, True, True])
+    family = None if comparisons is None else read_comparisons(comparisons)
+    parts = []
+    for corpus in corpora:
+        part = table[["k_train", "k_infer", "variant", *_COSTS]]
+        for metric in _SWEPT:
+            means = _means(summary, table, corpus, metric)
+            part = part.join(means if metric == "eer" else means.drop(columns="spread"))
+        part = part.dropna(subset="eer")
+        if part.empty:
+            raise ConfigError(f"{summary}: holds no EER of an AASIST system (AST-...) on corpus {corpus!r}")
+        part["flat"] = None
+        if family is not None:
+            for _, sweep in part.groupby(["k_train", "variant"], observed=True):
+                flat = _flat_region(comparisons, family, sweep, corpus)
+                part.loc[flat.index, "flat"] = flat
+        parts.append(part.reset_index().assign(corpus=corpus))
+    points = pd.concat(parts, ignore_index=True)
+    return points[["corpus", *points.columns.drop("corpus")]]
+
+
+def _flat_region(path: Path, family: pd.DataFrame, sweep: pd.DataFrame, corpus: str) -> pd.Series:
+    """Whether no system between each one and that whose k is the training's differs from the latter, by rising k."""
+    is_home = (sweep["k_infer"] == sweep["k_train"]).to_numpy()
+    if not is_home.any():
+        return pd.Series(None, sweep.index, object)
+    (home,) = sweep.index[is_home]
+    alike = [
+        name == home or find(path, family, name, home, corpus, "eer")["p_holm"] >= SIGNIFICANCE for name in sweep.index
+    ]
+    at = is_home.argmax()
+    upward, downward = (np.logical_and.accumulate(side) for side in (alike[at:], alike[at::-1]))
+    return pd.Series([*downward[:0:-1], *upward], sweep.index, object)
+
+
+def _draw_swept(
+    axes: Axes, points: pd.DataFrame, metric: str, variants: Sequence[str], looks: Mapping[str, Mapping]
+) -> None:
+    """A metric against k: a line per variant, the band of Base."""
+    scale = _SWEPT[metric][1]
+    for variant in variants:
+        line = points[points["variant"] == variant]
+        if variant == "Base":
+            band = (scale * line[f"{metric}_{end}"] for end in ("low", "high"))
+            axes.fill_between(line["k_infer"], *band, color=looks[variant]["color"], alpha=0.15, lw=0)
+        axes.plot(line["k_infer"], scale * line[metric], **looks[variant], zorder=3)
+
+
+def _draw_flat(axes: Axes, points: pd.DataFrame, variants: Sequence[str], looks: Mapping[str, Mapping]) -> None:
+    """A level line per variant where its region is flat, with filled marks; open ones where it is not."""
+    for place, variant in enumerate(variants):
+        line = points[(points["variant"] == variant) & points["flat"].notna()]
+        flat = line["flat"].astype(bool)
+        colour, shape = looks[variant]["color"], looks[variant]["marker"]
+        axes.plot(line["k_infer"][flat], [place] * flat.sum(), color=colour, lw=2, zorder=2)
+        for fill, chosen in ((1, flat), (0, ~flat)):
+            style = look(colour, fill, shape) | {"ms": 3, "mew": 0.6, "ls": ""}
+            axes.plot(line["k_infer"][chosen], [place] * chosen.sum(), **style, zorder=3)
+    axes.set_yticks(range(len(variants)), variants, fontsize=5.5)
+    axes.set_ylim(len(variants) - 0.4, -0.6)
 
 
 def attacks(
@@ -559,14 +667,20 @@ def _temperature_points(summary: Path, corpora: Sequence[str], trained: Mapping[
 
 def _eers(summary: Path, table: pd.DataFrame, corpus: str) -> pd.DataFrame:
     """EER of each system on a corpus, the ends of its bar, and what the bar is."""
+    return _means(summary, table, corpus, "eer").rename(columns={"eer_low": "low", "eer_high": "high"})
+
+
+def _means(summary: Path, table: pd.DataFrame, corpus: str, metric: str) -> pd.DataFrame:
+    """`<metric>` of each system on a corpus, the ends of its bar (`_low`, `_high`), and what the bar is (`spread`)."""
     try:
-        eer, std, low, high = (table[f"{corpus}.eer.{part}"] for part in ("mean", "std", "ci_low", "ci_high"))
+        mean, std, low, high = (table[f"{corpus}.{metric}.{part}"] for part in ("mean", "std", "ci_low", "ci_high"))
     except KeyError as error:
         raise ConfigError(f"{summary}: columns missing: {error.args[0]}") from None
-    low, high = (eer - std).fillna(low).fillna(eer), (eer + std).fillna(high).fillna(eer)
-    spread = np.select([std.notna(), table[f"{corpus}.eer.ci_low"].notna()], ["standard deviation", "interval"], "none")
+    spread = np.select([std.notna(), low.notna()], ["standard deviation", "interval"], "none")
+    low, high = (mean - std).fillna(low).fillna(mean), (mean + std).fillna(high).fillna(mean)
     # A percentile interval need not hold the estimate; a bar cannot have negative length.
-    return pd.DataFrame({"eer": eer, "low": np.minimum(low, eer), "high": np.maximum(high, eer), "spread": spread})
+    bounds = {f"{metric}_low": np.minimum(low, mean), f"{metric}_high": np.maximum(high, mean)}
+    return pd.DataFrame({metric: mean, **bounds, "spread": spread})
 
 
 def _spread_note(points: pd.DataFrame) -> str:
@@ -579,14 +693,19 @@ def _spread_note(points: pd.DataFrame) -> str:
 
 
 def _scale_eer(axes: Axes, eers: pd.Series, lows: pd.Series, highs: pd.Series) -> None:
+    _scale(axes, *(100 * values for values in (eers, lows, highs)))
+    axes.set_ylim(top=min(100, axes.get_ylim()[1]))
+
+
+def _scale(axes: Axes, values: pd.Series, lows: pd.Series, highs: pd.Series) -> None:
     """Limits that hold all bars; logarithmic from a fourfold range on, lest one failure flatten all others."""
-    if 0 < 4 * eers.min() < eers.max():
-        limits = max(90 * lows.min(), 50 * eers.min()), min(100, 110 * highs.max())
-        ticks = [0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70]
+    if 0 < 4 * values.min() < values.max():
+        limits = max(0.9 * lows.min(), 0.5 * values.min()), 1.1 * highs.max()
+        ticks = [round(digit * 10.0**power, 3) for power in range(-3, 3) for digit in (1, 2, 3, 5, 7)]
         axes.set(yscale="log", yticks=[tick for tick in ticks if limits[0] <= tick <= limits[1]])
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        room = 6 * (highs.max() - lows.min()) or 1
-        limits = max(0, 100 * lows.min() - room), 100 * highs.max() + room
+        room = 0.06 * (highs.max() - lows.min()) or 0.01 * highs.max() or 1
+        limits = max(0, lows.min() - room), highs.max() + room
     axes.set_ylim(limits)

@@ -1,18 +1,17 @@
-"""Summary and tables from small made-up metrics: right numbers, label everywhere, legal LaTeX."""
+"""Tables from small made-up metrics: right numbers, label everywhere, legal LaTeX."""
 
-import json
+import itertools
 import re
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from spaarsist.config import ConfigError, System
-from spaarsist.evaluation.metrics import METRICS, RESULT_COLUMNS
-from spaarsist.evaluation.summary import read_summary, summarise
-from spaarsist.reporting.tables import KINDS, write_table
+from spaarsist.evaluation.evaluate import RESULT_COLUMNS
+from spaarsist.evaluation.metrics import METRICS
+from spaarsist.evaluation.summary import summarise
+from spaarsist.reporting.tables.systems import KINDS, write_table
 
 CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
 LABEL = "mini corpora; not the paper's numbers, 100 % made up"
@@ -57,7 +56,7 @@ def inputs(tmp_path_factory):
 def make_summary(inputs, output, seeds="*", as_run=(), scores=()):
     folder, _ = inputs
     metrics = sorted(folder.glob(f"*-{seeds}.metrics.tsv"))
-    summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], as_run, scores, output)
+    summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], as_run, scores, [], output)
     return output
 
 
@@ -67,102 +66,42 @@ def make_table(inputs, folder, kind="table1", systems=AASIST, seeds="*", corpora
     return [folder / f"{kind}.{ending}" for ending in ("tsv", "md", "tex", "html")]
 
 
+def make_comparisons(path, p_holm, pairs, n_seeds=2, n_speakers=24):
+    """A family in which `p_holm` gives the corrected p of (system, corpus, metric), and all others have 0.9."""
+    rows = []
+    for (system, reference), (corpus, _), metric in itertools.product(pairs, CORPORA, ("eer", "min_dcf", "cllr")):
+        p = p_holm.get((system, corpus, metric), 0.9) if metric != "cllr" else None
+        rows.append((system, reference, corpus, metric, n_seeds, 0.01, -0.02, 0.04, n_speakers, 0.001, p))
+    columns = ["system", "reference", "corpus", "metric", "n_seeds", "difference", "ci_low", "ci_high", "n_speakers"]
+    pd.DataFrame(rows, columns=[*columns, "p", "p_holm"]).to_csv(path, sep="\t", index=False)
+    return path
+
+
 def values(inputs, system, corpus, metric):
     _, results = inputs
     chosen = (results["system"] == system) & (results["corpus"] == corpus) & (results["metric"] == metric)
     return results[chosen & (results["condition"] == "pooled")].sort_values("seed")
 
 
-class TestSummary:
-    def test_means_over_seeds(self, inputs, tmp_path):
-        table = read_summary(make_summary(inputs, tmp_path / "s.tsv"), ["home", "wild"])
-        assert list(table.index) == [*AASIST, *SWITCHED[::-1], *OTHERS]  # +stack10 has no graph temperature
-        wanted = values(inputs, "AST-03-01-Mag", "wild", "cllr")["value"]
-        row = table.loc["AST-03-01-Mag"]
-        assert len(wanted) == 2
-        assert row["wild.cllr.mean"] == pytest.approx(wanted.mean())
-        assert row["wild.cllr.std"] == pytest.approx(wanted.std(ddof=1))
-        assert row["wild.n_seeds"] == 2 and np.isnan(row["wild.cllr.ci_low"])
-        assert row[["trained", "k_train", "k_infer", "variant"]].tolist() == ["AST-03", 0.3, 0.1, "Mag"]
-        assert row["n_macs"] == 713_000_000 - 1_000_000 * AASIST.index("AST-03-01-Mag")
-
-    def test_mean_and_spread_by_hand(self, inputs, tmp_path):
-        """Three seeds, of which one is far off: the mean, not the median, and n - 1 under the root."""
-        rows = [
-            ("MHFA", seed, "score", "home", "pooled", "eer", v, 0, 1, 9, 9) for seed, v in enumerate((0.1, 0.2, 0.6))
-        ]
-        pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(tmp_path / "m.tsv", sep="\t", index=False)
-        summarise([tmp_path / "m.tsv"], [inputs[0] / "complexity.tsv"], [], [], [], tmp_path / "s.tsv")
-        row = read_summary(tmp_path / "s.tsv").loc["MHFA"]
-        assert row["home.eer.mean"] == pytest.approx(0.3) and row["home.n_seeds"] == 3
-        assert row["home.eer.std"] == pytest.approx(((0.04 + 0.01 + 0.09) / 2) ** 0.5)
-
-    def test_one_seed_keeps_its_interval(self, inputs, tmp_path):
-        table = read_summary(make_summary(inputs, tmp_path / "s.tsv", seeds="1"))
-        low = values(inputs, "MHFA", "home", "eer")["ci_low"].iloc[0]
-        assert table.loc["MHFA", "home.eer.ci_low"] == pytest.approx(low)
-        assert np.isnan(table.loc["MHFA", "home.eer.std"]) and table.loc["MHFA", "home.n_seeds"] == 1
-
-    def test_what_names_say(self, inputs, tmp_path):
-        table = read_summary(make_summary(inputs, tmp_path / "s.tsv"), systems=["MHFA", *SWITCHED])
-        assert table["stack_temperature"].tolist()[1:] == pytest.approx([np.nan, 10], nan_ok=True)
-        assert table["graph_temperature"].tolist()[1:] == pytest.approx([0.5, np.nan], nan_ok=True)
-        assert table.loc["MHFA", "latency_ms"] == 1.5 and table.loc[SWITCHED, "latency_ms"].isna().all()
-        assert np.isnan(table.loc["MHFA", "k_train"]) and table.loc["MHFA", "trained"] == "MHFA"
-
-    def test_what_was_run(self, inputs, tmp_path):
-        """The size of the run's own back-end, and every state of the code that its scores know of."""
+class TestTable:
+    def test_size_of_the_run(self, inputs, tmp_path):
+        """The size of the run's own back-end stands beside the one that is counted, where the two differ."""
         sizes = pd.DataFrame({"system": ["AST-05-05", "MHFA"], "n_params": [1000, 2000]})
         sizes.to_csv(tmp_path / "own.tsv", sep="\t", index=False)
-        scores = []
-        for seed, (trained, scored) in enumerate((("b", "a"), ("b", "b"))):
-            about = {"system": "AST-05", "seed": seed, "corpus": "home"}
-            about |= {"trained_with": {"code_hash": trained}, "provenance": {"code_hash": scored}}
-            scores.append(tmp_path / f"{seed}.parquet")
-            table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(about)})
-            pq.write_table(table, scores[-1])
-        summary = make_summary(inputs, tmp_path / "s.tsv", as_run=[tmp_path / "own.tsv"], scores=scores)
-        table = read_summary(summary)
-        assert table.loc["AST-05-01-Mag", "code_hash"] == "a+b" and pd.isna(table.loc["MHFA", "code_hash"])
-        assert table.loc["MHFA", "n_params_as_run"] == 2000 and np.isnan(table.loc["AST-05-01", "n_params_as_run"])
+        summary = make_summary(inputs, tmp_path / "s.tsv", as_run=[tmp_path / "own.tsv"])
         write_table(summary, inputs[0] / "composite.tsv", "table2", ["AST-05-05", *OTHERS], CORPORA, tmp_path / "t")
         line = next(line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| MHFA"))
         assert line.split(" | ")[3] == "2,000" and "Run's params" in (tmp_path / "t.html").read_text()
         assert "are smaller" in (tmp_path / "t.md").read_text()
 
-    def test_refusals(self, inputs, tmp_path):
-        folder, _ = inputs
-        metrics, sizes = sorted(folder.glob("*.metrics.tsv")), pd.read_csv(folder / "complexity.tsv", sep="\t")
-        sizes[1:].to_csv(tmp_path / "small.tsv", sep="\t", index=False)
-        sizes.assign(n_params=1).to_csv(tmp_path / "other.tsv", sep="\t", index=False)
-        complexity = folder / "complexity.tsv"
-        for arguments, complaint in (
-            ((metrics, [tmp_path / "small.tsv"]), "no size in .*small.tsv of AST-05-05"),
-            ((metrics, [complexity, tmp_path / "other.tsv"]), "contradict each other on AST-03-01,"),
-            ((metrics + metrics[:1], [complexity]), "a number twice"),
-            ((metrics, metrics), "columns missing: n_params"),
-            (([], [complexity]), "no file given"),
-            (([tmp_path / "none.tsv"], [complexity]), "none.tsv: not a readable"),
-        ):
-            with pytest.raises(ConfigError, match=complaint):
-                summarise(*arguments, [], [], [], tmp_path / "refused.tsv")
-        assert not (tmp_path / "refused.tsv").exists()
-        summary = make_summary(inputs, tmp_path / "s.tsv")
-        with pytest.raises(ConfigError, match="no metrics of corpus 'mars'"):
-            read_summary(summary, ["mars"])
-        with pytest.raises(ConfigError, match="no system SLS"):
-            read_summary(summary, systems=["MHFA", "SLS"])
-
-
-class TestTable:
     def test_cells(self, inputs, tmp_path):
         tsv, md, *_ = make_table(inputs, tmp_path, label=LABEL)
         table = pd.read_csv(tsv, sep="\t", index_col="system")
         assert list(table.index) == AASIST
         row, eers = table.loc["AST-03-01-Mag"], values(inputs, "AST-03-01-Mag", "wild", "eer")["value"]
-        line = next(line for line in md.read_text().splitlines() if "AST-03-01-Mag**" in line)
+        line = next(line for line in md.read_text().splitlines() if "AST-03-01-Mag‡**" in line)
         cells = [cell.strip().replace("<ins>", "").replace("</ins>", "") for cell in line.strip("|").split("|")]
-        assert cells[:3] == ["**AST-03-01-Mag**‡", f"{int(row['n_params']):,}", f"{row['n_macs'] / 1e6:.1f}"]
+        assert cells[:3] == ["**AST-03-01-Mag‡**", f"{int(row['n_params']):,}", f"{row['n_macs'] / 1e6:.1f}"]
         assert cells[8] == f"{100 * eers.mean():.2f} ± {100 * eers.std():.2f}"
         assert cells[9].startswith(f"{row['wild.min_dcf.mean']:.3f} ±")
         assert cells[13] == f"{row['composite']:.2f}"
@@ -177,9 +116,58 @@ class TestTable:
         assert len(marked) == 1 and best in marked[0]
 
     def test_one_seed(self, inputs, tmp_path):
-        _, md, tex, _ = make_table(inputs, tmp_path, seeds="1", confidence=0.9)
-        assert "One training seed; 90 % bootstrap intervals" in md.read_text()
+        tsv, md, tex, _ = make_table(inputs, tmp_path, seeds="1", confidence=0.9)
+        assert "One training seed. 90 % bootstrap intervals" in md.read_text()
         assert "±" not in md.read_text() and r"\pm" not in tex.read_text()
+        row = pd.read_csv(tsv, sep="\t", index_col="system").loc["AST-05-05"]
+        value, low, high = (f"{100 * row[f'home.eer.{part}']:.2f}" for part in ("mean", "ci_low", "ci_high"))
+        line = next(line for line in md.read_text().splitlines() if "AST-05-05†**" in line).replace("<ins>", "")
+        assert f"| {value}<br>[{low}, {high}] |" in line.replace("</ins>", "")
+        assert line.count("<br>[") == 4, "of EER and minDCF alone, on both corpora"
+        assert f"[{low}, {high}]" not in tex.read_text().replace("{[}", "[").replace("{]}", "]")
+
+    def test_stars_stand_where_they_are_earned_and_nowhere_else(self, inputs, tmp_path):
+        p_holm = {("AST-05-03", "home", "eer"): 0.0499, ("AST-03-01-Mag", "wild", "min_dcf"): 0.001}
+        p_holm |= {("AST-05-03", "wild", "eer"): 0.05, ("AST-03-01", "home", "min_dcf"): 0.051}
+        pairs = [(system, "AST-05-05") for system in AASIST[1:]]
+        family = make_comparisons(tmp_path / "baseline.tsv", p_holm, pairs)
+        tsv, *texts = make_table(inputs, tmp_path, comparisons=family, footer="Scores by code 0123.")
+        table = pd.read_csv(tsv, sep="\t", index_col="system")
+        assert table.loc["AST-05-03", "home.eer.p_holm"] == 0.0499 and np.isnan(
+            table.loc["AST-05-05", "wild.eer.p_holm"]
+        )
+        assert table.loc["AST-03-01-Mag", "wild.min_dcf.p_holm"] == 0.001 and "home.cllr.p_holm" not in table
+        starred = {"| AST-05-03 |": 4, "| **AST-03-01-Mag‡** |": 10}
+        for line in texts[0].read_text().splitlines():
+            if line.startswith(("| AST", "| **AST")):
+                cells = line.split("|")[1:]
+                at = [index for index, cell in enumerate(cells, start=1) if r"\*" in cell]
+                assert at == [column for start, column in starred.items() if line.startswith(start)], line
+        tex = texts[1].read_text()
+        assert tex.count(r"\rlap{*}") == 2 and texts[2].read_text().count("*</td>") == 2
+        for text in (texts[0].read_text().replace("\\", ""), texts[2].read_text().replace("&lt;", "<")):
+            assert "Stars compare with AST-05-05, in a paired t test" in text
+            assert f"* p < 0.05 after Holm's correction for all {4 * len(pairs)} tests of this family" in text
+            assert "Seeds: 2. Speakers: 24 in Home" in text and "Scores by code 0123." in text
+        assert "Not tested" not in tex and "Scores by code 0123." in tex
+
+    def test_stars_against_several_references(self, inputs, tmp_path):
+        systems = ["AST-05-05", *SWITCHED, "AST-03-01-Mag", "MHFA"]
+        pairs = [(name, "AST-05-05") for name in SWITCHED] + [("AST-03-01-Mag+stack1", "AST-03-01-Mag")]
+        family = make_comparisons(tmp_path / "f.tsv", {(SWITCHED[1], "home", "eer"): 0.01}, pairs, 1, 0)
+        _, md, *_ = make_table(inputs, tmp_path, "temperature", systems, comparisons=family)
+        text = md.read_text()
+        assert "Stars compare with AST-05-05," in text and text.count(r"\*") == 2  # one stands in the notes
+        assert "Not tested: AST-03-01-Mag, MHFA." in text and "Speakers: unknown in Home" in text
+        assert "With one seed" in text
+
+    def test_sections_tell_the_k_of_training(self, inputs, tmp_path):
+        _, md, tex, _ = make_table(inputs, tmp_path)
+        rows = [line.split("|")[1].strip(" *†‡") for line in md.read_text().splitlines() if line.startswith("|")][2:]
+        split = sum(name.startswith("AST-05") for name in AASIST)
+        headings = "Trained with k = 0.5", "Trained with k = 0.3"
+        assert rows == [headings[0], *AASIST[:split], headings[1], *AASIST[split:]]
+        assert tex.read_text().count("Trained with k") == 2
 
     @pytest.mark.parametrize(("kind", "systems"), [("table2", ["AST-05-05", *OTHERS]), ("temperature", SWITCHED)])
     def test_the_others(self, inputs, tmp_path, kind, systems):
@@ -189,7 +177,7 @@ class TestTable:
         assert KINDS[kind].subject in md.read_text()
         for text in (md.read_text(), tex.read_text(), page.read_text()):
             assert "mini corpora" in text
-        shown = [re.sub(r"\u00a0±.*|</?u>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", page.read_text())]
+        shown = [re.sub(r"\u00a0±.*|</?[ub]>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", page.read_text())]
         value = values(inputs, systems[-1], "home", "min_dcf")["value"].mean()
         width = len(shown) // len(systems)
         assert shown[-width] == systems[-1] and shown[-width + 4] == f"{value:.3f}"
@@ -210,7 +198,8 @@ class TestTable:
         assert len(rows) == 1 + len(AASIST)
         n_columns = 3 + 5 * len(corpora) + 1
         assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {n_columns - 1}
-        assert re.search(rf"tabular}}{{l{'r' * (n_columns - 1)}}}", text)
+        (alignment,) = re.findall(r"tabular}{(.*)}", text)
+        assert re.sub(r"@{.*?}}", "", alignment) == "l" + "r" * (n_columns - 1)
         assert r"Home \& garden" in text and KINDS[kind].label in text
         text.encode("ascii")  # no character that plain LaTeX might lack
 
@@ -220,6 +209,16 @@ class TestTable:
         with pytest.raises(ConfigError, match="holds no system SLS"):
             make_table(inputs, tmp_path, "table2", ["SLS"])
         summary = make_summary(inputs, tmp_path / "s.tsv")
-        with pytest.raises(ConfigError, match=r"latency\.tsv: not a readable composite"):
+        with pytest.raises(ConfigError, match=r"latency\.tsv: columns missing: composite"):
             write_table(summary, inputs[0] / "latency.tsv", "table1", AASIST, CORPORA, tmp_path / "t")
+        twice = make_comparisons(tmp_path / "twice.tsv", {}, [("AST-05-03", "AST-05-05"), ("AST-05-03", "AST-05-01")])
+        other = make_comparisons(tmp_path / "other.tsv", {}, [("MHFA", "AST-05-05")])
+        for family, complaint in (
+            (twice, "compares a system with two others"),
+            (other, "no comparison of AST-05-05, A"),
+        ):
+            with pytest.raises(ConfigError, match=complaint):
+                write_table(
+                    summary, inputs[0] / "composite.tsv", "table1", AASIST, CORPORA, tmp_path / "t", comparisons=family
+                )
         assert not list(tmp_path.glob("t.*"))

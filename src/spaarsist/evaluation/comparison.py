@@ -1,0 +1,176 @@
+"""Is a system better than another? Paired differences with intervals, tests, and correction for their number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spaarsist.artefacts import read_metadata, read_table, writing
+from spaarsist.config import ConfigError, System
+from spaarsist.evaluation.evaluate import Replicates, read_replicates
+from spaarsist.evaluation.statistics import holm, welch_test
+
+TESTED = ("eer", "min_dcf")
+"""Metrics whose differences are tested; the p-values of the others are shown, but not corrected."""
+
+COMPARED = (*TESTED, "act_dcf", "cllr")
+COLUMNS = (
+    *("system", "reference", "corpus", "metric", "n_seeds", "value", "reference_value", "difference"),
+    *("ci_low", "ci_high", "se_trials", "se_speakers", "n_speakers", "seeds_std", "p_trials", "p_speakers", "p"),
+    "p_holm",
+)
+
+
+def compare(
+    metrics: Sequence[Path],
+    replicates: Sequence[Path],
+    pairs: Sequence[tuple[str, str]],
+    output: Path,
+    confidence: float = 0.95,
+) -> None:
+    """Compare systems with references, and write a TSV: a row per corpus, pair and metric.
+
+    The difference is the mean over the training seeds that both have of (system - reference), on all trials. Training
+    seeds and test material are both samples, so its variance is the sum of
+
+    * the variance of its paired bootstrap replicates: over trials, or over speakers (which makes up for few of them,
+      see `SpeakerResampling.inflation`). Either way a shared draw hits both systems and all seeds;
+    * the variance of the seeds' differences over their number. With one seed there is no such term: the test is then
+      about these two trainings, and not about the recipes.
+
+    It is tested against 0 by t with Welch-Satterthwaite degrees of freedom: infinite for trials; speakers minus strata;
+    seeds - 1. Where speakers are known, p is the larger one of both ways and the interval is that way's. p_holm
+    corrects, by Holm's method, for all tests of the file: EER and minDCF of every pair on every corpus.
+
+    Columns: system, reference, corpus, metric (eer, min_dcf, act_dcf, cllr), n_seeds, value and reference_value (means
+    over these seeds), difference, ci_low, ci_high, se_trials, se_speakers (standard errors without the seeds' share;
+    empty where speakers are not known), n_speakers (0 there), seeds_std (n - 1, of the seeds' differences; empty for
+    one seed), p_trials, p_speakers, p, p_holm (empty for act_dcf and cllr). Metrics are fractions, Cllr is in bits.
+
+    Args:
+        metrics: TSVs of `evaluation.evaluate.evaluate`, any mix of systems, seeds and corpora; pooled rows count.
+        replicates: its replicates of the same score files.
+        pairs: (system, reference), names of table rows.
+        output: the TSV to write.
+        confidence: of the intervals, in (0, 1).
+
+    Raises:
+        ConfigError: a pair stands there twice or holds one system twice; a system has no metrics or no replicates on a
+            corpus; a pair has no seed in common; files of a corpus rest on different trial lists or draws; a file is
+            not what it should be.
+
+    Source: paired, stratified bootstrap: Bisani and Ney 2004; the t test: see `statistics.welch_test`; the two
+    sources of variation: Bouthillier et al. 2021, arXiv 2103.03098.
+    """
+    if len({*pairs}) < len(pairs) or any(system == reference for system, reference in pairs):
+        raise ConfigError("comparisons: a pair stands there twice, or a system is compared with itself")
+    results = [read_table(path, ["system", "seed", "corpus", "condition", "metric", "value"]) for path in metrics]
+    if not results:
+        raise ConfigError("comparisons: no metrics were given")
+    table = pd.concat(results, ignore_index=True)
+    table = table[(table["condition"] == "pooled") & table["metric"].isin(COMPARED)]
+    values = table.set_index(["corpus", "system", "seed", "metric"])["value"]
+    if twice := values.index[values.index.duplicated()].tolist():
+        raise ConfigError(f"the metrics files hold a number twice: {twice[0]}")
+    files = {}
+    for path in replicates:
+        about = read_metadata(path)
+        files[about["corpus"], about["system"], about["seed"]] = path
+
+    rows = []
+    for corpus in dict.fromkeys(table["corpus"]):
+        of_corpus = values.xs(corpus).unstack("metric").reindex(columns=COMPARED).dropna()
+        seeds = _common_seeds(of_corpus, pairs, corpus)
+        needed: dict[str, set[int]] = {}
+        for pair, common in seeds.items():
+            for system in pair:
+                needed.setdefault(system, set()).update(common)
+        drawn = _read(files, corpus, needed)
+        for pair, common in seeds.items():
+            for metric in COMPARED:
+                rows.append((*pair, corpus, metric, *_test(of_corpus[metric], drawn, pair, common, confidence)))
+    compared = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    tested = compared["metric"].isin(TESTED)
+    compared.loc[tested, "p_holm"] = holm(compared.loc[tested, "p"])
+    with writing(output) as path:
+        compared.to_csv(path, sep="\t", index=False, float_format="%.10g")
+
+
+def _common_seeds(
+    values: pd.DataFrame, pairs: Sequence[tuple[str, str]], corpus: str
+) -> dict[tuple[str, str], list[int]]:
+    """Training seeds that both systems of each pair have; `values` has the index system, seed."""
+    seeds = values.index.to_frame(index=False).groupby("system")["seed"].agg(set)
+    if missing := [name for name in dict.fromkeys(name for pair in pairs for name in pair) if name not in seeds]:
+        raise ConfigError(f"comparisons: no metrics of {', '.join(missing)} on {corpus}")
+    common = {(system, reference): sorted(seeds[system] & seeds[reference]) for system, reference in pairs}
+    for (system, reference), shared in common.items():
+        if not shared:
+            raise ConfigError(f"comparisons: {system} and {reference} have no training seed in common on {corpus}")
+    return common
+
+
+def _read(
+    files: Mapping[tuple[str, str, int], Path], corpus: str, needed: Mapping[str, set[int]]
+) -> dict[tuple[str, int], tuple[Replicates, str]]:
+    """(system, seed) -> its file's replicates, all paired, and its column; only what is needed is read."""
+    columns: dict[tuple[str, int], dict[str, str]] = {}
+    for name, seeds in needed.items():
+        system = System.parse(name)
+        for seed in seeds:
+            columns.setdefault((system.trained, seed), {})[name] = system.column
+    found, first = {}, None
+    for (trained, seed), of_systems in columns.items():
+        if (corpus, trained, seed) not in files:
+            raise ConfigError(f"comparisons: no replicates of {trained}, seed {seed}, on {corpus}")
+        wanted = [f"{column}:{metric}" for column in of_systems.values() for metric in COMPARED]
+        replicates = read_replicates(files[corpus, trained, seed], wanted, like=first)
+        if len(replicates.values.get("trials", ())) < 2:
+            raise ConfigError(
+                f"{replicates.path}: no spread without two replicates; set evaluation.bootstrap to 1000 and run again"
+            )
+        first = first or replicates
+        found |= {(name, seed): (replicates, column) for name, column in of_systems.items()}
+    return found
+
+
+def _test(
+    values: pd.Series,
+    drawn: Mapping[tuple[str, int], tuple[Replicates, str]],
+    pair: tuple[str, str],
+    seeds: Sequence[int],
+    confidence: float,
+) -> tuple[float, ...]:
+    """One row from n_seeds to p; `values` has the index system, seed."""
+    of_system, of_reference = (values.loc[[(name, seed) for seed in seeds]].to_numpy() for name in pair)
+    differences = of_system - of_reference
+    difference = round(float(differences.mean()), 12) + 0.0  # the values have ten digits; no -0 and no 1e-17
+    seeds_std = float(differences.std(ddof=1)) if len(seeds) > 1 else math.nan
+
+    about = drawn[pair[0], seeds[0]][0].about
+    errors, tests = {}, {}
+    for resampling in drawn[pair[0], seeds[0]][0].values:
+        sides = []
+        for name in pair:
+            of_seeds = [drawn[name, seed] for seed in seeds]
+            sides.append([r.values[resampling][f"{c}:{values.name}"].to_numpy() for r, c in of_seeds])
+        variance = np.mean(np.subtract(*sides), axis=0).var(ddof=1)
+        dof = math.inf
+        if resampling == "speakers":
+            dof = about["speaker_degrees_of_freedom"]
+            variance *= about["n_speakers"] / dof
+        errors[resampling] = math.sqrt(variance)
+        parts = [(variance, dof)]
+        if len(seeds) > 1:
+            parts.append((seeds_std**2 / len(seeds), len(seeds) - 1))
+        tests[resampling] = welch_test(difference, *zip(*parts, strict=True), confidence)
+    decisive = max(tests.values(), key=lambda test: (test.p, test.high - test.low))
+    return (
+        *(len(seeds), of_system.mean(), of_reference.mean(), difference, decisive.low, decisive.high),
+        *(errors["trials"], errors.get("speakers", math.nan), about["n_speakers"], seeds_std),
+        *(tests["trials"].p, tests["speakers"].p if "speakers" in tests else math.nan, decisive.p),
+    )

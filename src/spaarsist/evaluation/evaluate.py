@@ -1,0 +1,297 @@
+"""Score files -> metrics of every variant and condition, with intervals, and the replicates that these come from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spaarsist.artefacts import SCORE_METADATA, file_hash, processor, read_metadata, writing
+from spaarsist.config import ConfigError, CostModel, System, system_name
+from spaarsist.data.protocol import read_trials
+from spaarsist.evaluation.metrics import ASVSPOOF5, METRICS, RankedTrials
+from spaarsist.evaluation.statistics import (
+    Draw,
+    SpeakerResampling,
+    TrialResampling,
+    bootstrap,
+    percentile_interval,
+)
+
+RESULT_COLUMNS = (
+    *("system", "seed", "variant", "corpus", "condition", "metric"),
+    *("value", "ci_low", "ci_high", "n_bonafide", "n_spoof"),
+)
+SPEAKER_COLUMNS = ("speakers_low", "speakers_high", "n_speakers")
+
+
+def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """Read a score file and the trial list that says what its trials are, and join them.
+
+    Args:
+        scores: Parquet: `trial_id` and one float column per variant; its metadata holds at least system, seed and
+            corpus, and the trial list's hash if the package made it.
+        trials: trial list that `spaarsist.data.protocol.make_trials` wrote.
+
+    Returns:
+        The metadata; the trial list (strings); the scores, one float64 column per variant and the rows of the
+        trial list.
+
+    Raises:
+        ConfigError: a file is not of that form, names no known variant, was made from another trial list, a trial is
+            missing, left over or there twice, a score is NaN or infinite, or a class is empty.
+    """
+    metadata = read_metadata(scores)
+    table = pq.read_table(scores)
+    columns = [name for name in table.column_names if name != "trial_id"]
+    if len(columns) == len(table.column_names) or not columns or len({*columns}) < len(columns):
+        raise ConfigError(f"{scores}: expected trial_id and one column per variant; found {table.column_names}")
+    for column in columns:
+        try:
+            System.parse(system_name(metadata["system"], column))
+        except ConfigError as error:
+            raise ConfigError(f"{scores}: column {column!r} of {metadata['system']}: {error}") from None
+    if metadata.get("trial_list", made := file_hash(trials)) != made:
+        raise ConfigError(f"{scores}: scored from another trial list than {trials} is now; score again")
+
+    listed = read_trials(trials)
+    if absent := {"bonafide", "spoof"}.difference(listed["label"]):
+        raise ConfigError(f"{trials}: no {absent.pop()} trials, so there are no error rates")
+    frame = table.to_pandas()
+    frame = frame.set_index(frame.pop("trial_id").astype(str))
+    _reject(frame.index[frame.index.duplicated()], f"{scores}: trials scored more than once")
+    _reject(
+        pd.Index(listed["trial_id"]).difference(frame.index, sort=False),
+        f"{scores}: trials of {trials} not scored",
+    )
+    _reject(
+        frame.index.difference(listed["trial_id"], sort=False),
+        f"{scores}: trials that {trials} does not list",
+    )
+    frame = frame.loc[listed["trial_id"]].astype(np.float64)
+    _reject(frame.index[~np.isfinite(frame).all(axis=1)], f"{scores}: trials with a NaN or infinite score")
+    return metadata, listed, frame.reset_index(drop=True)
+
+
+def evaluate(
+    scores: Path,
+    trials: Path,
+    output: Path,
+    replicates: Path,
+    cost: CostModel = ASVSPOOF5,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    threads: int = 1,
+) -> None:
+    """Write the metrics of every variant in a score file, with bootstrap intervals, overall and by condition.
+
+    Conditions: `pooled`; `attack:<id>`, that attack's spoofs against all bona fide trials; `codec:<id>`, the
+    trials of that codec (`codec:-`, no codec, stands beside others only), where both classes occur.
+
+    Args:
+        scores: score file, see `read_scored_trials`.
+        trials: its trial list.
+        output: TSV to write: system, seed, variant, corpus, condition, metric, value, ci_low, ci_high (trials
+            resampled), n_bonafide, n_spoof, speakers_low, speakers_high, n_speakers; fractions. Speakers are resampled
+            in the pooled condition, if the trial list names the speaker of every trial and there are enough of them
+            (`SpeakerResampling.degrees_of_freedom`); else these intervals are empty. n_speakers is 0 where they are not
+            known, and in other conditions.
+        replicates: Parquet to write, the replicates of the pooled condition: `resampling` (trials or speakers),
+            `replicate` (0, 1, ...), and `<variant>:<metric>` for each variant and metric. Rows of one number in files
+            on one trial list rest on the same draw. The metadata holds the score file's system, seed and corpus, the
+            trial list's hash, resampling_seed, n_speakers and speaker_degrees_of_freedom.
+        cost: prior and costs.
+        n_bootstrap: replicates per condition and way of resampling; 0 leaves intervals and `replicates` empty.
+        confidence: of the percentile intervals, in (0, 1); `TrialResampling` and `SpeakerResampling` say what they
+            cover.
+        seed: of the resampling.
+        threads: replicates computed at once; they change nothing but the time.
+
+    Raises:
+        ConfigError: see `read_scored_trials`; or `confidence` is out of range.
+    """
+    metadata, listed, frame = read_scored_trials(scores, trials)
+    is_bonafide = (listed["label"] == "bonafide").to_numpy()
+    names = listed["speaker_id"].to_numpy(str)
+    speakers = SpeakerResampling([names[is_bonafide], names[~is_bonafide]], seed) if (names != "-").all() else None
+    n_speakers = speakers.n_speakers if speakers else 0
+
+    rows, pooled = [], {}
+    for condition, chosen in _conditions(listed):
+        classes = [np.flatnonzero(chosen & members) for members in (is_bonafide, ~is_bonafide)]
+        sizes = [members.size for members in classes]
+        ranked = {
+            column: RankedTrials(*(values.to_numpy()[members] for members in classes), cost)
+            for column, values in frame.items()
+        }
+        draws: dict[str, Draw] = {"trials": TrialResampling(sizes, seed)}
+        if condition == "pooled" and speakers and speakers.degrees_of_freedom:
+            draws["speakers"] = speakers
+        found = {}
+        for resampling, draw in draws.items() if n_bootstrap else ():
+            progress = f"{metadata['corpus']}: {resampling}" if condition == "pooled" else ""
+            statistics = {column: trials_of_column.metrics for column, trials_of_column in ranked.items()}
+            found[resampling] = bootstrap(statistics, draw, n_bootstrap, threads, progress)
+        if condition == "pooled":
+            pooled = found
+        for column, trials_of_column in ranked.items():
+            identity = (
+                *(system_name(metadata["system"], column), metadata["seed"], column),
+                *(metadata["corpus"], condition),
+            )
+            for metric, value in trials_of_column.metrics().items():
+                intervals = {
+                    resampling: percentile_interval(values[column][metric], confidence)
+                    for resampling, values in found.items()
+                }
+                unknown = (np.nan, np.nan)
+                rows.append((
+                    *(*identity, metric, value, *intervals.get("trials", unknown), *sizes),
+                    *(*intervals.get("speakers", unknown), n_speakers if condition == "pooled" else 0),
+                ))  # fmt: skip
+    about = {key: metadata[key] for key in ("system", "seed", "corpus")}
+    about |= {"trial_list": file_hash(trials), "resampling_seed": seed, "n_speakers": n_speakers}
+    about["speaker_degrees_of_freedom"] = speakers.degrees_of_freedom if speakers else 0
+    with writing(replicates) as path:
+        pq.write_table(_table(pooled, [*frame], n_bootstrap, about), path)
+    with writing(output) as path:
+        table = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, *SPEAKER_COLUMNS])
+        table.to_csv(path, sep="\t", index=False, float_format="%.10g")
+
+
+def _table(
+    found: dict[str, dict[str, dict[str, np.ndarray]]], columns: list[str], n_replicates: int, about: dict[str, Any]
+) -> pa.Table:
+    """Replicates (resampling -> column -> metric -> values) as `evaluate` writes them."""
+    content = {
+        "resampling": pa.array(np.repeat([*found], n_replicates).tolist(), pa.string()),
+        "replicate": pa.array(np.tile(np.arange(n_replicates), len(found)), pa.int64()),
+    }
+    for column in columns:
+        for metric in METRICS:
+            parts = [values[column][metric] for values in found.values()]
+            content[f"{column}:{metric}"] = pa.array(np.concatenate([[], *parts]), pa.float64())
+    return pa.table(content).replace_schema_metadata({SCORE_METADATA: json.dumps(about, sort_keys=True)})
+
+
+class Replicates(NamedTuple):
+    """Replicates of a score file's pooled condition.
+
+    Attributes:
+        path: their file.
+        about: its metadata, see `evaluate`.
+        values: resampling (trials, speakers) -> a row per replicate, a column per `<variant>:<metric>`. No key where
+            nothing was resampled that way.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    values: dict[str, pd.DataFrame]
+
+
+def read_replicates(path: Path, columns: Sequence[str] | None = None, like: Replicates | None = None) -> Replicates:
+    """Read a file of replicates.
+
+    Args:
+        path: Parquet that `evaluate` wrote.
+        columns: those to read; None reads all.
+        like: replicates that these must be paired with, row by row.
+
+    Raises:
+        ConfigError: it is no such file, lacks a column, or does not go with `like`; named.
+    """
+    about = read_metadata(path)
+    present = pq.read_schema(path).names
+    wanted = present if columns is None else ["resampling", "replicate", *columns]
+    if absent := [name for name in ("resampling", "replicate", *wanted) if name not in present]:
+        raise ConfigError(f"{path}: holds no replicates of {', '.join(absent)}; compute the metrics again")
+    table = pq.read_table(path, columns=[*wanted]).to_pandas().set_index("replicate")
+    values = {resampling: part.drop(columns="resampling") for resampling, part in table.groupby("resampling")}
+    found = Replicates(path, about, values)
+    if like is not None:
+        if about.get("trial_list") != like.about.get("trial_list"):
+            raise ConfigError(f"{path} and {like.path} rest on different trial lists; score again")
+        same_draws = about.get("resampling_seed") == like.about.get("resampling_seed")
+        if not same_draws or _rows(found) != _rows(like):
+            raise ConfigError(f"{path} and {like.path} were resampled differently; compute the metrics again")
+    return found
+
+
+def _rows(replicates: Replicates) -> dict[str, int]:
+    return {resampling: len(values) for resampling, values in replicates.values.items()}
+
+
+def benchmark(
+    output: Path, n_trials: int = 700_000, n_columns: int = 1, n_replicates: int = 1000, threads: int = 2
+) -> None:
+    """Time all metrics and their replicates on made-up scores, and write a TSV: quantity, value, unit, how.
+
+    The scores are normal, in single precision; the classes have the shares that they have in ASVspoof 5's evaluation
+    partition, and each trial has one of 700 speakers.
+
+    Args:
+        output: TSV to write.
+        n_trials: number of trials, both classes together.
+        n_columns: score columns, as of so many variants of a system.
+        n_replicates: replicates of each way of resampling.
+        threads: replicates computed at once.
+    """
+    import resource  # Unix only
+
+    rng = np.random.default_rng(0)
+    n_bonafide = max(1, round(n_trials * 138_688 / 680_774))
+    sizes = (n_bonafide, n_trials - n_bonafide)
+    classes = [
+        [rng.normal(mean, 1, size).astype(np.float32) for mean, size in zip((2, 0), sizes, strict=True)]
+        for _ in range(n_columns)
+    ]
+    speakers = [rng.integers(700, size=size) for size in sizes]
+    start = perf_counter()
+    ranked = [RankedTrials(*scores) for scores in classes]
+    for trials_of_column in ranked:
+        trials_of_column.metrics()
+    of = f"{n_trials:,} trials, {n_columns} score column{'s' * (n_columns > 1)}, all metrics"
+    rows = [("metrics_once", perf_counter() - start, "s", f"{of}, 1 thread")]
+    statistics = {str(index): trials_of_column.metrics for index, trials_of_column in enumerate(ranked)}
+    for resampling, draw in (("trials", TrialResampling(sizes)), ("speakers", SpeakerResampling(speakers))):
+        for n in sorted({max(n_replicates // 10, 1), n_replicates}):  # memory must not grow with their number
+            start = perf_counter()
+            bootstrap(statistics, draw, n, threads, resampling)
+            how = f"{of}, {n:,} replicates that resample {resampling}, {threads} thread{'s' * (threads > 1)}"
+            rows.append((f"replicates_{resampling}_{n}", perf_counter() - start, "s", how))
+            unit = 2**20 if sys.platform == "darwin" else 2**10  # the one counts bytes, the others kibibytes
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+            rows.append((f"peak_memory_{resampling}_{n}", peak, "MiB", f"of the process until then: {how}"))
+    with writing(output) as path:
+        table = pd.DataFrame(rows, columns=["quantity", "value", "unit", "how"])
+        table["how"] += f"; {processor()}"
+        table.to_csv(path, sep="\t", index=False, float_format="%.4g")
+
+
+def _conditions(listed: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """Name and row mask of each condition that a trial list allows."""
+    is_bonafide = listed["label"] == "bonafide"
+    yield "pooled", pd.Series(True, index=listed.index)
+    for attack in sorted({*listed.loc[~is_bonafide, "attack_id"]} - {"-"}):
+        yield f"attack:{attack}", is_bonafide | (listed["attack_id"] == attack)
+    codecs = sorted({*listed["codec"]})
+    for codec in codecs if codecs != ["-"] else []:
+        chosen = listed["codec"] == codec
+        if listed.loc[chosen, "label"].nunique() == 2:
+            yield f"codec:{codec}", chosen
+
+
+def _reject(ids: Iterable[str], complaint: str) -> None:
+    """Raise with the number of offending trials and the first few of their ids, if there are any."""
+    ids = list(ids)
+    if ids:
+        raise ConfigError(f"{complaint}: {len(ids)}, e.g. {', '.join(ids[:5])}")

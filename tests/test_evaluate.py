@@ -1,0 +1,239 @@
+"""Score files -> metrics, intervals and replicates: joined by id, by hand, paired, and on hostile input."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spaarsist.artefacts import file_hash, read_metadata
+from spaarsist.config import ConfigError
+from spaarsist.evaluation.evaluate import benchmark, evaluate, read_replicates
+from spaarsist.evaluation.metrics import METRICS, compute_metrics
+from spaarsist.evaluation.statistics import SpeakerResampling, TrialResampling, percentile_interval
+
+COLUMNS = ("05", "03-Mag")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A trial list of 60 trials with speakers, attacks and codecs, and a score file of two variants."""
+    rng = np.random.default_rng(1)
+    trials = pd.DataFrame({"trial_id": [f"t{i:02d}" for i in range(60)], "path": "a.tar::b.flac"})
+    trials["label"] = ["bonafide", "spoof", "spoof"] * 20
+    trials["speaker_id"] = ["NA", "S1", "S2", "S3", "S4"] * 12  # NA: a legal name that pandas takes for a missing value
+    trials["attack_id"] = ["-", "A17", "A18"] * 20
+    trials["codec"] = ["-"] * 30 + ["C01"] * 27 + ["C02", "C01", "C01"]  # C02 has a bona fide trial only
+    trials["n_samples"] = 64600
+    quality = np.where(trials["label"] == "bonafide", 1.0, -1.0)
+    scores = pd.DataFrame({"trial_id": trials["trial_id"]})
+    for column in COLUMNS:
+        scores[column] = (quality + rng.normal(size=60)).astype(np.float32)
+    metadata = {"system": "AST-05", "seed": 3, "corpus": "mini"}
+
+    def write(scores=scores, trials=trials, metadata=metadata, name="scores"):
+        table = pa.Table.from_pandas(scores, preserve_index=False)
+        table = table.replace_schema_metadata({b"spaarsist": json.dumps(metadata).encode()})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        trials.to_csv(tmp_path / "trials.tsv", sep="\t", index=False)
+        inputs = tmp_path / f"{name}.parquet", tmp_path / "trials.tsv"
+        return *inputs, tmp_path / f"{name}.tsv", tmp_path / f"{name}.replicates.parquet"
+
+    write.scores, write.trials, write.metadata = scores, trials, metadata
+    return write
+
+
+def results(path):
+    return pd.read_csv(path, sep="\t", dtype={"variant": str})
+
+
+def classes(files, column, chosen=True):
+    is_bonafide = files.trials["label"] == "bonafide"
+    scores = files.scores[column].astype(float)
+    return [scores[chosen & members].to_numpy() for members in (is_bonafide, ~is_bonafide)]
+
+
+def test_metrics_of_all_conditions(files):
+    shuffled = files.scores.sample(frac=1, random_state=0)  # joined by id, not by position
+    paths = files(shuffled)
+    evaluate(*paths, n_bootstrap=50)
+    table = results(paths[2])
+    header = "system seed variant corpus condition metric value ci_low ci_high n_bonafide n_spoof"
+    assert " ".join(table.columns) == f"{header} speakers_low speakers_high n_speakers"
+    assert set(table["system"]) == {"AST-05-05", "AST-05-03-Mag"} and set(table["seed"]) == {3}
+    assert list(table["condition"].unique()) == ["pooled", "attack:A17", "attack:A18", "codec:-", "codec:C01"]
+    assert not table[header.split()].isna().any(axis=None)
+    listed = files.trials
+    for condition, chosen in {
+        "pooled": listed["label"] != "",
+        "attack:A18": listed["attack_id"].isin(["-", "A18"]),
+        "codec:C01": listed["codec"] == "C01",
+    }.items():
+        scores = classes(files, "03-Mag", chosen)
+        for metric, wanted in compute_metrics(*scores).items():
+            row = table[(table[["variant", "condition", "metric"]] == ["03-Mag", condition, metric]).all(axis=1)]
+            got = row[["value", "n_bonafide", "n_spoof"]].squeeze().to_list()
+            assert got == pytest.approx([wanted, *map(len, scores)], abs=1e-9)
+
+
+def test_intervals_are_those_of_the_replicates(files):
+    paths = files()
+    evaluate(*paths, n_bootstrap=40, confidence=0.8)
+    table, replicates = results(paths[2]), pq.read_table(paths[3]).to_pandas()
+    assert list(replicates.columns) == ["resampling", "replicate", *(f"{c}:{m}" for c in COLUMNS for m in METRICS)]
+    assert replicates["resampling"].tolist() == ["trials"] * 40 + ["speakers"] * 40
+    assert replicates["replicate"].tolist() == [*range(40)] * 2
+    pooled = table[table["condition"] == "pooled"]
+    for row in pooled.to_dict("records"):
+        for resampling, ends in (("trials", ("ci_low", "ci_high")), ("speakers", ("speakers_low", "speakers_high"))):
+            drawn = replicates.loc[replicates["resampling"] == resampling, f"{row['variant']}:{row['metric']}"]
+            assert [row[end] for end in ends] == pytest.approx(percentile_interval(drawn, 0.8), abs=1e-9)
+    rest = table[table["condition"] != "pooled"]
+    assert rest[["speakers_low", "speakers_high"]].isna().all(axis=None)
+    assert set(pooled["n_speakers"]) == {5} and set(rest["n_speakers"]) == {0}
+
+
+def test_replicates_are_the_metrics_of_their_draws(files):
+    paths = files()
+    evaluate(*paths, n_bootstrap=5, seed=2)
+    values = read_replicates(paths[3], ["03-Mag:eer", "03-Mag:cllr"]).values
+    scores = classes(files, "03-Mag")
+    is_bonafide = files.trials["label"] == "bonafide"
+    speakers = [files.trials.loc[members, "speaker_id"] for members in (is_bonafide, ~is_bonafide)]
+    for resampling, draw in (("trials", TrialResampling((20, 40), 2)), ("speakers", SpeakerResampling(speakers, 2))):
+        assert values[resampling].shape == (5, 2)
+        for replicate in range(5):
+            wanted = compute_metrics(*map(np.repeat, scores, draw(replicate)))
+            got = values[resampling].loc[replicate]
+            assert got.tolist() == pytest.approx([wanted["eer"], wanted["cllr"]])
+
+
+def test_what_the_replicates_say_of_themselves(files):
+    paths = files()
+    evaluate(*paths, n_bootstrap=2, seed=7)
+    wanted = files.metadata | {"trial_list": file_hash(paths[1]), "resampling_seed": 7}
+    assert read_metadata(paths[3]) == wanted | {"n_speakers": 5, "speaker_degrees_of_freedom": 4}
+
+
+def test_files_on_one_trial_list_are_resampled_alike(files):
+    """Another training with other columns, whose scores stand in another order: equal scores, equal replicates."""
+    paths = files()
+    evaluate(*paths, n_bootstrap=20)
+    other = files.scores.rename(columns={"05": "01"})[["trial_id", "01"]].sample(frac=1, random_state=3)
+    others = files(other, metadata=files.metadata | {"system": "AST-03", "seed": 9}, name="other")
+    evaluate(*others, n_bootstrap=20)
+    one = read_replicates(paths[3])
+    another = read_replicates(others[3], like=one)
+    for resampling in ("trials", "speakers"):
+        for metric in METRICS:
+            same = one.values[resampling][f"05:{metric}"], another.values[resampling][f"01:{metric}"]
+            assert np.array_equal(*same)
+            assert len(set(same[0])) > 1
+
+
+def test_threads_change_no_byte(files):
+    written = []
+    for threads in (1, 2):
+        paths = files()
+        evaluate(*paths, n_bootstrap=30, threads=threads)
+        written.append([path.read_bytes() for path in paths[2:]])
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "n_speakers"), [(["-"] + ["S1", "S2"] * 29 + ["S1"], 0), (["S1"] * 60, 1), (["-"] * 60, 0)]
+)
+def test_speakers_that_are_not_known_or_too_few(files, names, n_speakers):
+    paths = files(trials=files.trials.assign(speaker_id=names))
+    evaluate(*paths, n_bootstrap=5)
+    table = results(paths[2])
+    assert table[["speakers_low", "speakers_high"]].isna().all(axis=None) and not table["ci_low"].isna().any()
+    assert set(table.loc[table["condition"] == "pooled", "n_speakers"]) == {n_speakers}
+    about, values = read_replicates(paths[3])[1:]
+    assert [*values] == ["trials"] and (about["n_speakers"], about["speaker_degrees_of_freedom"]) == (n_speakers, 0)
+
+
+def test_without_bootstrap_intervals_and_replicates_are_empty(files):
+    paths = files()
+    evaluate(*paths, n_bootstrap=0)
+    empty = ["ci_low", "ci_high", "speakers_low", "speakers_high"]
+    assert results(paths[2])[empty].isna().all(axis=None)
+    table = pq.read_table(paths[3])
+    assert table.num_rows == 0 and table.num_columns == 2 + 2 * len(METRICS)
+    assert table.schema.field("replicate").type == pa.int64() and table.schema.field("05:eer").type == pa.float64()
+    assert read_replicates(paths[3]).values == {}
+
+
+def test_corpus_without_attacks_or_codecs(files):
+    paths = files(trials=files.trials.assign(attack_id="-", codec="-"))
+    evaluate(*paths, n_bootstrap=0)
+    assert set(results(paths[2])["condition"]) == {"pooled"}
+
+
+def with_nan(scores):
+    return scores.assign(**{"05": scores["05"].where(scores["trial_id"] != "t07")})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda f: f(scores=f.scores.drop(index=[3, 4])), r"not scored: 2, e\.g\. t03, t04"),
+        (lambda f: f(trials=f.trials.drop(index=5)), r"does not list: 1, e\.g\. t05"),
+        (lambda f: f(scores=pd.concat([f.scores, f.scores[:1]])), "scored more than once: 1, e.g. t00"),
+        (lambda f: f(trials=pd.concat([f.trials, f.trials[:1]])), "t00 was already on line 2"),
+        (lambda f: f(scores=with_nan(f.scores)), "NaN or infinite score: 1, e.g. t07"),
+        (lambda f: f(scores=f.scores.rename(columns={"05": "05-Best"})), "'05-Best' names no variant"),
+        (lambda f: f(scores=f.scores.rename(columns={"05": "00"})), "'00' names no variant"),
+        (lambda f: f(scores=f.scores.rename(columns={"05": "050"})), "'050' names no variant"),
+        (lambda f: f(scores=f.scores[["trial_id"]]), "one column per variant"),
+        (lambda f: f(metadata={"seed": 1, "corpus": "mini"}), "system"),
+        (lambda f: f(metadata=f.metadata | {"trial_list": "another"}), "scored from another trial list"),
+        (lambda f: f(trials=f.trials.assign(label="spoof")), "no bonafide trials"),
+        (lambda f: f(trials=f.trials.replace("bonafide", "genuine")), "genuine"),
+        (lambda f: f(trials=f.trials.drop(columns="codec")), "codec"),
+    ],
+)
+def test_refuses(files, change, complaint):
+    paths = change(files)
+    with pytest.raises(ConfigError, match=complaint):
+        evaluate(*paths, n_bootstrap=0)
+    assert not paths[2].exists() and not paths[3].exists()
+
+
+def test_refuses_what_is_no_score_file(files):
+    paths = files()
+    paths[0].write_text("<html>not found</html>")
+    with pytest.raises(ConfigError, match="not a readable Parquet"):
+        evaluate(*paths)
+
+
+def test_refuses_replicates_that_do_not_go_together(files):
+    paths, others = files(name="a"), files(name="b")
+    evaluate(*paths, n_bootstrap=4)
+    one = read_replicates(paths[3])
+    with pytest.raises(ConfigError, match=r"a.replicates.parquet: holds no replicates of 01:eer; compute"):
+        read_replicates(paths[3], ["05:eer", "01:eer"])
+    with pytest.raises(ConfigError, match=r"a.parquet: holds no replicates of resampling, replicate"):
+        read_replicates(paths[0])
+    for options in ({"seed": 1, "n_bootstrap": 4}, {"n_bootstrap": 5}):
+        evaluate(*others, **options)
+        with pytest.raises(ConfigError, match=r"b.replicates.parquet and .*a.* were resampled differently"):
+            read_replicates(others[3], like=one)
+    others = files(trials=files.trials.assign(codec="-"), name="b")
+    evaluate(*others, n_bootstrap=4)
+    with pytest.raises(ConfigError, match=r"b.replicates.parquet and .*a.* different trial lists"):
+        read_replicates(others[3], like=one)
+
+
+def test_benchmark(tmp_path):
+    benchmark(tmp_path / "b.tsv", n_trials=3000, n_columns=2, n_replicates=20, threads=2)
+    table = pd.read_csv(tmp_path / "b.tsv", sep="\t", index_col="quantity")
+    assert [*table.columns] == ["value", "unit", "how"] and (table["value"] > 0).all()
+    for resampling in ("trials", "speakers"):
+        assert table.loc[f"replicates_{resampling}_20", "unit"] == "s"
+        how = table.loc[f"peak_memory_{resampling}_2", "how"]
+        for part in ("3,000 trials", "2 score columns", "2 replicates", resampling, "2 threads"):
+            assert part in how
+    assert 10 < table.loc["peak_memory_speakers_20", "value"] < 10_000

@@ -1,0 +1,155 @@
+"""The figure on calibration from made-up values: marks where the numbers are, words for what is out of the ordinary."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from spaarsist.config import ConfigError
+from spaarsist.evaluation.calibration import COLUMNS
+from spaarsist.reporting.figures import calibration as figures
+
+CORPORA = [("dev", "Home dev"), ("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
+SYSTEMS = ["MHFA", "AST-05-05", "AST-03-01-Mag"]
+PANELS = [
+    ["act_dcf", "act_dcf_calibrated", "min_dcf"],
+    ["cllr", "cllr_calibrated"],
+    ["p_miss_at_dev_eer", "p_fa_at_dev_eer"],
+    ["p_miss_at_dev_min_dcf", "p_fa_at_dev_min_dcf"],
+]
+LABEL = "mini corpora; not the paper's numbers, 100 % made up"
+
+
+def files(folder, seeds=(1, 2), slopes=None, **fixed):
+    """Random values of every quantity, or those that `fixed` has for a corpus and a seed; a file per seed."""
+    rng, paths = np.random.default_rng(0), []
+    for seed in seeds:
+        rows = []
+        for system in SYSTEMS:
+            slope = (slopes or {}).get(system, 2.0)
+            rows.append((system, seed, "x", "dev", "slope", slope))
+            for corpus, _ in CORPORA:
+                for quantity in [quantity for row in PANELS for quantity in row]:
+                    drawn = fixed.get(quantity, {}).get((corpus, seed), rng.uniform(0.2, 0.9))
+                    lost = np.isnan(slope) and quantity.endswith("calibrated")
+                    rows.append((system, seed, "x", corpus, quantity, np.nan if lost else drawn))
+        paths.append(folder / f"seed{seed}.tsv")
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(paths[-1], sep="\t", index=False)
+    return paths
+
+
+@pytest.fixture
+def draw(tmp_path, monkeypatch):
+    """Draws without writing: the figure, its table, its note and its axes, a row of panels at a time."""
+    kept = []
+    monkeypatch.setattr(figures, "save", lambda figure, shown, stem, note, label: kept.append((figure, shown, note)))
+
+    def function(systems=SYSTEMS, corpora=CORPORA, **how):
+        figures.calibration(files(tmp_path, **how), systems, corpora, tmp_path / "x", LABEL)
+        figure, shown, note = kept.pop()
+        assert len(figure.axes) == len(PANELS) * len(corpora)
+        return figure, shown.set_index(["system", "corpus"]), note, np.reshape(figure.axes, (len(PANELS), -1))
+
+    return function
+
+
+def marks(axes):
+    """x of each series of marks, in drawing order; a series has a mark per system."""
+    return [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == len(SYSTEMS)]
+
+
+def heights(axes):
+    """y of the same."""
+    return [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == len(SYSTEMS)]
+
+
+def test_marks_stand_where_the_numbers_are(draw):
+    _, table, _, panels = draw()
+    for row, quantities in zip(panels, PANELS, strict=True):
+        factor = 100 if quantities[0].startswith("p_") else 1
+        for axes, (corpus, _) in zip(row, CORPORA, strict=True):
+            assert [text.get_text() for text in axes.get_yticklabels()] == (
+                ["MHFA", "AASIST (AST-05-05)", "AST-03-01-Mag (rank 1)"] if axes is row[0] else []
+            )
+            part = table.xs(corpus, level="corpus").loc[SYSTEMS]
+            for drawn, quantity in zip(marks(axes), quantities, strict=True):
+                assert drawn == pytest.approx(factor * part[f"{quantity}.mean"].to_numpy())
+            spread = [quantity for quantity in quantities if quantity != "min_dcf"]
+            for bars, quantity in zip(axes.collections, spread, strict=True):
+                ends = np.array([path.vertices[:, 0] for path in bars.get_paths()])
+                mean, std = (factor * part[f"{quantity}.{name}"].to_numpy() for name in ("mean", "std"))
+                assert ends == pytest.approx(np.clip(np.column_stack([mean - std, mean + std]), 0, 100))
+                height = heights(axes)[quantities.index(quantity)]
+                assert [path.vertices[0, 1] for path in bars.get_paths()] == pytest.approx(height)
+    assert not np.isclose(*heights(panels[1, 0])).any(), "before and after would hide each other"
+
+
+def test_all_marks_and_bars_are_within_the_panels(draw):
+    """Some are far out, on the last corpus only, and beside a system that has none."""
+    *_, panels = draw(cllr={("wild", 1): 2.0, ("wild", 2): 6.0}, slopes={"AST-05-05": np.nan})
+    for row in panels:
+        low, high = row[0].get_xlim()
+        for axes in row:
+            assert axes.get_xlim() == (low, high)
+            bars = [path.vertices[:, 0] for bars in axes.collections for path in bars.get_paths()]
+            for drawn in [*marks(axes), *bars]:
+                assert not (drawn < low).any() and not (drawn > high).any()
+    assert 4 + 8**0.5 < panels[1, 0].get_xlim()[1] < 8 and panels[2, 0].get_xlim() == (0, 104)
+    assert panels[0, 0].get_xlim()[1] < 2
+
+
+def test_what_it_says(draw):
+    figure, _, note, _ = draw()
+    texts = [" ".join(text.get_text().split()) for text in figure.findobj(Text)]
+    assert {title for _, title in CORPORA} <= {*texts}
+    for words in ("Cllr (bits)", "Actual detection cost (normalised)", "bona fide rejected", "spoofs accepted"):
+        assert words in texts
+    assert "has also chosen each training's epoch" in note and "(n\u00a0=\u00a02)" in note
+    assert "slope" not in note and "separates" not in note
+    assert draw(seeds=(1,))[2].endswith("one training seed")
+
+
+def test_one_seed_has_no_bars(draw):
+    *_, panels = draw(seeds=(1,))
+    for axes in panels.flat:
+        assert all(np.isnan(path.vertices[:, 0]).all() for bars in axes.collections for path in bars.get_paths())
+        assert all(np.isfinite(drawn).all() for drawn in marks(axes))
+
+
+def test_separable_seeds_and_negative_slopes(draw):
+    _, _, note, panels = draw(slopes={"AST-05-05": np.nan, "MHFA": -1.0})
+    assert "a negative slope turned the scores of MHFA;" in note
+    assert note.endswith("no calibration of AST-05-05: a threshold separates the development corpus's classes")
+    before, after, lowest = marks(panels[0, 1])
+    assert np.isnan(after).tolist() == [False, True, False]
+    assert np.isfinite(before).all() and np.isfinite(lowest).all() and np.isfinite(panels[0, 0].get_xlim()).all()
+
+
+def test_a_single_system_on_a_single_corpus(draw):
+    _, table, _, panels = draw(["AST-05-05"], CORPORA[2:])
+    assert [*table.index] == [("AST-05-05", "wild")]
+    assert panels.shape == (4, 1)
+
+
+def test_same_input_same_bytes(tmp_path):
+    paths = files(tmp_path)
+    for name in ("one", "two"):
+        figures.calibration(paths, SYSTEMS, CORPORA, tmp_path / name, LABEL)
+    for ending in ("png", "pdf", "tsv"):
+        one, two = (tmp_path / f"{name}.{ending}" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+    table = pd.read_csv(tmp_path / "one.tsv", sep="\t")
+    assert [*zip(table["system"], table["corpus"], strict=True)] == [(s, c) for s in SYSTEMS for c, _ in CORPORA]
+    assert {"slope.mean", "cllr_calibrated.std", "n_seeds"} <= {*table}
+
+
+def test_refuses(tmp_path):
+    paths = files(tmp_path)
+    for systems, corpora, complaint in (
+        ([], CORPORA, "no system was named"),
+        (["SLS"], CORPORA[:1], "nothing of SLS on dev"),
+        (SYSTEMS, [("else", "Elsewhere")], "nothing of MHFA on else"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            figures.calibration(paths, systems, corpora, tmp_path / "x", LABEL)
+    assert not [*tmp_path.glob("x.*")]

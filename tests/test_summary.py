@@ -1,0 +1,218 @@
+"""The summary from small made-up metrics: means, spreads and intervals by hand, and what names say."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spaarsist.config import ConfigError, System
+from spaarsist.evaluation.evaluate import RESULT_COLUMNS
+from spaarsist.evaluation.metrics import METRICS
+from spaarsist.evaluation.summary import read_summary, summarise
+
+CORPORA = ("home", "wild")
+SYSTEMS = [
+    *("AST-05-05", "AST-05-05-Mag", "AST-05-01", "AST-03-01-Mag", "AST-05+Mag-05-Mag"),
+    *("AST-05-05+stack10", "AST-05-05+graph0.5", "MHFA", "Mean-pool"),
+]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Metrics of two seeds and two corpora, sizes and speeds: a folder, and the metrics in one frame."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    rows = [
+        (system, seed, System.parse(system).column, corpus, condition, metric, *rng.uniform(0.05, 0.4, 3), 90, 90)
+        for corpus in CORPORA
+        for seed in (1, 2)
+        for system in SYSTEMS
+        for condition in ("pooled", "attack:A17")
+        for metric in METRICS
+    ]
+    results = pd.DataFrame(rows, columns=RESULT_COLUMNS)
+    for (corpus, seed), part in results.groupby(["corpus", "seed"]):
+        part.to_csv(folder / f"{corpus}-{seed}.metrics.tsv", sep="\t", index=False)
+    size = pd.DataFrame({"system": SYSTEMS, "n_params": [611_784 - 100 * i for i in range(len(SYSTEMS))]})
+    size["n_macs"] = [713_000_000 - 1_000_000 * i for i in range(len(SYSTEMS))]
+    size = size.assign(counter="fvcore", n_frames=201, feature_dim=1024, n_layers=24, embedding_dim=1024)
+    size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
+    speed = pd.DataFrame({"system": ["MHFA", "AST-05-05"], "latency_ms": 1.5, "latency_iqr_ms": 0.1})
+    speed.to_csv(folder / "latency.tsv", sep="\t", index=False)
+    return folder, results
+
+
+def make(inputs, output, seeds="*", as_run=(), scores=(), replicates=(), **options):
+    folder, _ = inputs
+    metrics = sorted(folder.glob(f"*-{seeds}.metrics.tsv"))
+    sizes = [folder / "complexity.tsv"], [folder / "latency.tsv"]
+    summarise(metrics, *sizes, as_run, scores, replicates, output, **options)
+    return read_summary(output)
+
+
+def values(inputs, system, corpus, metric):
+    _, results = inputs
+    chosen = (results["system"] == system) & (results["corpus"] == corpus) & (results["metric"] == metric)
+    return results[chosen & (results["condition"] == "pooled")].sort_values("seed")
+
+
+def test_means_over_seeds(inputs, tmp_path):
+    table = make(inputs, tmp_path / "s.tsv")
+    assert list(table.index) == [
+        *("AST-05-05", "AST-05-05-Mag", "AST-05-01", "AST-03-01-Mag"),
+        *("AST-05-05+stack10", "AST-05-05+graph0.5", "AST-05+Mag-05-Mag", "MHFA", "Mean-pool"),
+    ]
+    wanted = values(inputs, "AST-03-01-Mag", "wild", "cllr")["value"]
+    row = table.loc["AST-03-01-Mag"]
+    assert len(wanted) == row["wild.n_seeds"] == 2
+    assert row["wild.cllr.mean"] == pytest.approx(wanted.mean())
+    assert row["wild.cllr.std"] == pytest.approx(wanted.std(ddof=1))
+    assert row["n_macs"] == 713_000_000 - 1_000_000 * SYSTEMS.index("AST-03-01-Mag")
+    read_summary(tmp_path / "s.tsv", CORPORA)
+
+
+def one_system(folder, rows):
+    """Metrics of MHFA on one corpus; rows of seed, value, ci_low, ci_high."""
+    rows = [("MHFA", seed, "score", "home", "pooled", "eer", *numbers, 9, 9) for seed, *numbers in rows]
+    pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(folder / "m.tsv", sep="\t", index=False)
+    return folder / "m.tsv"
+
+
+def test_mean_and_spread_by_hand(inputs, tmp_path):
+    """Three seeds, of which one is far off: the mean, not the median, and n - 1 under the root."""
+    metrics = one_system(tmp_path, [(seed, value, 0, 1) for seed, value in enumerate((0.1, 0.2, 0.6))])
+    summarise([metrics], [inputs[0] / "complexity.tsv"], [], [], [], [], tmp_path / "s.tsv")
+    row = read_summary(tmp_path / "s.tsv").loc["MHFA"]
+    assert row["home.eer.mean"] == pytest.approx(0.3) and row["home.n_seeds"] == 3
+    assert row["home.eer.std"] == pytest.approx(((0.04 + 0.01 + 0.09) / 2) ** 0.5)
+
+
+def test_what_names_say(inputs, tmp_path):
+    table = make(inputs, tmp_path / "s.tsv")
+    assert table["stack_temperature"].dropna().to_dict() == {"AST-05-05+stack10": 10}
+    assert table["graph_temperature"].dropna().to_dict() == {"AST-05-05+graph0.5": 0.5}
+    assert table["trained_variant"].dropna().to_dict() == {"AST-05+Mag-05-Mag": "Mag"}
+    row = table.loc["AST-03-01-Mag", ["trained", "k_train", "k_infer", "variant"]]
+    assert row.tolist() == ["AST-03", 0.3, 0.1, "Mag"]
+    assert table.loc["MHFA", "latency_ms"] == 1.5 and np.isnan(table.loc["AST-05-01", "latency_ms"])
+    assert np.isnan(table.loc["MHFA", "k_train"]) and table.loc["MHFA", "trained"] == "MHFA"
+
+
+def write_replicates(folder, trained, seed, corpus, trials, speakers=None, **about):
+    """Replicates by hand: column -> values of the EER, over trials and over speakers. Other metrics are 0."""
+    kinds = {"trials": trials} | ({"speakers": speakers} if speakers else {})
+    n = len(next(iter(trials.values())))
+    content = {"resampling": [kind for kind in kinds for _ in range(n)], "replicate": [*range(n)] * len(kinds)}
+    for column in trials:
+        for metric in METRICS:
+            zeros = [0.0] * n
+            parts = (kind[column] if metric == "eer" else zeros for kind in kinds.values())
+            content[f"{column}:{metric}"] = [float(value) for part in parts for value in part]
+    about = {
+        **{"system": trained, "seed": seed, "corpus": corpus, "trial_list": "x", "resampling_seed": 0},
+        **{"n_speakers": 6 if speakers else 0, "speaker_degrees_of_freedom": 5 if speakers else 0, **about},
+    }
+    path = folder / f"{trained}-{seed}-{corpus}.parquet"
+    pq.write_table(pa.table(content).replace_schema_metadata({"spaarsist": json.dumps(about)}), path)
+    return path
+
+
+class TestIntervals:
+    def test_of_the_mean_over_seeds(self, inputs, tmp_path):
+        """Draws that both seeds share are averaged first; seeds that go opposite ways leave no spread at all."""
+        replicates = []
+        for seed, sign in ((1, 1), (2, -1)):
+            trials = {"05": [0, 0.1, 0.2, 0.3, 0.4], "05-Mag": [sign * v for v in (1, 2, 3, 4, 5)], "01": [0.5] * 5}
+            speakers = {"05": [seed, 0, 0, 0, 0], "05-Mag": [1] * 5, "01": [1] * 5}
+            trials |= {"05+stack10": [0] * 5, "05+graph0.5": [0] * 5}
+            speakers |= {"05+stack10": [0] * 5, "05+graph0.5": [0] * 5}
+            replicates.append(write_replicates(tmp_path, "AST-05", seed, "home", trials, speakers))
+        table = make(inputs, tmp_path / "s.tsv", replicates=replicates, confidence=0.5)
+        ends = ["home.eer.ci_low", "home.eer.ci_high", "home.eer.speakers_low", "home.eer.speakers_high"]
+        assert table.loc["AST-05-05", ends].tolist() == pytest.approx([0.1, 0.3, 0, 0])
+        assert table.loc["AST-05-05-Mag", ends].tolist() == pytest.approx([0, 0, 1, 1])
+        assert table.loc["AST-05-01", ends].tolist() == pytest.approx([0.5, 0.5, 1, 1])
+        wide = make(inputs, tmp_path / "s.tsv", replicates=replicates[::-1], confidence=0.9)
+        assert wide.loc["AST-05-05", ends].tolist() == pytest.approx([0.02, 0.38, 0, 1.2])
+        # Others have no replicates, and more than one seed.
+        assert table.loc["MHFA", ends].isna().all()
+        assert table.loc["AST-05-05", [end.replace("home", "wild") for end in ends]].isna().all()
+        assert table.loc[["AST-05-05", "MHFA"], "home.n_speakers"].tolist() == [6, 0]
+        assert table.loc["AST-05-05", ["wild.n_speakers", "wild.n_seeds"]].tolist() == [0, 2]
+        # The means are the metrics' own, not the replicates'.
+        wanted = values(inputs, "AST-05-05", "home", "eer")["value"].mean()
+        assert table.loc["AST-05-05", "home.eer.mean"] == pytest.approx(wanted)
+
+    def test_of_one_seed_without_replicates(self, inputs, tmp_path):
+        row = make(inputs, tmp_path / "s.tsv", seeds="1").loc["MHFA"]
+        first = values(inputs, "MHFA", "home", "eer").iloc[0]
+        assert row[["home.eer.ci_low", "home.eer.ci_high"]].tolist() == pytest.approx(
+            [first["ci_low"], first["ci_high"]]
+        )
+        assert row[["home.eer.speakers_low", "home.eer.std"]].isna().all() and row["home.n_seeds"] == 1
+        several = make(inputs, tmp_path / "s.tsv").loc["MHFA"]
+        assert several[["home.eer.ci_low", "home.eer.ci_high"]].isna().all()
+
+    def test_replicates_without_rows_are_none(self, inputs, tmp_path):
+        empty = [write_replicates(tmp_path, "MHFA", seed, "home", {"score": []}) for seed in (1, 2)]
+        row = make(inputs, tmp_path / "s.tsv", replicates=empty).loc["MHFA"]
+        assert row[["home.eer.ci_low", "home.eer.ci_high", "home.eer.speakers_low"]].isna().all()
+
+    def test_refusals(self, inputs, tmp_path):
+        draws = {"score": [0.1, 0.2]}
+        one = write_replicates(tmp_path, "MHFA", 1, "home", draws)
+        for change, complaint in (
+            (None, r"no replicates of MHFA, seed 2, on home, but of seeds \[1\]"),
+            ({"trials": {"other": [0, 1]}}, "no replicates of score:eer"),
+            ({"trials": draws, "trial_list": "y"}, "different trial lists"),
+            ({"trials": {"score": [0.1]}}, "resampled differently"),
+        ):
+            two = [] if change is None else [write_replicates(tmp_path, "MHFA", 2, "home", **change)]
+            with pytest.raises(ConfigError, match=complaint):
+                make(inputs, tmp_path / "s.tsv", replicates=[one, *two])
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            make(inputs, tmp_path / "s.tsv", seeds="1", replicates=[one], confidence=95)
+        assert not (tmp_path / "s.tsv").exists()
+
+
+def test_what_was_run(inputs, tmp_path):
+    """The size of the run's own back-end, and every state of the code that its scores know of."""
+    sizes = pd.DataFrame({"system": ["AST-05-05", "MHFA"], "n_params": [1000, 2000]})
+    sizes.to_csv(tmp_path / "own.tsv", sep="\t", index=False)
+    scores = []
+    for seed, (trained, scored) in enumerate((("b", "a"), ("b", "b"))):
+        about = {"system": "AST-05", "seed": seed, "corpus": "home"}
+        about |= {"trained_with": {"code_hash": trained}, "provenance": {"code_hash": scored}}
+        scores.append(tmp_path / f"{seed}.parquet")
+        table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(about)})
+        pq.write_table(table, scores[-1])
+    table = make(inputs, tmp_path / "s.tsv", as_run=[tmp_path / "own.tsv"], scores=scores)
+    assert table.loc["AST-05-01", "code_hash"] == "a+b" and pd.isna(table.loc["MHFA", "code_hash"])
+    assert table.loc["MHFA", "n_params_as_run"] == 2000 and np.isnan(table.loc["AST-05-01", "n_params_as_run"])
+
+
+def test_refusals(inputs, tmp_path):
+    folder, _ = inputs
+    metrics, sizes = sorted(folder.glob("*.metrics.tsv")), pd.read_csv(folder / "complexity.tsv", sep="\t")
+    sizes[1:].to_csv(tmp_path / "small.tsv", sep="\t", index=False)
+    sizes.assign(n_params=1).to_csv(tmp_path / "other.tsv", sep="\t", index=False)
+    complexity = folder / "complexity.tsv"
+    for arguments, complaint in (
+        ((metrics, [tmp_path / "small.tsv"]), "no size in .*small.tsv of AST-05-05"),
+        ((metrics, [complexity, tmp_path / "other.tsv"]), "contradict each other on AST-03-01-Mag,"),
+        ((metrics + metrics[:1], [complexity]), "a number twice"),
+        ((metrics, metrics), "columns missing: n_params"),
+        (([], [complexity]), "no file given"),
+        (([tmp_path / "none.tsv"], [complexity]), "none.tsv: not a readable"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            summarise(*arguments, [], [], [], [], tmp_path / "refused.tsv")
+    assert not (tmp_path / "refused.tsv").exists()
+    make(inputs, tmp_path / "s.tsv")
+    with pytest.raises(ConfigError, match="no metrics of corpus 'mars'"):
+        read_summary(tmp_path / "s.tsv", ["mars"])
+    with pytest.raises(ConfigError, match="no system SLS"):
+        read_summary(tmp_path / "s.tsv", systems=["MHFA", "SLS"])
