@@ -50,7 +50,7 @@ def test_numbers_for_readers():
 
 def test_every_format_says_everything(tmp_path):
     columns = pd.MultiIndex.from_tuples([("", "System"), ("Home", "EER %"), ("Home", "ΔEER"), ("", "Kind")])
-    rows = [("# First part", "", "", ""), ("A†", "1.25 ± 0.50*", "+0.50\n[−0.10, +1.10]", "x"), ("B", "–", "–", "y")]
+    rows = [("# First part", "", "", ""), ("A†", "1.25 ± 0.50*", "+0.50*\n[−0.10, +1.10]", "x"), ("B", "–", "–", "y")]
     marked = pd.DataFrame([[False] * 4, [True, True, False, False], [False] * 4])
     arguments = table(rows, columns, label="made up", footer="By code 0123.", marked=marked)
     texts = written(tmp_path / "it", arguments, pd.DataFrame({"a": [1 / 3], "b": ["x"]}))
@@ -59,7 +59,7 @@ def test_every_format_says_everything(tmp_path):
     assert cells(texts["md"])[1:] == [
         [":---", "---:", "---:", ":---"],
         ["*First part*", "", "", ""],
-        ["**A†**", r"<ins>1.25</ins> ± 0.50\*", "+0.50<br>[−0.10, +1.10]", "x"],
+        ["**A†**", r"<ins>1.25</ins> ± 0.50\*", r"+0.50\*<br>[−0.10, +1.10]", "x"],
         ["B", "–", "–", "y"],
     ]
     assert texts["md"].endswith("\n\nNotes.\n\nBy code 0123.\n")
@@ -68,13 +68,13 @@ def test_every_format_says_everything(tmp_path):
     assert r" & \multicolumn{2}{c}{Home} &  \\" in lines and r"\cmidrule(lr){2-3}" in lines
     assert r"\begin{tabular}{l@{\hspace{8pt}}rr@{\hspace{8pt}}l}" in lines
     first = lines.index(r"\multicolumn{4}{l}{\textit{First part}} \\")
-    assert lines[first + 2] == r"\textbf{A$^\dagger$} & \underline{1.25}$_{\pm0.50}$\rlap{*} & +0.50 & x \\"
+    assert lines[first + 2] == r"\textbf{A$^\dagger$} & \underline{1.25}$^*_{\pm0.50}$ & +0.50\rlap{*} & x \\"
     assert lines[first + 3] == r" &  & {[}$-$0.10, +1.10{]} &  \\"
     assert "By code 0123.}" in lines
     assert "<h1>Heading (made up)</h1>" in texts["html"] and "<p>Subject. Notes.</p>" in texts["html"]
     assert '<th colspan="4">First part</th>' in texts["html"] and "<td><b>A†</b></td>" in texts["html"]
     assert "<td><u>1.25</u>\u00a0±\u00a00.50*</td>" in texts["html"]
-    assert "<td>+0.50<br>[−0.10,\u00a0+1.10]</td>" in texts["html"]
+    assert "<td>+0.50*<br>[−0.10,\u00a0+1.10]</td>" in texts["html"]
     assert "<footer>By code 0123.</footer>" in texts["html"] and "<h2>" not in texts["html"]
 
 
@@ -129,7 +129,7 @@ def test_long_tables_go_on_in_another_float(tmp_path):
     floats = texts["tex"].split(r"\begin{table*}")[1:]
     assert [len(re.findall(r"^S\d+ ", part, re.M)) for part in floats] == [ROWS_PER_PAGE, ROWS_PER_PAGE, 1]
     assert all("System & EER" in part for part in floats) and texts["tex"].count(r"\label") == 1
-    assert ["continued" in part for part in floats] == [False, True, True]
+    assert ["Continued." in part for part in floats] == [False, True, True]
     assert ["Footer." in part for part in floats] == [False, False, True]
     assert "Float too large" not in compile_pdf(tmp_path, "it")
     assert texts["html"].count("<tr") == 1 + len(rows), "pandas leaves nothing out"

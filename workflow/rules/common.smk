@@ -695,14 +695,11 @@ def variant_options(wildcards):
     return options("--variant", (COLUMNS | ON_DEMAND)[wildcards.trained])
 
 
-def corpora(*, titled):
-    """Every evaluation corpus, with its title or without."""
+def corpora(names, *, titled):
+    """Corpora by name, with their titles or without."""
     return options(
         "--corpus",
-        [
-            f"{name}={CORPORA[name]['title']}" if titled else name
-            for name in config["evaluate_on"]
-        ],
+        [f"{name}={CORPORA[name]['title']}" if titled else name for name in names],
     )
 
 

@@ -215,6 +215,10 @@ rule findings:
             "data/audio.py",
             "data/augment.py",
             "data/protocol.py",
+            "experiments/excerpts.py",
+            "experiments/features.py",
+            "experiments/score.py",
+            "experiments/train.py",
             "models/backend.py",
             "models/detector.py",
             "models/frontend.py",
@@ -392,7 +396,7 @@ rule composite:
         mem_mb=4000,
         runtime=10,
     params:
-        corpora=corpora(titled=False),
+        corpora=corpora(config["evaluate_on"], titled=False),
         systems=options("--system", RANKED),
         weights=json.dumps(config["evaluation"]["composite"], sort_keys=True),
     shell:

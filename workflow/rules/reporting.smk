@@ -1,6 +1,7 @@
 # What the reader sees; made from files alone.
 
-TITLED = corpora(titled=True)
+TITLED = corpora(config["evaluate_on"], titled=True)
+DEV_TOO = corpora([config["select_on"], *config["evaluate_on"]], titled=True)
 IN_FIGURES = options("--system", config["systems"]["in_figures"])
 FROM_SCORES = f"{options('--scores', scores_of(DRAWN))} {trial_lists()}"
 FROM_SUMMARY = f"--summary {RESULTS}/tables/summary.tsv"
@@ -950,7 +951,7 @@ use rule figure_det as figure_calibration with:
         f"{RESULTS}/benchmarks/figure_calibration.tsv"
     params:
         figure="calibration",
-        given=f"{options('--calibration', CALIBRATION)} {IN_FIGURES} {TITLED}",
+        given=f"{options('--calibration', CALIBRATION)} {IN_FIGURES} {DEV_TOO}",
 
 
 rule paper:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from spaarsist.artefacts import read_metadata, read_table, writing
@@ -116,6 +115,8 @@ def fit_affine(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
     of the toolkits FoCal and BOSARIS (Brümmer and de Villiers 2011, arXiv 1304.2865). When there is an answer: Albert
     and Anderson 1984.
     """
+    from sklearn.linear_model import LogisticRegression  # slow to import, and readers of results do without
+
     bonafide, spoof = np.asarray(bonafide, np.float64), np.asarray(spoof, np.float64)
     if spoof.max() <= bonafide.min() or bonafide.max() <= spoof.min():
         return np.nan, np.nan

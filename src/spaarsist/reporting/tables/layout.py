@@ -242,7 +242,7 @@ def _latex(shown: pd.DataFrame, marks: list[list[bool]], caption: str, tex_label
         else:
             sections[-1].append(_latex_row(row, row_marks))
     pages: list[list[list[str]]] = [[]]
-    for section in sections:  # which start a new page if they fit on none with others, and go on in another if on none
+    for section in sections:  # on a new page where the last has no room for all of it; a long one goes on in the next
         if sum(map(len, pages[-1] + section)) > ROWS_PER_PAGE and pages[-1]:
             pages.append([])
         for row in section:
@@ -253,8 +253,12 @@ def _latex(shown: pd.DataFrame, marks: list[list[bool]], caption: str, tex_label
     for number, page in enumerate(pages):
         yield r"\begin{table*}[p]"
         yield r"\centering"
-        yield rf"\caption{{{caption}}}" if not number else rf"\caption{{Table~\ref{{{tex_label}}}, continued.}}"
-        yield from [] if number else [rf"\label{{{tex_label}}}"]
+        if number:
+            yield r"\addtocounter{table}{-1}"
+            yield r"\caption{Continued.}"
+        else:
+            yield rf"\caption{{{caption}}}"
+            yield rf"\label{{{tex_label}}}"
         yield r"\scriptsize" if roomy else r"\fontsize{6}{7.2}\selectfont"
         yield r"\setlength{\tabcolsep}{2pt}"
         yield r"\makebox[\textwidth][c]{%"
@@ -299,8 +303,13 @@ def _latex_row(row: tuple[str, ...], marks: list[bool]) -> list[str]:
     for lines, mark in zip(others, marks[1:], strict=True):
         number, rest = _halves(lines[0])
         number = rf"\underline{{{escape(number)}}}" if mark else escape(number)
-        spread = re.sub(r"^ \$\\pm\$ ([\d.]+)", r"$_{\\pm\1}$", escape(rest))  # width is scarce
+        spread = re.sub(r"^ \$\\pm\$ ([\d.]+)({\*}$)?", _stacked, escape(rest))
         # A star hangs over the edge, so that the digits above and below each other stay so
         texts = (re.sub(r"{\*}$", r"\\rlap{*}", text) for text in (number + spread, *map(escape, lines[1:])))
         columns.append([*texts])
     return [rf"{' & '.join(cells)} \\" for cells in zip_longest(*columns, fillvalue="")]
+
+
+def _stacked(spread: re.Match) -> str:
+    """A spread as a subscript, with its star on top: width is scarce."""
+    return rf"${'^*' if spread[2] else ''}_{{\pm{spread[1]}}}$"
