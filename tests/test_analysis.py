@@ -319,6 +319,15 @@ def test_the_linear_stack_node_does_not_move_at_all(backend, batch):
     assert (value.xs("other_nodes_spread", level="quantity") > 1e-3).all()
 
 
+def test_what_may_not_move_is_read_out_one_by_one(backend, monkeypatch):
+    """Rows of one batch may differ in their last digits where other machines multiply."""
+    sizes = []
+    monkeypatch.setattr(analysis, "trace", lambda *given: (sizes.append(len(given[1].temporal)), trace(*given))[1])
+    for aggregation in ("linear", "uniform"):
+        spreads(backend, graphs_of(4), aggregation)
+    assert sizes == [1, 1, 1, 1, 4]
+
+
 @pytest.mark.parametrize("aggregation", ["attention", "uniform"])
 def test_spread_is_the_standard_deviation(backend, aggregation):
     graphs = graphs_of(8)
@@ -340,6 +349,15 @@ def test_a_linear_stack_node_that_sees_the_input_would_show(backend, monkeypatch
 
     monkeypatch.setattr(HeterogeneousAttention, "forward", leaking)
     assert spreads(backend, graphs_of(8), "linear")["all", "stack_node_spread"] > 0
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "own", "expected"),
+    [((2, 2, 100, 100), None, 100), ((2, 2, 100, 100), 1.0, 1), ((2, 2, 50, 100), None, np.nan)],
+)
+def test_the_temperature_of_training(temperatures, own, expected):
+    backend = AASIST(8, 4, temperatures=temperatures, stack_temperature=own)
+    np.testing.assert_equal(analysis._stack_temperature(backend), expected)
 
 
 # Score changes
@@ -452,6 +470,12 @@ def test_contract(inspected, synthetic):
     quarters = agreement[agreement["quartile"] != "all"].groupby(["label", "k", "variant"])["n_trials"].sum()
     assert quarters["all"].eq(n).all() and quarters["spoof"].add(quarters["bonafide"]).eq(n).all()
     assert {*stack["layer"].dropna()} == {*LAYERS} and {*stack["stack_temperature"].dropna()} == {1, 100}
+    excerpt, first = 0.5, kept[kept["layer"] == "temporal_pool"].groupby("position")["seconds"].first()
+    step = first.diff().dropna()
+    np.testing.assert_allclose(step, 2 * first[0])
+    assert excerpt - step[1] < len(first) * step[1] <= excerpt and kept["seconds"].isna().any()
+    as_trained = stack["quantity"].str.contains("spread|change")
+    assert (stack.loc[as_trained, "stack_temperature"] == 100).all() and as_trained.sum() == 3 * (2 * 3 + 3 * 2)
     spread = stack[(stack["quantity"] == "stack_node_spread") & (stack["label"] == "all")]
     assert spread.set_index("aggregation")["value"]["linear"] == 0
     assert {*stack.loc[stack["quantity"].str.startswith("score_change"), "aggregation"]} == {"uniform", "linear"}
@@ -503,6 +527,10 @@ def test_some_trials_of_each_class(inspected, checkpoint, synthetic, scored, tmp
     assert {*nodes["corpus"]} == {"eval"}
     stack = read(tmp_path / "few", "stack")
     assert {*stack.loc[stack["label"] == "all", "n_trials"]} == {6}
+    chosen = analysis._choose(read_trials(synthetic / "eval.tsv"), 3)
+    moved = (pd.read_parquet(scored)["05-Uni"] - pd.read_parquet(scored)["05"]).abs()[chosen.index]
+    value = stack.set_index(["label", "quantity", "aggregation"])["value"]
+    assert value["all", "score_change", "uniform"] == pytest.approx(moved.mean(), abs=1e-7)
     inspect(*arguments, tmp_path / "all", K, (1, 100), 10_000, corpus="asvspoof5")
     assert (tmp_path / "all" / "nodes.tsv").read_bytes() == (inspected / "nodes.tsv").read_bytes()
 

@@ -28,9 +28,16 @@ WITHOUT_TORCH = [
     "data/audio.py",
     "evaluation/metrics.py",
     "evaluation/statistics.py",
+    "evaluation/evaluate.py",
+    "evaluation/comparison.py",
+    "evaluation/calibration.py",
     "evaluation/summary.py",
     "evaluation/selection.py",
-    "reporting/tables.py",
+    "reporting/tables/layout.py",
+    "reporting/tables/systems.py",
+    "reporting/tables/differences.py",
+    "reporting/tables/nodes.py",
+    "reporting/tables/calibration.py",
     "reporting/claims.py",
     "reporting/report.py",
     "reporting/figures/scores.py",
@@ -38,6 +45,9 @@ WITHOUT_TORCH = [
     "reporting/figures/training.py",
     "reporting/figures/compute.py",
     "reporting/figures/composite.py",
+    "reporting/figures/differences.py",
+    "reporting/figures/nodes.py",
+    "reporting/figures/calibration.py",
 ]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 

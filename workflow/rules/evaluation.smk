@@ -31,7 +31,8 @@ rule metrics:
         f"{RESULTS}/benchmarks/metrics/{{run}}/{{corpus}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: COMPUTE["score_threads"]
+    # ASVspoof 5 with 60 score columns: 1.6 GB, and 0.4 s a resample on two cores
     resources:
         mem_mb=4000,
         runtime=480,
@@ -276,7 +277,10 @@ rule summary:
         as_run=f"{RESULTS}/complexity/as_run.tsv",
         scores=SCORES,
         modules=modules(
-            "evaluation/summary.py", "evaluation/statistics.py", "config.py"
+            "evaluation/summary.py",
+            "evaluation/evaluate.py",
+            "evaluation/statistics.py",
+            "config.py",
         ),
     output:
         f"{RESULTS}/tables/summary.tsv",
@@ -310,7 +314,10 @@ use rule summary as summary_with_trained_temperatures with:
         as_run=f"{RESULTS}/complexity/as_run.tsv",
         scores=SCORES + scores_of(TEMPERATURES_ON_DEMAND),
         modules=modules(
-            "evaluation/summary.py", "evaluation/statistics.py", "config.py"
+            "evaluation/summary.py",
+            "evaluation/evaluate.py",
+            "evaluation/statistics.py",
+            "config.py",
         ),
     output:
         f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
@@ -335,7 +342,10 @@ use rule summary as summary_with_trained_variants with:
         as_run=f"{RESULTS}/complexity/as_run.tsv",
         scores=SCORES + scores_of(VARIANTS_ON_DEMAND),
         modules=modules(
-            "evaluation/summary.py", "evaluation/statistics.py", "config.py"
+            "evaluation/summary.py",
+            "evaluation/evaluate.py",
+            "evaluation/statistics.py",
+            "config.py",
         ),
     output:
         f"{RESULTS}/tables/summary_with_trained_variants.tsv",
@@ -355,7 +365,11 @@ rule comparisons:
     input:
         metrics=family_metrics,
         replicates=family_replicates,
-        modules=modules("evaluation/comparison.py", "evaluation/statistics.py"),
+        modules=modules(
+            "evaluation/comparison.py",
+            "evaluation/evaluate.py",
+            "evaluation/statistics.py",
+        ),
     output:
         f"{RESULTS}/tables/comparisons/{{family}}.tsv",
     log:
