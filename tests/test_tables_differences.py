@@ -9,7 +9,7 @@ import pytest
 
 from spaarsist.config import ConfigError
 from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, SPEED
-from spaarsist.reporting.tables.differences import read_comparisons, write_ablation, write_differences
+from spaarsist.reporting.tables.differences import read_family, write_ablation, write_differences
 
 CORPORA = [("home", "Home & garden"), ("wild", "Wild_100 %")]
 SYSTEMS = ["AST-05-05", "AST-05-01-Mag", "MHFA"]
@@ -201,7 +201,7 @@ def test_refusals(summary, tmp_path):
         ("none", "none.tsv: not a readable TSV"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            read_comparisons(tmp_path / f"{name}.tsv")
+            read_family(tmp_path / f"{name}.tsv")
     stem = tmp_path / "refused"
     for systems, corpora, complaint in (
         (SYSTEMS, CORPORA, "f.tsv: holds no comparison of AST-05-01-Mag with AST-05-05 on 'home', eer"),

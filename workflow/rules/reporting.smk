@@ -75,6 +75,8 @@ rule table1:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/table1", ".tsv", ".md", ".tex"),
@@ -139,6 +141,8 @@ use rule table1 as table_temperature with:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/temperature", ".tsv", ".md", ".tex"),
@@ -169,6 +173,8 @@ use rule table1 as table_temperature_trained with:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/temperature_trained", ".tsv", ".md", ".tex"),
@@ -200,6 +206,7 @@ rule table_differences:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/differences", ".tsv", ".md", ".tex"),
@@ -242,6 +249,7 @@ rule table_ablation:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/ablation", ".tsv", ".md", ".tex"),
@@ -283,6 +291,7 @@ use rule table_ablation as table_ablation_trained with:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/ablation_trained", ".tsv", ".md", ".tex"),
@@ -305,9 +314,7 @@ rule table_nodes:
         inspected=INSPECTED,
         provenance=f"{RESULTS}/tables/provenance.json",
         modules=modules(
-            "reporting/tables/nodes.py",
-            "reporting/tables/layout.py",
-            "artefacts.py",
+            "reporting/tables/nodes.py", "reporting/tables/layout.py", "artefacts.py"
         ),
     output:
         multiext(f"{RESULTS}/tables/nodes", ".tsv", ".md", ".tex"),
@@ -363,6 +370,7 @@ rule table_calibration:
             "reporting/tables/calibration.py",
             "reporting/tables/layout.py",
             "artefacts.py",
+            "evaluation/calibration.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/calibration", ".tsv", ".md", ".tex"),
@@ -410,6 +418,7 @@ rule claims:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/tables/claims", ".tsv", ".md", ".tex"),
@@ -460,6 +469,7 @@ use rule claims as claims_with_trained_temperatures with:
             "evaluation/summary.py",
             "config.py",
             "artefacts.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(
@@ -595,6 +605,8 @@ use rule figure_det as figure_eer_vs_macs with:
             "reporting/figures/style.py",
             "evaluation/summary.py",
             "config.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/eer_vs_macs", ".tsv", ".pdf"),
@@ -621,6 +633,8 @@ use rule figure_det as figure_eer_vs_latency with:
             "reporting/figures/style.py",
             "evaluation/summary.py",
             "config.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/eer_vs_latency", ".tsv", ".pdf"),
@@ -648,6 +662,8 @@ use rule figure_det as figure_k_sweep with:
             "reporting/figures/style.py",
             "evaluation/summary.py",
             "config.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/k_sweep", ".tsv", ".pdf"),
@@ -674,6 +690,8 @@ use rule figure_det as figure_attacks with:
             "reporting/figures/style.py",
             "evaluation/summary.py",
             "config.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/attacks", ".tsv", ".pdf"),
@@ -700,6 +718,8 @@ use rule figure_det as figure_temperature with:
             "reporting/figures/style.py",
             "evaluation/summary.py",
             "config.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/temperature", ".tsv", ".pdf"),
@@ -769,6 +789,8 @@ use rule figure_temperature as figure_temperature_trained with:
             "reporting/figures/style.py",
             "evaluation/summary.py",
             "config.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/temperature_trained", ".tsv", ".pdf"),
@@ -792,6 +814,8 @@ use rule figure_det as figure_differences with:
         modules=modules(
             "reporting/figures/differences.py",
             "reporting/figures/style.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/differences", ".tsv", ".pdf"),
@@ -816,6 +840,8 @@ use rule figure_det as figure_ablation with:
         modules=modules(
             "reporting/figures/differences.py",
             "reporting/figures/style.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/ablation", ".tsv", ".pdf"),
@@ -840,6 +866,8 @@ use rule figure_det as figure_ablation_trained with:
         modules=modules(
             "reporting/figures/differences.py",
             "reporting/figures/style.py",
+            "reporting/tables/differences.py",
+            "evaluation/comparison.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/ablation_trained", ".tsv", ".pdf"),
@@ -861,10 +889,7 @@ use rule figure_det as figure_ablation_trained with:
 use rule figure_det as figure_node_overlap with:
     input:
         inspected=INSPECTED,
-        modules=modules(
-            "reporting/figures/nodes.py",
-            "reporting/figures/style.py",
-        ),
+        modules=modules("reporting/figures/nodes.py", "reporting/figures/style.py"),
     output:
         multiext(f"{RESULTS}/figures/node_overlap", ".tsv", ".pdf"),
         png=report(
@@ -885,10 +910,7 @@ use rule figure_det as figure_node_overlap with:
 use rule figure_det as figure_kept_nodes with:
     input:
         inspected=INSPECTED,
-        modules=modules(
-            "reporting/figures/nodes.py",
-            "reporting/figures/style.py",
-        ),
+        modules=modules("reporting/figures/nodes.py", "reporting/figures/style.py"),
     output:
         multiext(f"{RESULTS}/figures/kept_nodes", ".tsv", ".pdf"),
         png=report(
@@ -909,10 +931,7 @@ use rule figure_det as figure_kept_nodes with:
 use rule figure_det as figure_stack_attention with:
     input:
         inspected=INSPECTED,
-        modules=modules(
-            "reporting/figures/nodes.py",
-            "reporting/figures/style.py",
-        ),
+        modules=modules("reporting/figures/nodes.py", "reporting/figures/style.py"),
     output:
         multiext(f"{RESULTS}/figures/stack_attention", ".tsv", ".pdf"),
         png=report(
@@ -936,6 +955,7 @@ use rule figure_det as figure_calibration with:
         modules=modules(
             "reporting/figures/calibration.py",
             "reporting/figures/style.py",
+            "evaluation/calibration.py",
         ),
     output:
         multiext(f"{RESULTS}/figures/calibration", ".tsv", ".pdf"),
@@ -964,7 +984,11 @@ rule paper:
         calibration=CALIBRATION,
         inspected=INSPECTED,
         modules=modules(
-            "reporting/report.py", "reporting/claims.py", "reporting/tables/layout.py"
+            "reporting/report.py",
+            "reporting/claims.py",
+            "reporting/tables/layout.py",
+            "evaluation/comparison.py",
+            "evaluation/summary.py",
         ),
     output:
         macros=f"{RESULTS}/paper/macros.tex",

@@ -18,6 +18,10 @@ TESTED = ("eer", "min_dcf")
 """Metrics whose differences are tested; the p-values of the others are shown, but not corrected."""
 
 COMPARED = (*TESTED, "act_dcf", "cllr")
+SIGNIFICANCE = 0.05
+"""A difference is significant below this p, corrected by Holm for all that its file tests."""
+
+KEY = ["system", "reference", "corpus", "metric"]
 COLUMNS = (
     *("system", "reference", "corpus", "metric", "n_seeds", "value", "reference_value", "difference"),
     *("ci_low", "ci_high", "se_trials", "se_speakers", "n_speakers", "seeds_std", "p_trials", "p_speakers", "p"),
@@ -98,6 +102,20 @@ def compare(
     compared.loc[tested, "p_holm"] = holm(compared.loc[tested, "p"])
     with writing(output) as path:
         compared.to_csv(path, sep="\t", index=False, float_format="%.10g")
+
+
+def read_comparisons(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
+    """Read these columns of a file of `compare`: index `KEY`.
+
+    Raises:
+        ConfigError: it is unreadable, lacks columns, has a text where a number belongs, or compares a pair twice.
+    """
+    types = dict.fromkeys(KEY, str) | dict.fromkeys(numbers, float)
+    table = read_table(path, [*types], dtype=types, keep_default_na=False, na_values=[""]).set_index(KEY)[[*numbers]]
+    if table.index.has_duplicates:
+        twice = " ".join(table.index[table.index.duplicated()][0])
+        raise ConfigError(f"{path}: {twice} stands in it twice; compare each pair once")
+    return table
 
 
 def _common_seeds(

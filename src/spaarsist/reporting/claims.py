@@ -23,8 +23,9 @@ from scipy.stats import t as student
 
 from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError, System
+from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.tables.layout import escape, html_page
+from spaarsist.reporting.tables.layout import escape, html_page, p_text
 
 VERDICTS = ("reproduced", "consistent", "differs", "not comparable", "not run")
 
@@ -54,13 +55,7 @@ PAPER_SIZE = {"n_params": _XLS_R, "n_macs": {**_XLS_R, "n_frames": 201}}
 
 CONFIDENCE = 0.95  # of the t interval over seeds; the others' is the run's
 
-SIGNIFICANCE = 0.05
-"""A direction is significant below this p, after Holm's correction over all that its file of comparisons tests."""
-
-COMPARED = {"system": str, "reference": str, "corpus": str, "metric": str} | dict.fromkeys(
-    ("n_seeds", "value", "reference_value", "difference", "ci_low", "ci_high", "p_holm"), float
-)
-"""Columns of `evaluation.comparison.compare` that are read here -> their type."""
+_COMPARED = ("n_seeds", "value", "reference_value", "difference", "ci_low", "ci_high", "p_holm")
 
 _QUANTITY = re.compile(r"F\d+_")  # of the findings file
 
@@ -323,24 +318,11 @@ def read_ledger(path: Path) -> pd.DataFrame:
         raise ConfigError(f"{path}: not a readable ledger of claims ({error!r})") from None
 
 
-def read_comparison(path: Path) -> pd.DataFrame:
-    """Read one file of `evaluation.comparison.compare`: columns `COMPARED`, in the order of the file.
-
-    Raises:
-        ConfigError: it is unreadable, lacks columns, has a text where a number belongs, or compares a pair twice.
-    """
-    table = read_table(path, [*COMPARED], dtype=COMPARED, keep_default_na=False, na_values=[""])[[*COMPARED]]
-    pair = ["system", "reference", "corpus", "metric"]
-    if len(twice := table[table.duplicated(pair)]):
-        raise ConfigError(f"{path}: {' '.join(twice.iloc[0][pair])} stands in it twice; compare each pair once")
-    return table
-
-
 def _either_way(paths: Sequence[Path]) -> dict[tuple[str, str, str, str], NamedTuple]:
     """(system, reference, corpus, metric) -> row of the first file that has it, in whichever direction."""
     found: dict[tuple[str, str, str, str], NamedTuple] = {}
     for path in paths:
-        for row in read_comparison(path).itertuples(index=False):
+        for row in read_comparisons(path, _COMPARED).reset_index().itertuples(index=False):
             turned = row._replace(
                 system=row.reference, reference=row.system, value=row.reference_value, reference_value=row.value,
                 difference=-row.difference, ci_low=-row.ci_high, ci_high=-row.ci_low,
@@ -348,11 +330,6 @@ def _either_way(paths: Sequence[Path]) -> dict[tuple[str, str, str, str], NamedT
             found.setdefault(row[:4], row)
             found.setdefault(turned[:4], turned)
     return found
-
-
-def p_text(p: float) -> str:
-    """A p value as readers get it: three decimals, or that it is below the least; "–" where nothing was tested."""
-    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _read(path: Path, index: str, columns: Sequence[str]) -> pd.DataFrame:

@@ -22,9 +22,10 @@ import pandas as pd
 
 from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError, System, ratio_code
+from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.claims import SIGNIFICANCE, VERDICTS, counts, p_text, read_comparison, read_ledger, tex
-from spaarsist.reporting.tables.layout import escape, interval, number
+from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, tex
+from spaarsist.reporting.tables.layout import escape, interval, number, p_text
 
 METRIC_DIGITS = {"eer": (100, 1), "min_dcf": (1, 3), "act_dcf": (1, 3), "cllr": (1, 3), "ece": (1, 3)}
 """Metric -> factor and decimals in the text; EER is in percent."""
@@ -44,6 +45,7 @@ STACK_QUANTITIES = {
 }
 """Quantity of `evaluation.analysis.inspect`'s stack.tsv -> the end of its key, and its format in the text."""
 
+_COMPARED = ("difference", "ci_low", "ci_high", "p_holm")
 ROLES = ("in", "out")
 """What the first two corpora are called in keys."""
 
@@ -227,7 +229,7 @@ def _system_values(table: pd.DataFrame, roles: Mapping[str, str]) -> Iterator[tu
 def _difference_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     seen = set()
     for path in paths:
-        family, table = path.stem, read_comparison(path)
+        family, table = path.stem, read_comparisons(path, _COMPARED).reset_index()
         yield f"tested.{family}", str(table["p_holm"].notna().sum())
         table = table[table["corpus"].isin(roles)].assign(role=table["corpus"].map(roles))
         for row in table.itertuples():

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spaarsist.config import BASELINE, ConfigError, System
-from spaarsist.reporting.claims import SIGNIFICANCE
+from spaarsist.evaluation.comparison import SIGNIFICANCE
 from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, look, save
-from spaarsist.reporting.tables.differences import find, read_comparisons
+from spaarsist.reporting.tables.differences import find, read_family
 from spaarsist.reporting.tables.layout import SECTION
 
 _METRICS = {
@@ -87,7 +87,7 @@ def ablation(
     rows = [row for row, below in zip_longest(rows, rows[1:], fillvalue=("",) * 3) if row[1] or below[1]]
     if not rows:
         raise ConfigError("no system was named that has a reference other than itself")
-    family = read_comparisons(comparisons)
+    family = read_family(comparisons)
     points = _points(comparisons, family, rows, [name for name, _ in corpora], metric)
     name, scale = _METRICS[metric]
     against = BASELINE if {*points["reference"]} == {BASELINE} else "the reference"

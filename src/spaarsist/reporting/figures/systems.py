@@ -21,10 +21,10 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import Bbox, offset_copy
 
 from spaarsist.config import BASELINE, LABELS, RANK_1, ConfigError
+from spaarsist.evaluation.comparison import SIGNIFICANCE
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.claims import SIGNIFICANCE
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, look, save, width
-from spaarsist.reporting.tables.differences import find, read_comparisons
+from spaarsist.reporting.tables.differences import find, read_family
 
 _SHAPES = dict(zip(LABELS, cycle("os^DPXv<>p*h"), strict=False))
 _APART = 5.5  # points between the middles of two marks
@@ -360,7 +360,7 @@ def k_sweep(
             for variant in variants:
                 line = values[variant].dropna()
                 axes.plot(line.index, line, **looks[variant], zorder=3)
-            axes.set(xlabel="k at inference (share of nodes kept)", ylabel=name)
+            axes.set(xlabel="k at inference", ylabel=name)
         low, high = points["k_infer"].min(), points["k_infer"].max()
         ticks = [k for k in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1) if low <= k <= high]
         bottom[0].set_xscale("log")
@@ -379,7 +379,7 @@ def k_sweep(
                 "level lines: flat region, k on either side of that of training up to the first whose EER differs from "
                 f"the one there (p < {SIGNIFICANCE:g} after Holm's correction); open marks lie outside"
             )
-        notes.append("costs at the paper's size, latency the median over k in training")
+        notes.append("k: share of nodes kept; costs at the paper's size, latency the median over k in training")
         save(figure, points, output_stem, "; ".join(notes), label)
 
 
@@ -392,7 +392,7 @@ def _sweep_points(summary: Path, corpora: Sequence[str], comparisons: Path | Non
         table = table[table["variant"].map(n_ratios) > 2]
     table = table.assign(variant=pd.Categorical(table["variant"], LABELS))
     table = table.sort_values(["k_train", "variant", "k_infer"], ascending=[False, True, True])
-    family = None if comparisons is None else read_comparisons(comparisons)
+    family = None if comparisons is None else read_family(comparisons)
     parts = []
     for corpus in corpora:
         part = table[["k_train", "k_infer", "variant", *_COSTS]]

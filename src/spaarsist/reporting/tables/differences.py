@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import read_table
 from spaarsist.config import BASELINE, ConfigError
+from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.claims import SIGNIFICANCE, p_text
-from spaarsist.reporting.tables.layout import SECTION, interval, number, write
+from spaarsist.reporting.tables.layout import SECTION, interval, number, p_text, write
 
 FEW_SEEDS, FEW_SPEAKERS = 3, 10
 """Fewer than these are warned of."""
@@ -29,25 +28,15 @@ _COSTS = {
 """Costs in the ablation: heading, factor, format, and whether their change is a share."""
 
 _VALUES = ("difference", "ci_low", "ci_high", "n_seeds", "n_speakers", "p", "p_holm")
-_KEY = ["system", "reference", "corpus", "metric"]
 
 
-def read_comparisons(path: Path) -> pd.DataFrame:
-    """Read a file of `evaluation.comparison.compare`: index `system, reference, corpus, metric`.
-
-    Raises:
-        ConfigError: it is unreadable, lacks columns, or holds a comparison twice.
-    """
-    types = dict.fromkeys(_KEY, str) | dict.fromkeys(_VALUES, float)
-    table = read_table(path, [*types], dtype=types, keep_default_na=False, na_values=[""]).set_index(_KEY)[[*_VALUES]]
-    if table.index.has_duplicates:
-        twice = " ".join(table.index[table.index.duplicated()][0])
-        raise ConfigError(f"{path}: {twice} stands in it twice; compare each pair once")
-    return table
+def read_family(path: Path) -> pd.DataFrame:
+    """What tables and figures take of a file of `evaluation.comparison.compare`; see its `read_comparisons`."""
+    return read_comparisons(path, _VALUES)
 
 
 def find(path: Path, comparisons: pd.DataFrame, *key: str) -> pd.Series:
-    """What `read_comparisons` gave of one comparison; raises `ConfigError` where the file lacks it."""
+    """What `read_family` gave of one comparison; raises `ConfigError` where the file lacks it."""
     if key not in comparisons.index:
         system, reference, corpus, metric = key
         raise ConfigError(f"{path}: holds no comparison of {system} with {reference} on {corpus!r}, {metric}")
@@ -73,7 +62,7 @@ def note_on_stars(family: pd.DataFrame, shown: pd.DataFrame, corpora: Sequence[t
     """When a difference bears a star, on how much that rests, and what to beware of.
 
     Args:
-        family: all that `read_comparisons` gave; its tests are what the correction is for.
+        family: all that `read_family` gave; its tests are what the correction is for.
         shown: those of its rows that are shown.
         corpora: (name, title) of each corpus.
     """
@@ -129,7 +118,7 @@ def write_differences(
     Raises:
         ConfigError: a file is unreadable, or lacks a corpus, a system or a comparison.
     """
-    table, family = read_summary(summary, [name for name, _ in corpora], systems), read_comparisons(comparisons)
+    table, family = read_summary(summary, [name for name, _ in corpora], systems), read_family(comparisons)
     data, rows, keys = [], [], []
     for corpus, title in corpora:
         rows.append([f"{SECTION}{title}", *[""] * 5 * len(TESTED)])
@@ -201,7 +190,7 @@ def write_ablation(
     Raises:
         ConfigError: a file is unreadable, or lacks a corpus, a system or a comparison; no step has a reference.
     """
-    table, family = read_summary(summary, [name for name, _ in corpora]), read_comparisons(comparisons)
+    table, family = read_summary(summary, [name for name, _ in corpora]), read_family(comparisons)
     if unknown := [name for _, *names in steps for name in names if name and name not in table.index]:
         raise ConfigError(f"{summary}: holds no system {', '.join(dict.fromkeys(unknown))}")
     data, rows, keys, section = [], [], [], ""

@@ -140,6 +140,11 @@ _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
 }
 
 
+def p_text(p: float) -> str:
+    """A p value as readers get it: three decimals, or that it is below the least; "–" where nothing was tested."""
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def escape(text: str) -> str:
     """Write plain text so that LaTeX (T1 fonts) sets it as it is.
 

@@ -13,7 +13,7 @@ from spaarsist.artefacts import read_table
 from spaarsist.config import BASELINE, RANK_1, ConfigError, CostModel
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.reporting.tables.differences import TESTED, find, note_on_stars, read_comparisons, star
+from spaarsist.reporting.tables.differences import TESTED, find, note_on_stars, read_family, star
 from spaarsist.reporting.tables.layout import SECTION, interval, number, write
 
 SHOWN = {"eer": "EER %", "min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr", "ece": "ECE"}
@@ -87,7 +87,7 @@ def write_table(
     parts = [table, ranked.reindex(table.index)]
     notes = ""
     if comparisons is not None:
-        family = read_comparisons(comparisons)
+        family = read_family(comparisons)
         tests = _tests(comparisons, family, systems, corpora)
         p_holm = tests["p_holm"].droplevel("reference").unstack(["corpus", "metric"])
         parts.append(p_holm.set_axis([f"{corpus}.{metric}.p_holm" for corpus, metric in p_holm], axis=1))
