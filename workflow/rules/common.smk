@@ -86,13 +86,13 @@ RATIOS = sorted(
 )
 FEWER = sorted({k for k in config["systems"]["k_infer"] if k < 0.5}, reverse=True)
 STEPS = {
-    "Mag": "chosen by magnitude, and with it no gate",
-    "MagGate": "chosen by magnitude, the gate kept",
-    "NoGate": "chosen by the learned score, no gate",
-    "Uni": "stack node: the text's mean",
-    "Mean": "stack node: the released code's mean",
-    "MagUni": "magnitude and the text's mean",
-    "MagMean": "magnitude and the released code's mean",
+    "Mag": "magnitude, so no gate",
+    "MagGate": "magnitude, gate kept",
+    "NoGate": "learned, no gate",
+    "Uni": "text's mean",
+    "Mean": "code's mean",
+    "MagUni": "magnitude, text's mean",
+    "MagMean": "magnitude, code's mean",
 }
 
 
@@ -100,12 +100,11 @@ def ablation():
     """Steps of the ablation: title, system and what it departs from; a title alone is a heading."""
     start = "AST-05-"
     steps = [("# Fewer nodes at inference", "", ""), ("AASIST", BASELINE, BASELINE)]
-    steps += [(f"k at inference {k:g}", start + code(k), BASELINE) for k in FEWER]
+    steps += [(f"k {k:g}", start + code(k), BASELINE) for k in FEWER]
     steps.append(("# One substitution at inference", "", ""))
     for variant in ("Mag", "MagGate", "NoGate"):
         steps.append((STEPS[variant], f"{BASELINE}-{variant}", BASELINE))
-    gate = "no gate, when chosen by magnitude"
-    steps.append((gate, f"{BASELINE}-Mag", f"{BASELINE}-MagGate"))
+    steps.append(("the gate alone", f"{BASELINE}-Mag", f"{BASELINE}-MagGate"))
     for variant in ("Uni", "Mean"):
         steps.append((STEPS[variant], f"{BASELINE}-{variant}", BASELINE))
     steps.append(("# Combinations at inference", "", ""))
@@ -117,11 +116,9 @@ def ablation():
         if k_train < 0.5 and FEWER:
             name, least = f"AST-{code(k_train)}", FEWER[-1]
             steps.append((f"# k in training {k_train:g}", "", ""))
-            steps.append(
-                ("trained with fewer nodes", f"{name}-{code(k_train)}", BASELINE)
-            )
+            steps.append(("nothing else", f"{name}-{code(k_train)}", BASELINE))
             for variant in ("Base", "Mag", "MagUni", "MagMean"):
-                title = f"{STEPS.get(variant, 'fewer at inference')}; k {least:g}"
+                title = f"{STEPS.get(variant, 'nothing else')}; k {least:g}"
                 if variant != "Base" or least < k_train:
                     steps.append((title, f"{name}-{column(least, variant)}", BASELINE))
     return steps

@@ -889,7 +889,11 @@ use rule figure_det as figure_ablation_trained with:
 use rule figure_det as figure_node_overlap with:
     input:
         inspected=INSPECTED,
-        modules=modules("reporting/figures/nodes.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/nodes.py",
+            "reporting/tables/nodes.py",
+            "reporting/figures/style.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/node_overlap", ".tsv", ".pdf"),
         png=report(
@@ -910,7 +914,11 @@ use rule figure_det as figure_node_overlap with:
 use rule figure_det as figure_kept_nodes with:
     input:
         inspected=INSPECTED,
-        modules=modules("reporting/figures/nodes.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/nodes.py",
+            "reporting/tables/nodes.py",
+            "reporting/figures/style.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/kept_nodes", ".tsv", ".pdf"),
         png=report(
@@ -931,7 +939,11 @@ use rule figure_det as figure_kept_nodes with:
 use rule figure_det as figure_stack_attention with:
     input:
         inspected=INSPECTED,
-        modules=modules("reporting/figures/nodes.py", "reporting/figures/style.py"),
+        modules=modules(
+            "reporting/figures/nodes.py",
+            "reporting/tables/nodes.py",
+            "reporting/figures/style.py",
+        ),
     output:
         multiext(f"{RESULTS}/figures/stack_attention", ".tsv", ".pdf"),
         png=report(

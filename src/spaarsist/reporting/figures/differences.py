@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -101,14 +102,15 @@ def ablation(
                 axes.hlines(point.row, scale * point.ci_low, scale * point.ci_high, color=COLOURS[0], lw=1, zorder=2)
                 kind = "significant" if point.p_holm < SIGNIFICANCE else "not significant"
                 axes.plot(scale * point.difference, point.row, **kinds[kind] | {"ms": 4}, zorder=3)
-            axes.set_title(title, parse_math=False)
-            axes.set_xlabel(f"{name}, difference from {against}")
+            axes.set_title(textwrap.fill(title, 26), parse_math=False)
+            axes.set_xlabel(f"Δ {name}")
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
         panels[0].set_yticks(range(len(rows)), [_row_name(*row) for row in rows])
         for text, (_, system, _) in zip(panels[0].get_yticklabels(), rows, strict=True):
             text.set(weight="normal" if system else "bold", parse_math=False)
         seeds = ", ".join(f"{n:g}" for n in sorted({*points["n_seeds"]}))
-        notes = ["Bars: confidence intervals of the paired difference", "left of zero: better", f"seeds: {seeds}"]
+        notes = [f"Δ: paired difference from {against} with its confidence interval", "left of zero: better"]
+        notes.append(f"seeds: {seeds}")
         if points["p_holm"].notna().any():
             handles = [Line2D([], [], ls="", **style | {"ms": 4}) for style in kinds.values()]
             figure.legend(handles, [*kinds], loc="outside upper center", ncols=2)
