@@ -309,6 +309,33 @@ def test_nodes(inputs):
     }
 
 
+def test_agreement_and_score_changes(inputs):
+    """From the file beside nodes.tsv: all trials of all quartiles, mean over seeds."""
+    node = {
+        "corpus": "home",
+        "label": "all",
+        "layer": "spectral_pool",
+        "k": 0.1,
+        "jaccard": 0,
+        "chance": 0,
+        "spearman": 0,
+    }
+    files = []
+    for seed, change, rho in ((1, 1.0, -0.5), (2, 3.0, 0.1)):
+        folder = inputs.folder / str(seed)
+        folder.mkdir()
+        row = {"trained": "AST-05", "seed": seed, "corpus": "home", "label": "all", "k": 0.1, "variant": "Mag"}
+        rows = [row | {"quartile": "all", "score_change": change, "spearman": rho}]
+        rows += [row | {"quartile": "1", "score_change": 9, "spearman": None}, rows[0] | {"label": "spoof"}]
+        write(folder / "agreement.tsv", rows)
+        files.append(write(folder / "nodes.tsv", [node | {"seed": seed}], trained="AST-05"))
+    _, values = inputs(nodes=files)
+    assert {k: v for k, v in values.items() if "Mag" in k} == {
+        "nodes.05.in.01.Mag.change": "2.00",
+        "nodes.05.in.01.Mag.with_overlap": "$-$0.20",
+    }
+
+
 def test_stack(inputs):
     columns = ("seed", "corpus", "label", "quantity", "layer", "stack_temperature", "aggregation", "value")
     rows = [

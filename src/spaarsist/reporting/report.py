@@ -88,6 +88,8 @@ def write_macros(
     <system>.dev.<quantity>                     likewise, of the development corpus
     nodes.<k_tr>.<role>.<k>.jaccard, .chance,   of `evaluation.analysis.inspect`'s nodes.tsv: mean over poolings and
     .spearman                                   seeds, of all trials
+    nodes.<k_tr>.<role>.<k>.<variant>.change,   of its agreement.tsv: mean change of a score in nats when the variant
+    .with_overlap                               takes Base's place, and its rank correlation with the overlap
     stack.<trained>.<role>.<tau>.entropy, ...   of its stack.tsv likewise, mean over layers and seeds: by temperature
     stack.<trained>.<role>.spread.<how>, ...    or by aggregation; see `STACK_QUANTITIES`
     <system>.composite, .rank, .first           composite score, its rank, the share of random weights it is first under
@@ -289,6 +291,14 @@ def _node_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tu
             stem = f"nodes.{trained.removeprefix('AST-')}.{roles[corpus]}.{ratio_code(k)}"
             for quantity, value in row.dropna().items():
                 yield f"{stem}.{quantity}", escape(number(value, 2))
+    beside = [path.with_name("agreement.tsv") for path in paths]
+    keys = ["trained", "corpus", "label", "k", "variant", "quartile"]
+    means = _means([path for path in beside if path.exists()], keys, ["seed"], ["score_change", "spearman"])
+    for (trained, corpus, label, k, variant, quartile), row in means.iterrows():
+        if label == "all" and quartile == "all" and corpus in roles:
+            stem = f"nodes.{trained.removeprefix('AST-')}.{roles[corpus]}.{ratio_code(k)}.{variant}"
+            yield f"{stem}.change", escape(number(row["score_change"], 2))
+            yield f"{stem}.with_overlap", escape(number(row["spearman"], 2, "+"))
 
 
 def _stack_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
