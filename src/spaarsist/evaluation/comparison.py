@@ -12,7 +12,7 @@ import pandas as pd
 from spaarsist.artefacts import read_metadata, read_table, writing
 from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.evaluate import Replicates, read_replicates
-from spaarsist.evaluation.statistics import holm, welch_test
+from spaarsist.evaluation.statistics import holm, t_test
 
 TESTED = ("eer", "min_dcf")
 """Metrics whose differences are tested; the p-values of the others are shown, but not corrected."""
@@ -25,7 +25,7 @@ KEY = ["system", "reference", "corpus", "metric"]
 COLUMNS = (
     *("system", "reference", "corpus", "metric", "n_seeds", "value", "reference_value", "difference"),
     *("ci_low", "ci_high", "se_trials", "se_speakers", "n_speakers", "seeds_std", "p_trials", "p_speakers", "p"),
-    "p_holm",
+    *("p_fixed", "p_holm"),
 )
 
 
@@ -44,16 +44,19 @@ def compare(
     * the variance of its paired bootstrap replicates: over trials, or over speakers (which makes up for few of them,
       see `SpeakerResampling.inflation`). Either way a shared draw hits both systems and all seeds;
     * the variance of the seeds' differences over their number. With one seed there is no such term: the test is then
-      about these two trainings, and not about the recipes.
+      about these two trainings, and not about the recipes. From two on, a part of the trials' variance is in it as
+      well and counts twice: that makes the test more careful, not less.
 
-    It is tested against 0 by t with Welch-Satterthwaite degrees of freedom: infinite for trials; speakers minus strata;
-    seeds - 1. Where speakers are known, p is the larger one of both ways and the interval is that way's. p_holm
-    corrects, by Holm's method, for all tests of the file: EER and minDCF of every pair on every corpus.
+    It is tested against 0 by t with the fewest degrees of freedom of its parts: infinite for trials, speakers minus
+    strata, seeds - 1. So with two or three seeds nothing but the largest differences can become significant, and that
+    is what so few seeds can say. Where speakers are known, p is the larger one of both ways and the interval is that
+    way's. p_holm corrects, by Holm's method, for all tests of the file: EER and minDCF of every pair on every corpus.
 
     Columns: system, reference, corpus, metric (eer, min_dcf, act_dcf, cllr), n_seeds, value and reference_value (means
     over these seeds), difference, ci_low, ci_high, se_trials, se_speakers (standard errors without the seeds' share;
     empty where speakers are not known), n_speakers (0 there), seeds_std (n - 1, of the seeds' differences; empty for
-    one seed), p_trials, p_speakers, p, p_holm (empty for act_dcf and cllr). Metrics are fractions, Cllr is in bits.
+    one seed), p_trials, p_speakers, p, p_fixed (as p, but for these very trainings: without the seeds' share; not
+    corrected), p_holm (empty for act_dcf and cllr). Metrics are fractions, Cllr is in bits.
 
     Args:
         metrics: TSVs of `evaluation.evaluate.evaluate`, any mix of systems, seeds and corpora; pooled rows count.
@@ -67,7 +70,7 @@ def compare(
             corpus; a pair has no seed in common; files of a corpus rest on different trial lists or draws; a file is
             not what it should be.
 
-    Source: paired, stratified bootstrap: Bisani and Ney 2004; the t test: see `statistics.welch_test`; the two
+    Source: paired, stratified bootstrap: Bisani and Ney 2004; the t test: see `statistics.t_test`; the two
     sources of variation: Bouthillier et al. 2021, arXiv 2103.03098.
     """
     if len({*pairs}) < len(pairs) or any(system == reference for system, reference in pairs):
@@ -87,7 +90,13 @@ def compare(
 
     rows = []
     for corpus in dict.fromkeys(table["corpus"]):
-        of_corpus = values.xs(corpus).unstack("metric").reindex(columns=COMPARED).dropna()
+        of_corpus = values.xs(corpus).unstack("metric").reindex(columns=COMPARED)
+        if len(lacking := of_corpus[of_corpus.isna().any(axis=1)]):
+            system, seed = lacking.index[0]
+            absent = ", ".join(lacking.columns[lacking.iloc[0].isna()])
+            raise ConfigError(
+                f"comparisons: no {absent} of {system}, seed {seed}, on {corpus}; compute the metrics again"
+            )
         seeds = _common_seeds(of_corpus, pairs, corpus)
         needed: dict[str, set[int]] = {}
         for pair, common in seeds.items():
@@ -170,7 +179,7 @@ def _test(
     seeds_std = float(differences.std(ddof=1)) if len(seeds) > 1 else math.nan
 
     about = drawn[pair[0], seeds[0]][0].about
-    errors, tests = {}, {}
+    errors, tests, fixed = {}, {}, []
     for resampling in drawn[pair[0], seeds[0]][0].values:
         sides = []
         for name in pair:
@@ -183,12 +192,14 @@ def _test(
             variance *= about["n_speakers"] / dof
         errors[resampling] = math.sqrt(variance)
         parts = [(variance, dof)]
+        fixed.append(t_test(difference, [variance], [dof]).p)
         if len(seeds) > 1:
             parts.append((seeds_std**2 / len(seeds), len(seeds) - 1))
-        tests[resampling] = welch_test(difference, *zip(*parts, strict=True), confidence)
+        tests[resampling] = t_test(difference, *zip(*parts, strict=True), confidence)
     decisive = max(tests.values(), key=lambda test: (test.p, test.high - test.low))
     return (
         *(len(seeds), of_system.mean(), of_reference.mean(), difference, decisive.low, decisive.high),
         *(errors["trials"], errors.get("speakers", math.nan), about["n_speakers"], seeds_std),
         *(tests["trials"].p, tests["speakers"].p if "speakers" in tests else math.nan, decisive.p),
+        max(fixed),
     )
