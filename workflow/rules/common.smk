@@ -6,7 +6,12 @@ from itertools import product
 from pathlib import Path
 
 # Before anything here changes it: what every table names as the configuration that it was made by
-CONFIG_HASH = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+CONFIG_HASH = sha256(
+    json.dumps(
+        {name: config[name] for name in config if name not in ("compute", "downloads")},
+        sort_keys=True,
+    ).encode()
+).hexdigest()[:16]
 RESULTS = f"results/{config['experiment']}"
 FEATURES = f"{config['features']['directory']}/{config['experiment']}"
 ENVIRONMENT = "../../environment.yml"
@@ -101,7 +106,7 @@ def ablation():
     start = "AST-05-"
     steps = [("# Fewer nodes at inference", "", ""), ("AASIST", BASELINE, BASELINE)]
     steps += [(f"k {k:g}", start + code(k), BASELINE) for k in FEWER]
-    steps.append(("# One substitution at inference", "", ""))
+    steps.append(("# Substitutions at inference", "", ""))
     for variant in ("Mag", "MagGate", "NoGate"):
         steps.append((STEPS[variant], f"{BASELINE}-{variant}", BASELINE))
     steps.append(("the gate alone", f"{BASELINE}-Mag", f"{BASELINE}-MagGate"))
@@ -212,8 +217,11 @@ FAMILIES = {
         (name + t, name) for name in TEMPERATURE["systems"] for t in SWITCHED
     ],
     "temperature_trained": [
-        (name, f"{TRAINED_SO_AT}-{TRAINED_SO_AT[4:]}")
-        for name in systems_of(TEMPERATURES_ON_DEMAND)
+        *((name + t, name) for name in TEMPERATURE["systems"] for t in SWITCHED),
+        *(
+            (name, f"{TRAINED_SO_AT}-{TRAINED_SO_AT[4:]}")
+            for name in systems_of(TEMPERATURES_ON_DEMAND)
+        ),
     ],
     "ablation_trained": [
         (name, other) for _, name, other in ABLATION_TRAINED if name != other
@@ -459,8 +467,9 @@ TRAINED_TEMPERATURES += expand(
     f"{RESULTS}/figures/temperature_trained.{{form}}", form=DRAWING
 )
 # Likewise, each of its variants.
-TRAINED_VARIANTS = expand(f"{RESULTS}/tables/ablation_trained.{{form}}", form=READABLE)
-TRAINED_VARIANTS += expand(f"{RESULTS}/figures/ablation_trained.{{form}}", form=DRAWING)
+SO = ["ablation_trained"] * bool(VARIANTS_ON_DEMAND)
+TRAINED_VARIANTS = expand(f"{RESULTS}/tables/{{so}}.{{form}}", so=SO, form=READABLE)
+TRAINED_VARIANTS += expand(f"{RESULTS}/figures/{{so}}.{{form}}", so=SO, form=DRAWING)
 # The report and the release hold what was made on demand where it is there.
 THERE = [
     path for path in TRAINED_TEMPERATURES + TRAINED_VARIANTS if Path(path).exists()
@@ -470,6 +479,12 @@ PUBLISHED = [path for path in TABLES + FIGURES if not path.endswith("_breakdown.
 PUBLISHED += [
     path for path in [*THERE, f"{RESULTS}/paper/main.pdf"] if Path(path).exists()
 ]
+PUBLISHED_SCORES = SCORES + scores_of(
+    TEMPERATURES_ON_DEMAND if {*THERE} & {*TRAINED_TEMPERATURES} else {}
+)
+PUBLISHED_SCORES += scores_of(
+    VARIANTS_ON_DEMAND if {*THERE} & {*TRAINED_VARIANTS} else {}
+)
 
 
 wildcard_constraints:

@@ -6,6 +6,8 @@ localrules:
     complexity_at_paper_size,
     complexity_as_run,
     provenance,
+    provenance_with_trained_temperatures,
+    provenance_with_trained_variants,
     summary,
     summary_with_trained_temperatures,
     summary_with_trained_variants,
@@ -56,6 +58,8 @@ rule calibrate:
         ),
         trials=TRIALS,
         modules=modules(
+            "config.py",
+            "data/protocol.py",
             "evaluation/calibration.py",
             "evaluation/evaluate.py",
             "evaluation/metrics.py",
@@ -87,7 +91,16 @@ rule inspect:
         record=f"{RESULTS}/checkpoints/{{run}}/model.json",
         trials=f"{RESULTS}/trials/{{corpus}}.tsv",
         scores=f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
-        modules=modules("evaluation/analysis.py"),
+        modules=modules(
+            "config.py",
+            "data/protocol.py",
+            "experiments/excerpts.py",
+            "models/backend.py",
+            "models/detector.py",
+            "models/frontend.py",
+            "evaluation/analysis.py",
+            "evaluation/evaluate.py",
+        ),
     output:
         directory(f"{RESULTS}/analysis/{{run}}/{{corpus}}"),
     log:
@@ -266,6 +279,30 @@ rule provenance:
         config_hash=CONFIG_HASH,
     shell:
         "python -m spaarsist provenance {params.scores} --config-hash {params.config_hash} --output {output:q} > {log} 2>&1"
+
+
+use rule provenance as provenance_with_trained_temperatures with:
+    input:
+        SCORES + scores_of(TEMPERATURES_ON_DEMAND),
+    output:
+        f"{RESULTS}/tables/provenance_with_trained_temperatures.json",
+    log:
+        f"{RESULTS}/logs/provenance_with_trained_temperatures.log",
+    params:
+        scores=options("--scores", SCORES + scores_of(TEMPERATURES_ON_DEMAND)),
+        config_hash=CONFIG_HASH,
+
+
+use rule provenance as provenance_with_trained_variants with:
+    input:
+        SCORES + scores_of(VARIANTS_ON_DEMAND),
+    output:
+        f"{RESULTS}/tables/provenance_with_trained_variants.json",
+    log:
+        f"{RESULTS}/logs/provenance_with_trained_variants.log",
+    params:
+        scores=options("--scores", SCORES + scores_of(VARIANTS_ON_DEMAND)),
+        config_hash=CONFIG_HASH,
 
 
 rule summary:

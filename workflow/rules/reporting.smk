@@ -166,7 +166,7 @@ use rule table1 as table_temperature_trained with:
         summary=f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
         composite=f"{RESULTS}/tables/composite.tsv",
         comparisons=f"{RESULTS}/tables/comparisons/temperature_trained.tsv",
-        provenance=f"{RESULTS}/tables/provenance.json",
+        provenance=f"{RESULTS}/tables/provenance_with_trained_temperatures.json",
         modules=modules(
             "reporting/tables/systems.py",
             "reporting/tables/layout.py",
@@ -284,7 +284,7 @@ use rule table_ablation as table_ablation_trained with:
     input:
         summary=f"{RESULTS}/tables/summary_with_trained_variants.tsv",
         comparisons=f"{RESULTS}/tables/comparisons/ablation_trained.tsv",
-        provenance=f"{RESULTS}/tables/provenance.json",
+        provenance=f"{RESULTS}/tables/provenance_with_trained_variants.json",
         modules=modules(
             "reporting/tables/differences.py",
             "reporting/tables/layout.py",
@@ -462,7 +462,7 @@ use rule claims as claims_with_trained_temperatures with:
             + ["temperature"] * SWITCHES
             + ["temperature_trained"]
         ],
-        provenance=f"{RESULTS}/tables/provenance.json",
+        provenance=f"{RESULTS}/tables/provenance_with_trained_temperatures.json",
         modules=modules(
             "reporting/claims.py",
             "reporting/tables/layout.py",
@@ -1040,7 +1040,7 @@ rule paper:
 rule publish:
     input:
         files=PUBLISHED,
-        scores=SCORES,
+        scores=PUBLISHED_SCORES,
     output:
         directory(f"results/published/{config['experiment']}"),
     log:
@@ -1053,7 +1053,7 @@ rule publish:
         runtime=10,
     params:
         files=options("--file", PUBLISHED),
-        scores=options("--scores", SCORES),
+        scores=options("--scores", PUBLISHED_SCORES),
         results=results_folder,
     shell:
         "python -m spaarsist publish {params.files} {params.scores} --results {params.results:q} --output {output:q} > {log} 2>&1"

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product, takewhile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_table, writing
@@ -89,7 +88,8 @@ def write_macros(
     nodes.<k_tr>.<role>.<k>.jaccard, .chance,   of `evaluation.analysis.inspect`'s nodes.tsv: mean over poolings and
     .spearman                                   seeds, of all trials
     nodes.<k_tr>.<role>.<k>.<variant>.change,   of its agreement.tsv: mean change of a score in nats when the variant
-    .with_overlap                               takes Base's place, and its rank correlation with the overlap
+    .bonafide, .spoof                           takes Base's place, and in each class its rank correlation with the
+                                                overlap of the nodes that both scorers keep
     stack.<trained>.<role>.<tau>.entropy, ...   of its stack.tsv likewise, mean over layers and seeds: by temperature
     stack.<trained>.<role>.spread.<how>, ...    or by aggregation; see `STACK_QUANTITIES`
     <system>.composite, .rank, .first           composite score, its rank, the share of random weights it is first under
@@ -105,7 +105,8 @@ def write_macros(
 
     There are only the keys that the files give. Minus signs are LaTeX's.
 
-    `\ifpapercorpora` is true where no label says otherwise.
+    `\ifpapercorpora` is true where no label says otherwise, `\ifablationtrained` where the family ablation_trained was
+    given. A dash stands for an interval or a calibrated value that does not exist.
 
     Args:
         summary, composite, findings, ledger: files of the steps of these names (ledger: TSV of `claims.judge`).
@@ -152,8 +153,10 @@ def write_macros(
     if n_replicates:
         values["run.replicates"] = f"{n_replicates:,}"
     lines = [f"\\expandafter\\def\\csname val@{key}\\endcsname{{{text}}}" for key, text in values.items()]
+    flags = {"papercorpora": not label, "ablationtrained": any(path.stem == "ablation_trained" for path in comparisons)}
+    lines = [*(f"\\newif\\if{flag}\\{flag}{str(on).lower()}" for flag, on in flags.items()), *lines]
     with writing(output) as path:
-        path.write_text(_HEAD + f"\\papercorpora{'false' if label else 'true'}\n" + "\n".join([*lines, ""]), "utf-8")
+        path.write_text(_HEAD + "\n".join([*lines, ""]), "utf-8")
 
 
 def build_pdf(source: Path, results: Path, output: Path) -> None:
@@ -203,7 +206,6 @@ def build_pdf(source: Path, results: Path, output: Path) -> None:
 
 
 _HEAD = r"""% Written by `spaarsist report`; not to be edited.
-\newif\ifpapercorpora
 \newcommand{\val}[1]{\ifcsname val@#1\endcsname\csname val@#1\endcsname\else
   \GenericError{}{No value is called #1: this experiment lacks that system, corpus or claim}{}{}\fi}
 """
@@ -224,8 +226,7 @@ def _system_values(table: pd.DataFrame, roles: Mapping[str, str]) -> Iterator[tu
             yield f"{system}.{role}.{metric}", rf"\ensuremath{{{mean:.{digits}f}{spread}}}"
             for part in ("ci", "speakers"):
                 low, high = (row.get(f"{name}.{metric}.{part}_{end}", math.nan) * factor for end in ("low", "high"))
-                if not math.isnan(low):
-                    yield f"{system}.{role}.{metric}.{part}", escape(interval(low, high, digits))
+                yield f"{system}.{role}.{metric}.{part}", escape(interval(low, high, digits))
 
 
 def _difference_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -277,8 +278,8 @@ def _dial_values(tests: pd.DataFrame) -> Iterator[tuple[str, str]]:
 def _calibration_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     means = _means(paths, ["system", "corpus", "quantity"], ["seed"], ["value"])["value"]
     roles = {corpus: "dev" for _, corpus, quantity in means.index if quantity == "slope"} | {**roles}
-    for (system, corpus, quantity), value in means[np.isfinite(means)].items():
-        if corpus in roles:
+    for (system, corpus, quantity), value in means.items():
+        if corpus in roles and not math.isinf(value):
             is_rate = quantity == "eer" or quantity.startswith(("p_miss_", "p_fa_"))
             factor, digits = (100, 1) if is_rate else (1, 0 if quantity.startswith("n_") else 3)
             yield f"{system}.{roles[corpus]}.{quantity}", escape(number(value * factor, digits))
@@ -295,10 +296,12 @@ def _node_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tu
     keys = ["trained", "corpus", "label", "k", "variant", "quartile"]
     means = _means([path for path in beside if path.exists()], keys, ["seed"], ["score_change", "spearman"])
     for (trained, corpus, label, k, variant, quartile), row in means.iterrows():
-        if label == "all" and quartile == "all" and corpus in roles:
+        if quartile == "all" and corpus in roles:
             stem = f"nodes.{trained.removeprefix('AST-')}.{roles[corpus]}.{ratio_code(k)}.{variant}"
-            yield f"{stem}.change", escape(number(row["score_change"], 2))
-            yield f"{stem}.with_overlap", escape(number(row["spearman"], 2, "+"))
+            if label == "all":
+                yield f"{stem}.change", escape(number(row["score_change"], 2))
+            else:
+                yield f"{stem}.{label}", escape(number(row["spearman"], 2, "+"))
 
 
 def _stack_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -352,8 +355,8 @@ def _run_values(
     yield "run.frames", f"{table['n_frames'].iloc[0]:.0f}"
     for role, (name, title) in zip(ROLES, corpora, strict=False):
         yield f"run.{role}", escape(title)
-        if f"{name}.n_speakers" in table and (n_speakers := table[f"{name}.n_speakers"].max()) > 0:
-            yield f"run.speakers.{role}", f"{n_speakers:,.0f}"
+        n_speakers = table[f"{name}.n_speakers"].max() if f"{name}.n_speakers" in table else 0
+        yield f"run.speakers.{role}", f"{n_speakers:,.0f}" if n_speakers > 0 else "unknown"
     yield "recipe.frontend", escape(recipe["frontend"]["model"])
     yield "recipe.crop", f"{recipe['crop']:,}"
     stages = recipe["stages"]

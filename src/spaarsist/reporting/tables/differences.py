@@ -54,7 +54,8 @@ def note_on_tests(family: pd.DataFrame, shown: pd.DataFrame, corpora: Sequence[t
         "Differences (Δ) are means over the training seeds that both systems have; below zero the system is better. "
         "Their variance is that of a paired bootstrap, both systems under the same draws, plus, from two seeds on, "
         "that of a mean over seeds. Trials are drawn and, in a second test, speakers, where they are known: the larger "
-        f"p of the two t tests counts, and its interval is shown. {note_on_stars(family, shown, corpora)}"
+        "p of the two t tests counts, and its interval is shown; degrees of freedom are the fewest of seeds - 1 and of "
+        f"what speakers leave. {note_on_stars(family, shown, corpora)}"
     )
 
 
