@@ -35,7 +35,7 @@ def rank(folder, names, corpora, worst=()):
 @pytest.fixture
 def many(tmp_path):
     ratios = ("05", "03", "01")
-    variants = ["" if label == "Base" else f"-{label}" for label in LABELS]
+    variants = ["" if label == "Base" else f"-{label}" for label in [*LABELS][:6]]
     names = [f"AST-{k}-{i}{v}" for k in ratios for i in ratios for v in variants if i <= k]
     assert len(names) == 36 and {BASELINE, RANK_1} < {*names}
     return rank(tmp_path, [*names, "Mean-pool", "MHFA", "CA-MHFA", "SLS"], ["home", "wild"], {RANK_1})
