@@ -137,7 +137,7 @@ def trained_variants():
         steps.append((f"# {variant}: {STEPS[variant]}", "", ""))
         steps.append(("switched on at inference", switched, BASELINE))
         steps.append(("trained so", trained, BASELINE))
-        steps.append(("trained so, against switched on", trained, switched))
+        steps.append(("the training alone", trained, switched))
     return steps
 
 
