@@ -378,10 +378,11 @@ def metrics_of(trainings):
 
 
 def replicates_of(trainings):
-    return [
-        path.replace("/metrics/", "/replicates/").replace(".tsv", ".parquet")
-        for path in metrics_of(trainings)
-    ]
+    return expand(
+        f"{RESULTS}/replicates/{{run}}/{{corpus}}.parquet",
+        run=runs(trainings),
+        corpus=config["evaluate_on"],
+    )
 
 
 def records_of(trainings):

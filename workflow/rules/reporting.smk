@@ -18,7 +18,7 @@ DISSECTED = [
 COMPARISONS = [path for path in TABLES if "/comparisons/" in path] + [
     f"{RESULTS}/tables/comparisons/{name}.tsv"
     for name in ("ablation_trained", "temperature_trained")
-    if any(f"/{name}." in path for path in THERE)
+    if any(Path(path).stem == name for path in THERE)
 ]
 FAMILY_SYSTEMS = [name for name, _ in FAMILIES["baseline"]]
 AS_TRAINED = dict(
