@@ -288,7 +288,7 @@ FROM_METRICS = {"composite", "comparisons", *(f"figure_{name}" for name in (
         ({"label": "another"}, LABELLED),
         (
             {"systems__in_figures": ["AST-05-05", "MHFA"]},
-            {f"figure_{n}" for n in ("det", "histograms", "reliability", "attacks")},
+            {f"figure_{n}" for n in ("det", "histograms", "reliability", "attacks", "calibration")},
         ),
         ({"evaluation__composite__compute": 0}, {"composite", "figure_composite"}),
         (
