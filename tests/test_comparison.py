@@ -12,7 +12,7 @@ from scipy import stats
 
 from spaarsist.config import ConfigError, System
 from spaarsist.evaluation import evaluate as evaluation
-from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare
+from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare, flat_region
 from spaarsist.evaluation.evaluate import evaluate
 from spaarsist.evaluation.statistics import holm
 
@@ -312,3 +312,12 @@ def test_rounding_of_values_is_no_difference(tmp_path):
     (tmp_path / "out").mkdir()
     row = run(files(tmp_path), [("A", "B")], tmp_path / "out").loc["eer"]
     assert row["difference"] == 0 and math.copysign(1, row["difference"]) == 1 and row["p"] == 1
+
+
+@pytest.mark.parametrize(
+    ("alike", "home", "flat"),
+    [("-+-++H+-+", 5, "000111100"), ("H", 0, "1"), ("+H", 1, "11"), ("H-+", 0, "100"), ("-H", 1, "01")],
+)
+def test_the_flat_region_ends_at_the_first_that_differs(alike, home, flat):
+    found = flat_region([mark != "-" for mark in alike], home)
+    assert "".join(str(int(inside)) for inside in found) == flat

@@ -127,6 +127,20 @@ def read_comparisons(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
     return table
 
 
+def flat_region(alike: Sequence[bool], home: int) -> np.ndarray:
+    """Which places of a row are joined to one of them by places that are all like it.
+
+    Args:
+        alike: of each place, whether it does not differ significantly from the one at `home`, which is like itself.
+        home: index of that one.
+
+    Returns:
+        bool, shape of `alike`.
+    """
+    upward, downward = (np.logical_and.accumulate([True, *side]) for side in (alike[home + 1 :], alike[:home][::-1]))
+    return np.concatenate([downward[:0:-1], upward])
+
+
 def _common_seeds(
     values: pd.DataFrame, pairs: Sequence[tuple[str, str]], corpus: str
 ) -> dict[tuple[str, str], list[int]]:

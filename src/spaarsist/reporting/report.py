@@ -14,14 +14,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product, takewhile
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
 from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError, System, ratio_code
-from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
+from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region, read_comparisons
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, tex
 from spaarsist.reporting.tables.layout import escape, interval, number, p_text
@@ -264,14 +264,10 @@ def _dial_values(tests: pd.DataFrame) -> Iterator[tuple[str, str]]:
         k=[s.variant.k_infer for s in systems],
     )
     for (k_train, label, role), family in tests.groupby(["k_train", "label", "role"]):
-        ends = []
-        for side in (
-            family[family["k"] < k_train].sort_values("k", ascending=False),
-            family[family["k"] > k_train].sort_values("k"),
-        ):
-            flat = [k_train]
-            flat += [row.k for row in takewhile(lambda row: row.p_holm >= SIGNIFICANCE, side.itertuples())]
-            ends.append(f"{flat[-1]:g}")
+        tested = family.set_index("k")["p_holm"] >= SIGNIFICANCE
+        alike = pd.concat([tested, pd.Series({k_train: True})]).sort_index()
+        flat = alike.index[flat_region([*alike], alike.index.get_loc(k_train))]
+        ends = [f"{flat[0]:g}", f"{flat[-1]:g}"]
         yield f"dial.{ratio_code(k_train)}.{label}.{role}.flat", " to ".join(dict.fromkeys(ends))
 
 

@@ -21,7 +21,7 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import Bbox, offset_copy
 
 from spaarsist.config import BASELINE, LABELS, RANK_1, ConfigError
-from spaarsist.evaluation.comparison import SIGNIFICANCE
+from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, look, save, width
 from spaarsist.reporting.tables.differences import find, read_family
@@ -421,9 +421,7 @@ def _flat_region(path: Path, family: pd.DataFrame, sweep: pd.DataFrame, corpus: 
     alike = [
         name == home or find(path, family, name, home, corpus, "eer")["p_holm"] >= SIGNIFICANCE for name in sweep.index
     ]
-    at = is_home.argmax()
-    upward, downward = (np.logical_and.accumulate(side) for side in (alike[at:], alike[at::-1]))
-    return pd.Series([*downward[:0:-1], *upward], sweep.index, object)
+    return pd.Series([*flat_region(alike, is_home.argmax())], sweep.index, object)
 
 
 def _draw_swept(
