@@ -7,6 +7,7 @@ was drawn before; so it does not matter which process makes a draw, or when.
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,10 @@ from torch.utils.data import Dataset
 
 from spaarsist.config import ConfigError, Stage, TrainingRecipe
 from spaarsist.data import audio
-from spaarsist.data.augment import Augmenter
 from spaarsist.models.detector import BONAFIDE, SPOOF
+
+if TYPE_CHECKING:
+    from spaarsist.data.augment import Augmenter  # its libraries take two seconds to import, and scoring needs none
 
 
 class TrainingDraws(Dataset):

@@ -11,6 +11,7 @@ statistics over all of them, so that the number of GPUs changes results by round
 from __future__ import annotations
 
 import csv
+import ctypes
 import os
 import resource
 import shutil
@@ -106,6 +107,8 @@ def train(
             batch's trials); or an unfinished run of another recipe, seed, list or code in `output/last`.
     """
     place = prepare_torch(threads, device)
+    if device == "cpu":
+        keep_freed_memory()
     accelerator = Accelerator(
         cpu=device == "cpu",
         # Whatever the environment says: both are the recipe's
@@ -461,6 +464,19 @@ def _check_name(system: str, detector: Detector) -> None:
             f"system {system}: AASIST back-ends, and they alone, are named AST-<k_train>, with +graph<temperature> and "
             "+stack<temperature> behind it if these are not AASIST's; the recipe's backend.options say otherwise"
         )
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep freed memory for the next tensor; numbers do not change.
+
+    glibc maps every block above 32 MiB anew and gives it back at once, so that a training step on the CPU spends much
+    of its time in page faults (`spaarsist benchmark training` shows how much). Other C libraries are left as they are.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        for parameter, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
+            mallopt(parameter, value)
 
 
 def _schedule(optimiser: torch.optim.Optimizer, stage: Stage, n_steps: int) -> torch.optim.lr_scheduler.LRScheduler:

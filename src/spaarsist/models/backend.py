@@ -271,7 +271,7 @@ class Branch(nn.Module):
 
     def forward(self, temporal: Tensor, spectral: Tensor, variant: Variant) -> tuple[Tensor, Tensor, Tensor]:
         """Run the branch as `variant` says."""
-        stack_node = self.stack_node.expand(len(temporal), -1, -1)
+        stack_node = self.stack_node.expand(temporal.shape[0], -1, -1)
         temporal, spectral, stack_node = self.first(temporal, spectral, stack_node, variant)
         spectral = self.spectral_pool(spectral, variant.k_infer, variant.node_scoring)
         temporal = self.temporal_pool(temporal, variant.k_infer, variant.node_scoring)

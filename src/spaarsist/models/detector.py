@@ -40,6 +40,7 @@ def prepare_torch(threads: int, device: str = "cpu") -> torch.device:
     )  # cuBLAS repeats itself only with a workspace of its own
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for code that reads it; takes time only
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if device == "cpu":
