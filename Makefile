@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	snakemake --cores all --profile workflow/profiles/default
 
 test: $(VENV)/installed
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 rehearsal slurm: $(VENV)/installed
 	python -m pytest tests/$@

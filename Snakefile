@@ -55,5 +55,10 @@ rule ablation:
         TRAINED_VARIANTS,
 
 
+rule speed:
+    input:
+        SPEED,
+
+
 onsuccess:
     print(summary())

@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from spaarsist import config
 
 PACKAGE = REPOSITORY / "src" / "spaarsist"
-ROOMS = ["data", "models", "experiments", "evaluation", "reporting"]
+ROOMS = ["data", "models", "experiments", "deployment", "evaluation", "reporting"]
 HEAVY = {"torch", "torchaudio", "transformers", "fvcore", "audiomentations", "librosa"}
 WITHOUT_TORCH = [
     "config.py",
@@ -38,6 +38,7 @@ WITHOUT_TORCH = [
     "reporting/tables/differences.py",
     "reporting/tables/nodes.py",
     "reporting/tables/calibration.py",
+    "reporting/tables/latency.py",
     "reporting/claims.py",
     "reporting/report.py",
     "reporting/figures/scores.py",
@@ -48,6 +49,7 @@ WITHOUT_TORCH = [
     "reporting/figures/differences.py",
     "reporting/figures/nodes.py",
     "reporting/figures/calibration.py",
+    "reporting/figures/latency.py",
 ]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 

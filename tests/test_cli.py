@@ -10,6 +10,7 @@ VERBS = [
     "trials",
     "train",
     "score",
+    "export",
     "export-scores",
     "metrics",
     "compare",
@@ -29,7 +30,7 @@ VERBS = [
     "publish",
     "benchmark",
 ]
-TABLES = ["systems", "differences", "ablation", "nodes", "stack-attention", "calibration"]
+TABLES = ["systems", "differences", "ablation", "nodes", "stack-attention", "calibration", "latency", "detector"]
 FIGURES = [
     "det",
     "histograms",
@@ -41,6 +42,7 @@ FIGURES = [
     "temperature",
     "composite",
     "macs-by-module",
+    "latency",
     "differences",
     "ablation",
     "node-overlap",

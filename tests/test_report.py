@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from spaarsist.config import ConfigError
 from spaarsist.reporting.claims import LEDGER_COLUMNS
 from spaarsist.reporting.report import build_pdf, write_macros
+from test_tables_latency import ABOUT, TIMES, without, write_backend_file, write_detector_file
 
 CORPORA = [("home", "Home & garden"), ("wild", "In-the-Wild-like")]
 WITH_LATEX = pytest.mark.skipif(not shutil.which("latexmk"), reason="latexmk is not installed")
@@ -23,7 +24,7 @@ def prose(text):
     text = re.sub(r"(?<!\\)%.*", "", text)
     body = text[text.index(r"\begin{document}") : text.index(r"\bibliographystyle")]
     body = re.sub(r"\\(val|cite|ref|input|label|begin|end)\{[^{}]*\}", " ", body)
-    body = re.sub(r"\\shown\{[a-z_]+\}(\{(?:[^{}]|\{[^{}]*\})*\})\{[.\d]+\}", r"\1", body)
+    body = re.sub(r"\\(?:shown|drawn)\{[a-z_]+\}(\{(?:[^{}]|\{[^{}]*\})*\})\{[.\d]+\}", r"\1", body)
     return re.sub(r"\\parbox\{[^{}]*\}", " ", body)
 
 
@@ -381,6 +382,140 @@ def test_stack(inputs):
 
 def test_the_number_of_replicates(inputs):
     assert inputs(n_replicates=1000)[1]["run.replicates"] == "1,000"
+
+
+TRAINING = [
+    ("reference", "default", "float32", 900),
+    ("plain", "default", "float32", 600),
+    ("reference", "kept", "float32", 450),
+    ("plain", "kept", "float32", 8.764),
+]
+ON_GPU = [(form, "default", precision, 9) for form in ("reference", "plain") for precision in ("float32", "bfloat16")]
+
+
+def speed(folder, times=TIMES, training=TRAINING, **about):
+    """A folder of speed files."""
+    folder = folder / "speed"
+    folder.mkdir(exist_ok=True)
+    write_backend_file(folder, times)
+    write_detector_file(folder)
+    steps = [dict(zip(("form", "memory", "precision", "median_ms"), step, strict=True)) for step in training]
+    write(folder / "training.tsv", steps, batch_size=64, n_frames=201, iqr_ms=0.25, **ABOUT | about)
+    quantities = {"table1_one_by_one": 640, "table1_shared": 77, "table1_ratio": 8.303, "loader_tar": 12345.6}
+    rows = [{"quantity": name, "value": value} for name, value in quantities.items()]
+    write(folder / "scoring.tsv", rows, unit="1", how="somehow")
+    return folder
+
+
+def test_speed(inputs):
+    """Changes with their signs, against the baseline; times in three digits; batches by size, not by number."""
+    text, values = inputs(speed=speed(inputs.folder))
+    expected = {
+        "backend.small": "1",
+        "backend.large": "8",
+        "backend.frames": "201",
+        "backend.machine": r"AMD EPYC \& co. 9R14, 2 cores",
+        "backend.threads": "2",
+        "backend.rounds": "15",
+        "backend.device": "cpu",
+        "backend.difference": r"\ensuremath{4\times10^{-7}}",
+        "backend.AST-03-01-Mag.params.change": "$-$5.0",
+        "backend.AST-03-01-Mag.macs.change": "$-$2.0",
+        "backend.AST-03-01-Mag.small.floor": "4.40",
+        "backend.AST-03-01-Mag.large.floor": "27.0",
+        "backend.AST-03-01-Mag.compiled.small.ms": "4.00",
+        "backend.AST-03-01-Mag.compiled.small.iqr": "0.550",
+        "backend.AST-03-01-Mag.compiled.small.change": "$-$20.0",
+        "backend.AST-03-01-Mag.compiled.small.faster": "3.0",
+        "backend.AST-03-01-Mag.compiled.small.floor": "110",
+        "backend.AST-03-01-Mag.plain.large.change": "+1.0",
+        "backend.AST-05-05.reference.large.ms": "120",
+        "backend.AST-05-05.compiled.large.floor": "75",
+        "backend.AST-05-05.compiled.large.change": "--",
+        "detector.frontend.params": "298,000,000",
+        "detector.frontend.macs": "69,200.0",
+        "detector.frontend.ms": "990",
+        "detector.frontend.iqr": "15.0",
+        "detector.frontend.share": "99.0",
+        "detector.AST-03-01-Mag.ms": "6.00",
+        "detector.AST-03-01-Mag.whole.ms": "998",
+        "detector.AST-03-01-Mag.params.change": "$-$5.0",
+        "detector.AST-03-01-Mag.macs.change": "$-$2.0",
+        "detector.AST-03-01-Mag.ms.change": "$-$25.0",
+        "detector.AST-03-01-Mag.whole.params.change": "$-$0.01",
+        "detector.AST-03-01-Mag.whole.macs.change": "$-$0.02",
+        "detector.AST-03-01-Mag.whole.ms.change": "$-$0.20",
+        "detector.one_variant.ms": "1,010",
+        "detector.all_variants.ms": "1,111",
+        "detector.all_variants.change": "+10.0",
+        "detector.all_variants.variants": "9",
+        "training.batch": "64",
+        "training.reference.default.float32.faster": "1.0",
+        "training.plain.default.float32.ms": "600",
+        "training.plain.default.float32.faster": "1.5",
+        "training.plain.kept.float32.ms": "8.76",
+        "training.plain.kept.float32.iqr": "0.250",
+        "training.plain.kept.float32.faster": "102.7",
+        "scoring.table1_ratio": "8.30",
+        "scoring.loader_tar": "12,346",
+        "scoring.table1_shared": "77.0",
+    }
+    assert {key: values[key] for key in expected} == expected
+    assert r"\speedoncputrue" in text
+    text, values = inputs()
+    assert r"\speedoncpufalse" in text
+    assert not any(key.startswith(("backend.", "detector.", "training.", "scoring.")) for key in values)
+
+
+def test_speed_on_a_gpu(inputs):
+    text, values = inputs(speed=speed(inputs.folder, training=ON_GPU, device="cuda"))
+    assert r"\speedoncpufalse" in text and values["training.plain.default.bfloat16.faster"] == "1.0"
+
+
+def test_one_batch_size_is_small_and_large(inputs):
+    times = {key: value for key, value in TIMES.items() if key[1] == 8}
+    _, values = inputs(speed=speed(inputs.folder, times))
+    assert values["backend.small"] == values["backend.large"] == "8"
+    assert values["backend.AST-05-05.plain.small.ms"] == values["backend.AST-05-05.plain.large.ms"] == "100"
+
+
+def test_threads_of_the_latency_beside_the_errors(inputs):
+    path = write(inputs.folder / "latency.tsv", [{"system": "MHFA", "threads": 3}])
+    assert inputs(latency=path)[1]["run.latency.threads"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("backend", without(system="AST-05-05"), "holds no reference form of AST-05-05"),
+        ("detector", without(part="frontend"), "holds no frontend; make it anew"),
+        ("training", without(form="reference"), "among them reference, default, float32; make it anew"),
+        ("training", lambda table: pd.concat([table, table]), "needs every form, memory and precision once"),
+        ("training", lambda table: table.drop(columns="iqr_ms"), "columns missing: iqr_ms"),
+        ("scoring", lambda table: pd.concat([table, table]), "holds a quantity twice; make it anew"),
+        ("scoring", lambda table: table.assign(value="fast"), "not a readable TSV"),
+    ],
+)
+def test_broken_speed_files(inputs, file, change, message):
+    folder = speed(inputs.folder)
+    path = folder / f"{file}.tsv"
+    change(pd.read_csv(path, sep="\t")).to_csv(path, sep="\t", index=False)
+    with pytest.raises(ConfigError, match=rf"{file}\.tsv: .*{message}"):
+        inputs(speed=folder)
+
+
+@pytest.mark.parametrize(("training", "device", "branch"), [(TRAINING, "cpu", 1), (ON_GPU, "cuda", 2)])
+def test_every_time_that_the_text_tells_is_there(inputs, training, device, branch):
+    """Of each branch: kept memory on a CPU, bfloat16 on a GPU."""
+    folder = speed(inputs.folder, training=training, device=device)
+    for name in ("backend", "detector"):
+        table = pd.read_csv(folder / f"{name}.tsv", sep="\t")
+        third = table[table["system"] == "AST-03-01-Mag"].assign(system="AST-03-01-MagMean")
+        pd.concat([table, third]).to_csv(folder / f"{name}.tsv", sep="\t", index=False)
+    _, values = inputs(speed=folder)
+    text, guarded = re.subn(r"\\ifspeedoncpu(.*?)\\else(.*?)\\fi", rf"\{branch}", SOURCE, flags=re.DOTALL)
+    told = re.findall(r"\\val\{((?:backend|detector|training|scoring)\..*?)\}", text)
+    assert guarded == 1 and len(told) > 40 and not {*told} - values.keys()
 
 
 @pytest.mark.parametrize(

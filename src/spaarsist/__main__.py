@@ -57,6 +57,10 @@ ComparisonsFile = Annotated[Path, typer.Option(exists=True, dir_okay=False, help
 Provenance = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="File of `provenance`, for the footer.")
 ]
+Reference = Annotated[
+    Path, typer.Option(exists=True, dir_okay=False, help="Python file with the textbook back-end: a class `Reference`.")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Turns of everything that is compared.")]
 Inspected = Annotated[list[Path], typer.Option(exists=True, file_okay=False, help="Folder of `inspect`; repeat.")]
 Calibrations = Annotated[
     list[Path], typer.Option("--calibration", exists=True, dir_okay=False, help="File of `calibrate`; repeat.")
@@ -276,6 +280,30 @@ def export_scores(
     from spaarsist.experiments.score import export_scores as run
 
     run(scores, output, variant)
+
+
+@app.command()
+def export(
+    checkpoint: InputFolder,
+    trial_list: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Audio to check the file on.")],
+    output: Annotated[Path, typer.Option(help="File to write: .onnx, or .pt2 for torch.export.load.")],
+    variant: Annotated[
+        str | None, typer.Option(help="Variant of an AASIST, e.g. 05 or 01-Mag. Default: as trained.")
+    ] = None,
+    without_frontend: Annotated[
+        bool, typer.Option("--without-frontend", help="Back-end and head alone, for frames.")
+    ] = False,
+    n_excerpts: Annotated[int, typer.Option(min=2, help="How many excerpts to check the file on.")] = 16,
+    threads: Threads = 1,
+) -> None:
+    """Write one variant of a detector for other runtimes, checked against the checkpoint on real audio."""
+    from spaarsist.config import Variant
+    from spaarsist.deployment.export import export as run
+
+    chosen = Variant.from_column(variant) if variant is not None else None
+    options = {"with_frontend": not without_frontend, "n_excerpts": n_excerpts, "threads": threads}
+    difference = run(checkpoint, trial_list, output, chosen, **options)
+    print(f"{output}: scores of {n_excerpts} excerpts are the checkpoint's to within {difference:.1e} nats")
 
 
 @app.command()
@@ -569,6 +597,28 @@ def table_calibration(
     write_calibration(calibration, system, output_stem, _pairs(corpus), label, footer(provenance))
 
 
+@table.command("latency")
+def table_latency(
+    backend: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File of `benchmark backend`.")],
+    output_stem: OutputStem,
+) -> None:
+    """Time of the back-end in each of its forms, against a textbook one and its arithmetic floor."""
+    from spaarsist.reporting.tables.latency import write_latency
+
+    write_latency(backend, output_stem)
+
+
+@table.command("detector")
+def table_detector(
+    detector: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File of `benchmark detector`.")],
+    output_stem: OutputStem,
+) -> None:
+    """Time of a whole detector with XLS-R 300M, and what each back-end saves in it."""
+    from spaarsist.reporting.tables.latency import write_detector
+
+    write_detector(detector, output_stem)
+
+
 @app.command()
 def judge(
     claims: InputFile,
@@ -618,6 +668,10 @@ def report(
     inspected: Inspected | None = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples that the intervals rest on.")] = 1000,
     confidence: Confidence = 0.95,
+    latency: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="File of `latency`.")] = None,
+    speed: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder with the files of `benchmark`.")
+    ] = None,
     label: Label = "",
 ) -> None:
     """Fill the replication report with this run's numbers and make its PDF (latexmk or tectonic)."""
@@ -639,6 +693,8 @@ def report(
         stack=_within(inspected, "stack.tsv"),
         n_replicates=bootstrap,
         confidence=confidence,
+        latency=latency,
+        speed=speed,
     )
     build_pdf(source, results, output)
 
@@ -833,6 +889,17 @@ def macs_by_module(breakdown: InputFile, system: Systems, output_stem: OutputSte
     draw(breakdown, system, output_stem, label)
 
 
+@figure.command("latency")
+def figure_latency(
+    backend: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File of `benchmark backend`.")],
+    output_stem: OutputStem,
+) -> None:
+    """Time of the back-end in each of its forms, and its arithmetic floor."""
+    from spaarsist.reporting.figures.latency import latency as draw
+
+    draw(backend, output_stem)
+
+
 @benchmark.command()
 def cache(
     train_list: InputFile,
@@ -864,6 +931,94 @@ def benchmark_metrics(
     from spaarsist.evaluation.evaluate import benchmark as run
 
     run(output, n_trials, n_columns, n_replicates, threads)
+
+
+@benchmark.command("backend")
+def benchmark_backend(
+    output: Output,
+    reference: Reference,
+    system: Systems,
+    batch_size: Annotated[list[int], typer.Option(min=1, help="Excerpts at once; repeat for more.")],
+    feature_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    embedding_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    n_frames: Annotated[int, typer.Option(min=3)] = 201,
+    device: Device = "cpu",
+    threads: Threads = 2,
+    rounds: Rounds = 15,
+) -> None:
+    """Time AASIST back-ends in every form against a textbook one and against their convolutions alone."""
+    from spaarsist.evaluation.complexity import Size
+    from spaarsist.evaluation.speed import write_backend
+
+    size = Size(feature_dim, embedding_dim=embedding_dim, n_frames=n_frames)
+    write_backend(output, reference, system, size, batch_size, device=device, threads=threads, rounds=rounds)
+
+
+@benchmark.command("training")
+def benchmark_training(
+    output: Output,
+    reference: Reference,
+    batch_size: Annotated[int, typer.Option(min=2, help="Excerpts in a step.")] = 64,
+    feature_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    embedding_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    n_frames: Annotated[int, typer.Option(min=3)] = 201,
+    device: Device = "cpu",
+    threads: Threads = 2,
+    rounds: Rounds = 5,
+) -> None:
+    """Time training steps of the AASIST back-end from cached frames against a textbook one."""
+    from spaarsist.evaluation.complexity import Size
+    from spaarsist.evaluation.speed import write_training
+
+    size = Size(feature_dim, embedding_dim=embedding_dim, n_frames=n_frames)
+    write_training(output, reference, size, batch_size, device=device, threads=threads, rounds=rounds)
+
+
+@benchmark.command("detector")
+def benchmark_detector(
+    output: Output,
+    system: Systems,
+    variant: Annotated[list[str], typer.Option(help="Column of the pass for all, e.g. 01-Mag; repeat for more.")],
+    embedding_dim: Annotated[int, typer.Option(min=1)] = 1024,
+    n_samples: Annotated[int, typer.Option(min=2000, help="Samples of the excerpt, at 16 kHz.")] = 64_600,
+    device: Device = "cpu",
+    threads: Threads = 2,
+    rounds: Rounds = 5,
+) -> None:
+    """Time the parts of a whole detector with XLS-R 300M, random weights, and one pass for many variants."""
+    from spaarsist.config import Variant
+    from spaarsist.evaluation.speed import write_detector
+
+    variants = [Variant.from_column(column) for column in variant]
+    write_detector(output, system, variants, embedding_dim, n_samples, device=device, threads=threads, rounds=rounds)
+
+
+@benchmark.command("scoring")
+def benchmark_scoring(
+    output: Output,
+    checkpoint: InputFolder,
+    trial_list: InputFile,
+    system: Systems,
+    n_trials: Annotated[int, typer.Option(min=1, help="Excerpts of the list to score.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    device: Device = "cpu",
+    threads: Threads = 2,
+    rounds: Rounds = 3,
+) -> None:
+    """Time one scoring pass for all rows of a table against a pass for each, and reading audio against both."""
+    from spaarsist.evaluation.speed import write_scoring
+
+    write_scoring(
+        output,
+        checkpoint,
+        trial_list,
+        system,
+        n_trials=n_trials,
+        batch_size=batch_size,
+        device=device,
+        threads=threads,
+        rounds=rounds,
+    )
 
 
 @app.command()

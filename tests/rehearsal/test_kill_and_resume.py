@@ -23,7 +23,7 @@ from hub import Hub
 from spaarsist.artefacts import file_hash
 from spaarsist.config import Stage, to_json
 
-KILLS = 5
+KILLS = 3
 OF_THE_CLOCK = ["seconds", "trials_per_second", "peak_memory_mb"]
 """Columns of the history that no two runs share."""
 

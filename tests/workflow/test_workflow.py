@@ -143,6 +143,16 @@ def test_temperatures_trained_on_demand(run):
     assert "--system AST-05+stack0.1 --seed 1" in snakemake(run[0], "-np", "temperature", "--configfile", run[1]).stdout
 
 
+def test_speed_on_demand(run):
+    """The target `speed`, and the report, time the back-ends; the default run does not."""
+    rules = {f"speed_{name}" for name in ("backend", "training", "detector", "scoring")}
+    rules |= {"table_latency", "table_detector", "figure_latency"}
+    dry = snakemake(run[0], "-np", "speed", "--configfile", run[1])
+    assert jobs(dry) == dict.fromkeys(rules, 1) | {"speed": 1}
+    assert "--reference" in dry.stdout and "tests/reference/aasist.py" in dry.stdout
+    assert rules <= {*jobs(snakemake(run[0], "-n", "paper", "--configfile", run[1]))}
+
+
 def test_one_more_backend_trains_that_one_alone(run, tmp_path):
     backends = {"MHFA": {"kind": "MHFA", "options": {"n_heads": 2, "compression_dim": 4}}}
     backends["Mean-pool"] = {"kind": "MeanPool", "options": {}}

@@ -471,14 +471,27 @@ TRAINED_TEMPERATURES += expand(
 SO = ["ablation_trained"] * bool(VARIANTS_ON_DEMAND)
 TRAINED_VARIANTS = expand(f"{RESULTS}/tables/{{so}}.{{form}}", so=SO, form=READABLE)
 TRAINED_VARIANTS += expand(f"{RESULTS}/figures/{{so}}.{{form}}", so=SO, form=DRAWING)
-# The report and the release hold what was made on demand where it is there.
+# Measured on demand, in some minutes in which nothing else should run beside it; the report needs it.
+SPEED = expand(
+    f"{RESULTS}/speed/{{file}}.tsv",
+    file=["backend", "training", "detector", "scoring"],
+)
+SPEED += expand(
+    f"{RESULTS}/tables/{{table}}.{{form}}",
+    table=["latency", "detector"],
+    form=READABLE,
+)
+SPEED += expand(f"{RESULTS}/figures/latency.{{form}}", form=DRAWING)
+# The report and the release hold what was trained on demand where it is there.
 THERE = [
     path for path in TRAINED_TEMPERATURES + TRAINED_VARIANTS if Path(path).exists()
 ]
 
 PUBLISHED = [path for path in TABLES + FIGURES if not path.endswith("_breakdown.tsv")]
 PUBLISHED += [
-    path for path in [*THERE, f"{RESULTS}/paper/main.pdf"] if Path(path).exists()
+    path
+    for path in [*THERE, *SPEED, f"{RESULTS}/paper/main.pdf"]
+    if Path(path).exists()
 ]
 PUBLISHED_SCORES = SCORES + scores_of(
     TEMPERATURES_ON_DEMAND if {*THERE} & {*TRAINED_TEMPERATURES} else {}
@@ -512,6 +525,14 @@ def modules(*names):
 def options(flag, values):
     """Repeat an option on a command line: --variant 05 --variant 05-Mag."""
     return " ".join(f"{flag} {shlex.quote(str(value))}" for value in values)
+
+
+def scored_together(system):
+    """Columns of Table 1 that one pass makes along with this system's."""
+    trained = "-".join(system.split("-")[:2])
+    return [
+        s.removeprefix(f"{trained}-") for s in TABLE_1 if s.startswith(f"{trained}-")
+    ]
 
 
 def corpora_verb():

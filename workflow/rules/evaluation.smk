@@ -218,6 +218,149 @@ rule latency:
         " --threads {params.timed_threads} > {log} 2>&1"
 
 
+rule speed_backend:
+    input:
+        reference=f"{workflow.basedir}/tests/reference/aasist.py",
+        modules=modules(
+            "config.py",
+            "models/backend.py",
+            "deployment/optimise.py",
+            "evaluation/speed.py",
+            "deployment/export.py",
+        ),
+    output:
+        f"{RESULTS}/speed/backend.tsv",
+    log:
+        f"{RESULTS}/logs/speed_backend.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/speed_backend.tsv"
+    conda:
+        ENVIRONMENT
+    # As for latency
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        systems=options("--system", config["speed"]["systems"]),
+        batch_sizes=options("--batch-size", config["speed"]["batch_sizes"]),
+        size=config["complexity"],
+        device=COMPUTE["device"],
+        timed=config["speed"],
+    shell:
+        "python -m spaarsist benchmark backend --output {output:q} --reference {input.reference:q} {params.systems}"
+        " {params.batch_sizes} --feature-dim {params.size[feature_dim]} --embedding-dim {params.size[embedding_dim]}"
+        " --n-frames {params.size[n_frames]}"
+        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
+
+
+rule speed_training:
+    input:
+        reference=f"{workflow.basedir}/tests/reference/aasist.py",
+        modules=modules(
+            "config.py",
+            "models/backend.py",
+            "deployment/optimise.py",
+            "evaluation/speed.py",
+            "experiments/train.py",
+        ),
+    output:
+        f"{RESULTS}/speed/training.tsv",
+    log:
+        f"{RESULTS}/logs/speed_training.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/speed_training.tsv"
+    conda:
+        ENVIRONMENT
+    # As for latency
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        mem_mb=16000,
+        runtime=120,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        size=config["complexity"],
+        device=COMPUTE["device"],
+        timed=config["speed"],
+    shell:
+        "python -m spaarsist benchmark training --output {output:q} --reference {input.reference:q}"
+        " --feature-dim {params.size[feature_dim]} --embedding-dim {params.size[embedding_dim]}"
+        " --n-frames {params.size[n_frames]}"
+        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
+
+
+rule speed_detector:
+    input:
+        modules=modules(
+            "config.py",
+            "models/backend.py",
+            "deployment/optimise.py",
+            "evaluation/speed.py",
+            "models/frontend.py",
+            "models/detector.py",
+        ),
+    output:
+        f"{RESULTS}/speed/detector.tsv",
+    log:
+        f"{RESULTS}/logs/speed_detector.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/speed_detector.tsv"
+    conda:
+        ENVIRONMENT
+    # As for latency
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        mem_mb=16000,
+        runtime=120,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        systems=options("--system", config["speed"]["systems"]),
+        variants=options("--variant", scored_together(config["speed"]["systems"][0])),
+        size=config["complexity"],
+        device=COMPUTE["device"],
+        timed=config["speed"],
+    shell:
+        "python -m spaarsist benchmark detector --output {output:q} {params.systems} {params.variants}"
+        " --embedding-dim {params.size[embedding_dim]}"
+        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
+
+
+rule speed_scoring:
+    input:
+        weights=f"{RESULTS}/checkpoints/{runs(K_TRAIN)[0]}/model.safetensors",
+        trials=f"{RESULTS}/trials/{config['evaluate_on'][0]}.tsv",
+        modules=modules(
+            "models/backend.py",
+            "models/detector.py",
+            "experiments/score.py",
+            "evaluation/speed.py",
+        ),
+    output:
+        f"{RESULTS}/speed/scoring.tsv",
+    log:
+        f"{RESULTS}/logs/speed_scoring.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/speed_scoring.tsv"
+    conda:
+        ENVIRONMENT
+    # As for latency
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        checkpoint=subpath(input.weights, parent=True),
+        systems=options("--system", TABLE_1),
+        device=COMPUTE["device"],
+        timed=config["speed"],
+    shell:
+        "python -m spaarsist benchmark scoring --output {output:q} --checkpoint {params.checkpoint:q}"
+        " --trial-list {input.trials:q} {params.systems}"
+        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
+
+
 rule findings:
     input:
         records=RECORDS,

@@ -41,6 +41,8 @@ localrules:
     table_nodes,
     table_stack_attention,
     table_calibration,
+    table_latency,
+    table_detector,
     claims,
     claims_with_trained_temperatures,
     figure_training,
@@ -59,6 +61,7 @@ localrules:
     figure_kept_nodes,
     figure_stack_attention,
     figure_calibration,
+    figure_latency,
     paper,
     publish,
 
@@ -399,6 +402,65 @@ rule table_calibration:
     shell:
         "python -m spaarsist table calibration {params.calibration} {params.systems} {params.corpora}"
         " --output-stem {params.stem:q} --label={params.label:q} --provenance {input.provenance:q} > {log} 2>&1"
+
+
+rule table_latency:
+    input:
+        measured=f"{RESULTS}/speed/backend.tsv",
+        modules=modules(
+            "reporting/tables/latency.py",
+            "reporting/tables/layout.py",
+            "config.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/tables/latency", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/latency.html",
+            caption="../report/latency.rst",
+            category="Tables",
+            labels={"table": "Time of the back-end"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_latency.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_latency.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        verb="table latency --backend",
+        stem=output_stem,
+    shell:
+        "python -m spaarsist {params.verb} {input.measured:q} --output-stem {params.stem:q} > {log} 2>&1"
+
+
+use rule table_latency as table_detector with:
+    input:
+        measured=f"{RESULTS}/speed/detector.tsv",
+        modules=modules(
+            "reporting/tables/latency.py",
+            "reporting/tables/layout.py",
+            "config.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/tables/detector", ".tsv", ".md", ".tex"),
+        html=report(
+            f"{RESULTS}/tables/detector.html",
+            caption="../report/detector.rst",
+            category="Tables",
+            labels={"table": "Time of the whole detector"},
+        ),
+    log:
+        f"{RESULTS}/logs/table_detector.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_detector.tsv"
+    params:
+        verb="table detector --detector",
 
 
 rule claims:
@@ -986,18 +1048,45 @@ use rule figure_det as figure_calibration with:
         given=f"{options('--calibration', CALIBRATION)} {IN_FIGURES} {DEV_TOO}",
 
 
+use rule table_latency as figure_latency with:
+    input:
+        measured=f"{RESULTS}/speed/backend.tsv",
+        modules=modules(
+            "reporting/figures/latency.py",
+            "reporting/figures/style.py",
+            "reporting/tables/latency.py",
+            "config.py",
+            "artefacts.py",
+        ),
+    output:
+        multiext(f"{RESULTS}/figures/latency", ".tsv", ".pdf"),
+        png=report(
+            f"{RESULTS}/figures/latency.png",
+            caption="../report/latency.rst",
+            category="Figures",
+            labels={"figure": "Time of the back-end"},
+        ),
+    log:
+        f"{RESULTS}/logs/figure_latency.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure_latency.tsv"
+    params:
+        verb="figure latency --backend",
+
+
 rule paper:
     input:
         source=f"{workflow.basedir}/paper/main.tex",
         references=f"{workflow.basedir}/paper/references.bib",
         record=f"{RESULTS}/checkpoints/{runs(['AST-05'])[0]}/model.json",
-        results=TABLES + FIGURES + THERE,
+        results=TABLES + FIGURES + SPEED + THERE,
         comparisons=COMPARISONS,
         calibration=CALIBRATION,
         inspected=INSPECTED,
         modules=modules(
             "reporting/report.py",
             "reporting/claims.py",
+            "reporting/tables/latency.py",
             "reporting/tables/layout.py",
             "evaluation/comparison.py",
             "evaluation/summary.py",
@@ -1034,6 +1123,7 @@ rule paper:
         " --summary {params.results}/tables/summary.tsv --composite {params.results}/tables/composite.tsv"
         " --findings {params.results}/tables/findings.tsv --ledger {params.results}/tables/claims.tsv --record {input.record:q}"
         " {params.comparisons} {params.calibration} {params.inspected} --bootstrap {params.bootstrap}"
+        " --latency {params.results}/complexity/latency.tsv --speed {params.results}/speed"
         " --confidence {params.confidence} {params.corpora} --label={params.label:q} --output {output.pdf:q} > {log} 2>&1"
 
 

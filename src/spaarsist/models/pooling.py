@@ -113,7 +113,7 @@ class MHFA(_Pooling):
 
     def pool(self, frames: Tensor) -> Tensor:
         """Mix the layers, attend over time, project."""
-        weights = torch.softmax(self.layer_logits, dim=1).expand(len(frames), -1, -1)
+        weights = torch.softmax(self.layer_logits, dim=1).expand(frames.shape[0], -1, -1)
         for_keys, for_values = _sum_layers(weights, frames).unbind(dim=1)
         attention = torch.softmax(self.scores(self.key(for_keys)), dim=2)
         return self.output(torch.bmm(attention, self.value(for_values)).flatten(1))

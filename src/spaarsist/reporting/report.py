@@ -20,10 +20,11 @@ from pathlib import Path
 import pandas as pd
 
 from spaarsist.artefacts import read_table, writing
-from spaarsist.config import ConfigError, System, ratio_code
+from spaarsist.config import BASELINE, ConfigError, System, ratio_code
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region, read_comparisons
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, tex
+from spaarsist.reporting.tables.latency import read_backend, read_detector
 from spaarsist.reporting.tables.layout import escape, interval, number, p_text
 
 METRIC_DIGITS = {"eer": (100, 1), "min_dcf": (1, 3), "act_dcf": (1, 3), "cllr": (1, 3), "ece": (1, 3)}
@@ -43,6 +44,9 @@ STACK_QUANTITIES = {
     "score_change_spearman": ("correlation.{aggregation}", ".3f"),
 }
 """Quantity of `evaluation.analysis.inspect`'s stack.tsv -> the end of its key, and its format in the text."""
+
+COSTS = {"params": "n_params", "macs": "n_macs", "ms": "median_ms"}
+"""What keys call the columns of the speed files."""
 
 _COMPARED = ("difference", "ci_low", "ci_high", "p_holm")
 ROLES = ("in", "out")
@@ -64,6 +68,8 @@ def write_macros(
     stack: Sequence[Path] = (),
     n_replicates: int = 0,
     confidence: float = 0.95,
+    latency: Path | None = None,
+    speed: Path | None = None,
 ) -> None:
     r"""Write a LaTeX file that defines `\val{<key>}` for every number a report may need.
 
@@ -101,12 +107,30 @@ def write_macros(
     run.speakers.in, .out, run.replicates       number of known speakers, and of bootstrap replicates
     run.alpha, run.confidence                   what counts as significant; confidence of the intervals, in percent
     recipe.<key>                                of the training recipe: crop, stages, ...
+    run.latency.threads                         CPU threads that <system>.latency was measured with
+    backend.<system>.params.change, .macs.      of `evaluation.speed`'s backend.tsv: changes from the baseline in %,
+    change, <system>.<batch>.floor              the floor in milliseconds; batch: `small` or `large`
+    backend.<system>.<form>.<batch>.ms, .iqr,   median, interquartile range in milliseconds, change from the baseline in
+    .change, .faster, .floor                    percent, times faster than the reference, the floor's share in percent
+    backend.small, .large, .frames, .difference batch sizes, length of the input, largest difference of an embedding
+    detector.frontend.params, .macs, .ms, .iqr, of its detector.tsv, and of `head`: parameters, MACs in millions,
+    .share                                      milliseconds, share in the time of the baseline's detector in percent
+    detector.<system>.ms, .whole.ms, .params.   the compiled back-end alone and in a whole detector: milliseconds;
+    change, .whole.macs.change, ...             change of `params`, `macs` and `ms` from the baseline in percent
+    detector.one_variant.ms, .all_variants.ms,  scoring passes in milliseconds, the change from one variant to all, and
+    .change, .variants                          how many these are
+    training.<form>.<memory>.<precision>.ms,    of its training.tsv: a step in milliseconds, and how many times faster
+    .iqr, .faster; training.batch, .frames      it is than the reference with default memory in float32
+    scoring.<quantity>                          of its scoring.tsv, in the unit there
+    <backend, detector or training>.machine,    where and how its times were taken
+    .device, .threads, .rounds
     ==========================================  =====================================================================
 
     There are only the keys that the files give. Minus signs are LaTeX's.
 
     `\ifpapercorpora` is true where no label says otherwise, `\ifablationtrained` where the family ablation_trained was
-    given. A dash stands for an interval or a calibrated value that does not exist.
+    given, `\ifspeedoncpu` where training was timed on the CPU, which has keys of its own (memory `kept`). A dash stands
+    for what does not exist, such as a change of the baseline from itself.
 
     Args:
         summary, composite, findings, ledger: files of the steps of these names (ledger: TSV of `claims.judge`).
@@ -120,6 +144,8 @@ def write_macros(
         nodes, stack: files of these names, of any trainings, seeds and corpora.
         n_replicates: of the bootstrap; 0: not told.
         confidence: of the intervals.
+        latency: file of `evaluation.complexity.write_latency`.
+        speed: folder of `backend.tsv`, `detector.tsv`, `training.tsv` and `scoring.tsv` of `evaluation.speed`.
 
     Raises:
         ConfigError: a file is unreadable or lacks what is needed, or files hold a value twice.
@@ -152,8 +178,19 @@ def write_macros(
     values["run.alpha"], values["run.confidence"] = f"{SIGNIFICANCE:g}", f"{100 * confidence:g}"
     if n_replicates:
         values["run.replicates"] = f"{n_replicates:,}"
+    if latency is not None:
+        values["run.latency.threads"] = str(read_table(latency, ["threads"])["threads"].iloc[0])
+    if speed is not None:
+        values |= dict(_backend_values(speed / "backend.tsv"))
+        values |= dict(_detector_values(speed / "detector.tsv"))
+        values |= dict(_training_values(speed / "training.tsv"))
+        values |= dict(_scoring_values(speed / "scoring.tsv"))
     lines = [f"\\expandafter\\def\\csname val@{key}\\endcsname{{{text}}}" for key, text in values.items()]
-    flags = {"papercorpora": not label, "ablationtrained": any(path.stem == "ablation_trained" for path in comparisons)}
+    flags = {
+        "papercorpora": not label,
+        "ablationtrained": any(path.stem == "ablation_trained" for path in comparisons),
+        "speedoncpu": values.get("training.device") == "cpu",
+    }
     lines = [*(f"\\newif\\if{flag}\\{flag}{str(on).lower()}" for flag, on in flags.items()), *lines]
     with writing(output) as path:
         path.write_text(_HEAD + "\n".join([*lines, ""]), "utf-8")
@@ -307,6 +344,93 @@ def _stack_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[t
             end, form = STACK_QUANTITIES[row["quantity"]]
             key = f"stack.{row['trained']}.{roles[row['corpus']]}.{end.format_map(row)}"
             yield key, _power_of_ten(format(row["value"], form))
+
+
+def _backend_values(path: Path) -> Iterator[tuple[str, str]]:
+    table = read_backend(path)
+    yield from _condition_values("backend", table)
+    yield "backend.frames", str(table["n_frames"].iloc[0])
+    yield "backend.difference", _power_of_ten(f"{table['max_difference'].max():.1g}")
+    sizes = {"small": table["batch_size"].min(), "large": table["batch_size"].max()}
+    for batch, size in sizes.items():
+        yield f"backend.{batch}", str(size)
+        for row in table[table["batch_size"] == size].itertuples():
+            stem = f"backend.{row.system}"
+            yield f"{stem}.params.change", _percent(row.n_params_change)
+            yield f"{stem}.macs.change", _percent(row.n_macs_change)
+            yield f"{stem}.{batch}.floor", _three_digits(row.floor_ms)
+            stem = f"{stem}.{row.form}.{batch}"
+            yield f"{stem}.ms", _three_digits(row.median_ms)
+            yield f"{stem}.iqr", _three_digits(row.iqr_ms)
+            yield f"{stem}.change", _percent(row.median_ms_change)
+            yield f"{stem}.faster", f"{row.speed_up:.1f}"
+            yield f"{stem}.floor", f"{100 * row.floor_share:.0f}"
+
+
+def _detector_values(path: Path) -> Iterator[tuple[str, str]]:
+    table = read_detector(path)
+    yield from _condition_values("detector", table)
+    for part in ("frontend", "head"):
+        row = table.loc[(part, "-")]
+        yield f"detector.{part}.params", f"{row['n_params']:,.0f}"
+        yield f"detector.{part}.macs", f"{row['n_macs'] / 1e6:,.1f}"
+        yield f"detector.{part}.ms", _three_digits(row["median_ms"])
+        yield f"detector.{part}.iqr", _three_digits(row["iqr_ms"])
+        share = row["median_ms"] / table.loc[("backend", BASELINE), "whole_median_ms"]
+        yield f"detector.{part}.share", f"{100 * share:.1f}"
+    for system, row in table.loc["backend"].iterrows():
+        yield f"detector.{system}.ms", _three_digits(row["median_ms"])
+        yield f"detector.{system}.whole.ms", _three_digits(row["whole_median_ms"])
+        for name, cost in COSTS.items():
+            yield f"detector.{system}.{name}.change", _percent(row[f"{cost}_change"])
+            yield f"detector.{system}.whole.{name}.change", _percent(row[f"whole_{cost}_change"], 2)
+    for part in ("one_variant", "all_variants"):
+        row = table.loc[(part, BASELINE)]
+        yield f"detector.{part}.ms", _three_digits(row["median_ms"])
+        yield f"detector.{part}.change", _percent(row["median_ms_change"])
+        yield f"detector.{part}.variants", f"{row['n_variants']:.0f}"
+
+
+def _training_values(path: Path) -> Iterator[tuple[str, str]]:
+    keys = ["form", "memory", "precision"]
+    columns = ["batch_size", "n_frames", "median_ms", "iqr_ms", "device", "threads", "rounds", "machine"]
+    table = read_table(path, [*keys, *columns], dtype=dict.fromkeys(("median_ms", "iqr_ms"), float)).set_index(keys)
+    usual = ("reference", "default", "float32")
+    if usual not in table.index or not table.index.is_unique:
+        raise ConfigError(
+            f"{path}: needs every form, memory and precision once, among them {', '.join(usual)}; make it anew with "
+            "`spaarsist benchmark training`"
+        )
+    yield from _condition_values("training", table)
+    yield "training.batch", str(table["batch_size"].iloc[0])
+    yield "training.frames", str(table["n_frames"].iloc[0])
+    for key, row in table.iterrows():
+        stem = ".".join(("training", *key))
+        yield f"{stem}.ms", _three_digits(row["median_ms"])
+        yield f"{stem}.iqr", _three_digits(row["iqr_ms"])
+        yield f"{stem}.faster", f"{table.loc[usual, 'median_ms'] / row['median_ms']:.1f}"
+
+
+def _scoring_values(path: Path) -> Iterator[tuple[str, str]]:
+    table = read_table(path, ["quantity", "value"], dtype={"quantity": str, "value": float})
+    if table["quantity"].duplicated().any():
+        raise ConfigError(f"{path}: holds a quantity twice; make it anew with `spaarsist benchmark scoring`")
+    for row in table.itertuples():
+        yield f"scoring.{row.quantity}", _three_digits(row.value)
+
+
+def _condition_values(file: str, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    for name in ("machine", "device", "threads", "rounds"):
+        yield f"{file}.{name}", escape(str(table[name].iloc[0]))
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return escape(number(100 * share, digits, "+"))
+
+
+def _three_digits(value: float) -> str:
+    """A measured number of any size above zero, in at least three digits."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0}f}"
 
 
 def _means(paths: Sequence[Path], keys: list[str], over: list[str], values: list[str]) -> pd.DataFrame:

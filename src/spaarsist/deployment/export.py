@@ -1,0 +1,273 @@
+"""A checkpoint's detector as one file for other runtimes: ONNX, or PyTorch's exported program.
+
+The file holds one variant as it ships, with or without the front-end, and depends on nothing outside. It scores batches
+of any size, but inputs of one length only: how many nodes a graph keeps follows from the length, and the exporters make
+that number a constant. A file that took another length would keep the wrong number of nodes and not say so (at twice
+the length scores are off by up to 1.3 nats); so it refuses.
+
+Arithmetic is float32, as the weights are: ONNX Runtime has no convolution in bfloat16 on the CPU. Where a front-end was
+trained and scored in bfloat16, the file's scores are those of the same weights in float32.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
+from spaarsist.config import AS_TRAINED, SAMPLE_RATE, ConfigError, Variant
+from spaarsist.data.protocol import read_trials
+from spaarsist.experiments.excerpts import Excerpts
+from spaarsist.models import pooling
+from spaarsist.models.backend import AASIST
+from spaarsist.models.detector import BONAFIDE, SPOOF, Detector, load_checkpoint, prepare_torch
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+TOLERANCES = {"waveforms": (1e-4, 1e-2), "frames": (1e-5, 1e-4)}
+"""Input -> how far scores may be from the original's, in nats: at the median, and the largest.
+
+Measured on 300 excerpts with trained detectors: back-end and head alone agree to 3e-6. Whole detectors differ by the
+front-end's rounding, 1e-5 at the median; where that decides which of two nodes is kept, by some 1e-3 (one score in
+hundreds). The original's own rounding, seen against float64, is as large.
+"""
+
+ONNX_LIMIT = 1536 * 2**20
+"""Bytes of weights from which PyTorch's exporter would lay them beside the ONNX file, which must stay below 2 GiB.
+
+XLS-R 300M has 1.26e9 bytes in float32.
+"""
+
+BATCH = torch.export.Dim("batch")
+
+
+class _Scorer(nn.Module):
+    """What goes into the file: waveforms (B, n_samples), or frames as `Detector.frames` makes them -> scores (B,)."""
+
+    def __init__(self, detector: Detector, variant: Variant | None, *, with_frontend: bool) -> None:
+        super().__init__()
+        self.frontend = detector.frontend if with_frontend else None
+        self.backend = detector.backend.export(variant) if variant else detector.backend
+        self.head = detector.head
+        self.requires_grad_(False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Score waveforms or frames."""
+        if self.frontend is not None:
+            inputs = self.frontend(inputs, all_layers=self.backend.all_layers)
+        logits = self.head(self.backend(inputs))
+        return logits[:, BONAFIDE] - logits[:, SPOOF]
+
+
+class _Onnx:
+    """A traced program as ONNX."""
+
+    packages = ("onnx", "onnxruntime", "onnxscript")
+
+    def __init__(self, program: torch.export.ExportedProgram, input_name: str) -> None:
+        if (size := sum(weights.nbytes for weights in program.state_dict.values())) > ONNX_LIMIT:
+            raise ConfigError(f"{size / 1e9:.1f} GB of weights do not go into one ONNX file; write a .pt2 instead")
+        try:
+            with _quiet():
+                self.program = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    input_names=[input_name],
+                    output_names=["scores"],
+                    dynamic_shapes=({0: BATCH},),
+                    verbose=False,
+                )
+        except torch.onnx.OnnxExporterError as error:
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
+            reason = str(cause).splitlines()[0]
+            raise ConfigError(f"ONNX cannot hold this detector; write a .pt2 instead ({reason})") from error
+
+    def save(self, path: Path, about: str) -> None:
+        self.program.model.metadata_props[SCORE_METADATA.decode()] = about
+        self.program.save(path, external_data=False)
+
+    def open(self, path: Path, threads: int) -> Callable[[Tensor], Tensor]:
+        session = _session(str(path), threads)
+        (inputs,) = session.get_inputs()
+        return lambda batch: torch.from_numpy(session.run(None, {inputs.name: batch.numpy()})[0])
+
+
+class _ExportedProgram:
+    """A traced program as PyTorch itself stores it."""
+
+    packages = ()
+
+    def __init__(self, program: torch.export.ExportedProgram, _input_name: str) -> None:
+        self.program = program
+
+    def save(self, path: Path, about: str) -> None:
+        with _quiet(), path.open("wb") as stream:  # given a path, it would name what is inside after it
+            torch.export.save(self.program, stream, extra_files={f"{SCORE_METADATA.decode()}.json": about})
+
+    def open(self, path: Path, _threads: int) -> Callable[[Tensor], Tensor]:
+        with _quiet():
+            return torch.export.load(path).module()
+
+
+FORMATS = {".onnx": _Onnx, ".pt2": _ExportedProgram}
+
+
+@torch.no_grad()
+def export(
+    checkpoint: Path,
+    trial_list: Path,
+    output: Path,
+    variant: Variant | None = None,
+    *,
+    with_frontend: bool = True,
+    n_excerpts: int = 16,
+    threads: int = 1,
+) -> float:
+    """Write one variant of a detector as a file, and keep it only if it scores real audio as the detector does.
+
+    Input: `waveforms` (batch, crop), or without the front-end `frames` (batch, T, D) or (batch, L, T, D) as
+    `Detector.frames` makes them. Output: `scores` (batch,), log P(bona fide) - log P(spoof) in nats. The file says in
+    JSON what it holds, how it was made and how far it was from the original: in the metadata of an ONNX model under
+    `spaarsist`, in the extra file `spaarsist.json` of an exported program.
+
+    Args:
+        checkpoint: folder of a trained detector.
+        trial_list: the first excerpts of each class, in turn, are scored by the file and by `Detector.scores`, one by
+            one, by threes and all at once.
+        output: its ending says the format: `.onnx`, or `.pt2` for `torch.export.load`.
+        variant: of an AASIST; None: as trained.
+        with_frontend: false leaves back-end and head.
+        n_excerpts: how many.
+        threads: of torch and ONNX Runtime.
+
+    Returns:
+        The largest difference from the original, in nats.
+
+    Raises:
+        ConfigError: another ending, a variant of a back-end that has none, too few trials, an unreadable file, a
+            detector that ONNX cannot hold, or scores that differ by more than `TOLERANCES`. Then no file is left.
+    """
+    if output.suffix not in FORMATS:
+        raise ConfigError(f"{output}: the ending says the format: {' or '.join(FORMATS)}")
+    prepare_torch(threads)
+    detector, record = load_checkpoint(checkpoint)
+    precision = detector.frontend.settings.precision
+    detector.frontend.settings = replace(detector.frontend.settings, precision="float32")
+    if isinstance(detector.backend, AASIST):
+        variant = variant or detector.backend.variant
+    elif variant:
+        raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
+    trials = _first_of_each_class(read_trials(trial_list), n_excerpts)
+    if len(trials) < n_excerpts:
+        raise ConfigError(f"{trial_list}: {len(trials)} trials, fewer than the {n_excerpts} to check the file on")
+    crop = record["recipe"]["crop"]
+    inputs, _ = next(iter(DataLoader(Excerpts(trials, crop), n_excerpts)))
+    kind, inputs = ("waveforms", inputs) if with_frontend else ("frames", detector.frames(inputs))
+
+    file = FORMATS[output.suffix](_trace(_Scorer(detector, variant, with_frontend=with_frontend), inputs), kind)
+    about = {
+        "system": record["system"],
+        "variant": variant.column if variant else AS_TRAINED,
+        "seed": record["seed"],
+        "input": kind,
+        "crop": f"centre {crop} samples",
+        "sample_rate": SAMPLE_RATE,
+        "polarity": "higher = more bona fide; log P(bona fide) - log P(spoof), nats",
+        "precision": "float32" if precision == "float32" else f"float32; trained and scored in {precision}",
+        "checkpoint": file_hash(checkpoint / "model.safetensors"),
+        "trained_with": record["provenance"],
+        "provenance": provenance() | {package: metadata.version(package) for package in file.packages},
+        "checked_on": {"trial_list": file_hash(trial_list), "trial_ids": trials["trial_id"].tolist()},
+    }
+
+    def original(batch: Tensor) -> Tensor:
+        return detector.scores(batch, [variant] if variant else []).squeeze(1)
+
+    with writing(output) as path:
+        # The second file says what the first one's check found. It is the one that stays, so it is run as well
+        for batch_sizes in ((1, 3, n_excerpts), (n_excerpts,)):
+            file.save(path, json.dumps(about, sort_keys=True))
+            differences = _differences(file.open(path, threads), original, inputs, batch_sizes)
+            median, largest = differences.median().item(), differences.max().item()
+            if not (median <= TOLERANCES[kind][0] and largest <= TOLERANCES[kind][1]):  # nor is NaN
+                trial = trials["trial_id"].iloc[differences.amax(dim=0).argmax().item()]
+                raise ConfigError(
+                    f"{output}: not kept, for its scores are not those of {checkpoint}: {median:.1e} nats apart at the "
+                    f"median, {largest:.1e} for trial {trial}; rounding makes up {TOLERANCES[kind]} at most"
+                )
+            about.setdefault("difference", {"median": median, "largest": largest, "unit": "nats"})
+    return about["difference"]["largest"]
+
+
+def onnx_session(module: nn.Module, inputs: Tensor, threads: int) -> InferenceSession:
+    """Open a module in ONNX Runtime on the CPU: input `frames`, batches of any size of the shape of `inputs`."""
+    model = _Onnx(_trace(module, inputs), "frames").program.model_proto
+    return _session(model.SerializeToString(), threads)
+
+
+def _session(model: str | bytes, threads: int) -> InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _trace(module: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
+    example = torch.zeros(2, *inputs.shape[1:])  # not audio: the program keeps its example
+    with _quiet(), _symbolic_len():
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: BATCH},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths on this machine
+    return program
+
+
+def _first_of_each_class(trials: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Choose n trials, from the list's beginning: the first of each class, the second of each, and so on."""
+    return trials.iloc[trials.groupby("label").cumcount().argsort(kind="stable")].head(n)
+
+
+def _differences(
+    file: Callable[[Tensor], Tensor], original: Callable[[Tensor], Tensor], inputs: Tensor, batch_sizes: Sequence[int]
+) -> Tensor:
+    """Absolute differences of the scores in batches of each size: (len(batch_sizes), len(inputs))."""
+    runs = [torch.cat([file(batch) - original(batch) for batch in inputs.split(size)]) for size in batch_sizes]
+    return torch.stack(runs).abs()
+
+
+@contextmanager
+def _symbolic_len() -> Iterator[None]:
+    """Let `len(frames)` in MHFA follow the batch: the builtin gives a plain number, which the trace would hold fast."""
+    pooling.len = lambda value: value.shape[0] if torch.is_tensor(value) else builtins.len(value)
+    try:
+        yield
+    finally:
+        del pooling.len
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the exporters warn of, which is about their own code; what fails still raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
