@@ -287,7 +287,7 @@ rule speed_training:
         "python -m spaarsist benchmark training --output {output:q} --reference {input.reference:q}"
         " --feature-dim {params.size[feature_dim]} --embedding-dim {params.size[embedding_dim]}"
         " --n-frames {params.size[n_frames]}"
-        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
+        " --device {params.device} --threads {params.timed[threads]} > {log} 2>&1"
 
 
 rule speed_detector:
@@ -323,7 +323,7 @@ rule speed_detector:
     shell:
         "python -m spaarsist benchmark detector --output {output:q} {params.systems} {params.variants}"
         " --embedding-dim {params.size[embedding_dim]}"
-        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
+        " --device {params.device} --threads {params.timed[threads]} > {log} 2>&1"
 
 
 rule speed_scoring:
@@ -358,7 +358,7 @@ rule speed_scoring:
     shell:
         "python -m spaarsist benchmark scoring --output {output:q} --checkpoint {params.checkpoint:q}"
         " --trial-list {input.trials:q} {params.systems}"
-        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
+        " --device {params.device} --threads {params.timed[threads]} > {log} 2>&1"
 
 
 rule findings:
