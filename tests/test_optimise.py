@@ -164,3 +164,8 @@ def test_compiled():
     fast = compiled(layer)
     assert isinstance(fast, torch._dynamo.OptimizedModule)
     assert error(fast(nodes), layer(nodes)) < 1e-5
+
+
+def test_too_few_frames():
+    with pytest.raises(ValueError, match="2 frames: at least 3"):
+        optimise(AASIST(24, 16).export(Variant()), 2)

@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from spaarsist.config import Variant
 from spaarsist.models.backend import (
     AASIST,
+    MIN_FRAMES,
     POOLING,
     SPECTRAL_NODES,
     Branch,
@@ -192,8 +193,15 @@ class _Branch(nn.Module):
 
 @torch.no_grad()
 def optimise(backend: AASIST, n_frames: int) -> OptimisedAASIST:
-    """Rewrite an exported back-end for inputs of `n_frames` frames; the module that is given stays as it is."""
-    return OptimisedAASIST(copy.deepcopy(backend).eval(), n_frames).eval().requires_grad_(False)
+    """Rewrite an exported back-end for inputs of `n_frames` frames; the module that is given stays as it is.
+
+    Raises:
+        ValueError: fewer than 3 frames, which no AASIST takes.
+    """
+    if n_frames < MIN_FRAMES:
+        raise ValueError(f"{n_frames} frames: at least {MIN_FRAMES} are needed")
+    optimised = OptimisedAASIST(copy.deepcopy(backend).eval(), n_frames).eval().requires_grad_(False)
+    return optimised.to(next(backend.parameters()).device)  # its indices of pairs as well
 
 
 def compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
