@@ -964,7 +964,7 @@ def benchmark_training(
     n_frames: Annotated[int, typer.Option(min=3)] = 201,
     device: Device = "cpu",
     threads: Threads = 2,
-    rounds: Rounds = 5,
+    rounds: Rounds = 3,
 ) -> None:
     """Time training steps of the AASIST back-end from cached frames against a textbook one."""
     from spaarsist.evaluation.complexity import Size

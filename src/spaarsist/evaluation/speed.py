@@ -131,7 +131,7 @@ def write_training(
     *,
     device: str = "cpu",
     threads: int = 2,
-    rounds: int = 5,
+    rounds: int = 3,
 ) -> None:
     """Time a forward and a backward pass of the baseline back-end in training mode, from frames; write a TSV.
 
