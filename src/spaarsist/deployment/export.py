@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 TOLERANCES = {"waveforms": (1e-4, 1e-2), "frames": (1e-5, 1e-4)}
 """Input -> how far scores may be from the original's, in nats: at the median, and the largest.
 
-What rounding does. From frames, scores of trained detectors agree to 3e-6. From waveforms they differ by the front-end's
-rounding, 1e-5 at the median; where it decides which of two nodes is kept, by some 1e-3. The original is no closer to
-itself: of 19,200 scores of four trained detectors in float32, five were further than 1e-3 from those in float64 and none
-further than 6.3e-3; medians were 3e-5 at most.
+What rounding does. From frames, scores of trained detectors agree to 3e-6. From waveforms they differ by the
+front-end's rounding, 1e-5 at the median; where it decides which of two nodes is kept, by some 1e-3. The original is no
+closer to itself: of 19,200 scores of four trained detectors in float32, five were further than 1e-3 from those in
+float64 and none further than 6.3e-3; medians were 3e-5 at most.
 """
 
 ONNX_LIMIT = 1536 * 2**20
