@@ -11,7 +11,6 @@ trained and scored in bfloat16, the file's scores are those of the same weights 
 
 from __future__ import annotations
 
-import builtins
 import json
 import logging
 import warnings
@@ -31,7 +30,6 @@ from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
 from spaarsist.config import AS_TRAINED, SAMPLE_RATE, ConfigError, Variant
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts
-from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
 from spaarsist.models.detector import BONAFIDE, SPOOF, Detector, load_checkpoint, prepare_torch
 
@@ -234,7 +232,7 @@ def _session(model: str | bytes, threads: int) -> InferenceSession:
 
 def _trace(module: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
     example = torch.zeros(2, *inputs.shape[1:])  # not audio: the program keeps its example
-    with _quiet(), _symbolic_len():
+    with _quiet():
         program = torch.export.export(module, (example,), dynamic_shapes=({0: BATCH},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths on this machine
@@ -252,16 +250,6 @@ def _differences(
     """Absolute differences of the scores in batches of each size: (len(batch_sizes), len(inputs))."""
     runs = [torch.cat([file(batch) - original(batch) for batch in inputs.split(size)]) for size in batch_sizes]
     return torch.stack(runs).abs()
-
-
-@contextmanager
-def _symbolic_len() -> Iterator[None]:
-    """Let `len(frames)` in MHFA follow the batch: the builtin gives a plain number, which the trace would hold fast."""
-    pooling.len = lambda value: value.shape[0] if torch.is_tensor(value) else builtins.len(value)
-    try:
-        yield
-    finally:
-        del pooling.len
 
 
 @contextmanager
