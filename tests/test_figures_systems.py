@@ -240,7 +240,7 @@ def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn, failed
 
 def test_one_seed_has_its_bootstrap_interval(inputs, tmp_path, drawn):
     eer_vs_cost(inputs / "one.tsv", "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
-    k_sweep(inputs / "one.tsv", CORPORA[:1], tmp_path / "sweep")
+    k_sweep(inputs / "one.tsv", LABELS, CORPORA[:1], tmp_path / "sweep")
     temperature(inputs / "one.tsv", CORPORA[:1], trained=TRAINED_AT, output_stem=tmp_path / "temperature")
     notes = [figure.note for figure in drawn]
     assert all("bootstrap interval of the one seed" in note and "deviation" not in note for note in notes)
@@ -301,7 +301,7 @@ def panel(figure, row, column, n_rows=3):
 
 
 def test_sweep_shows_all_it_should_and_nothing_else(inputs, tmp_path, drawn):
-    k_sweep(inputs / "summary.tsv", CORPORA, tmp_path / "sweep")
+    k_sweep(inputs / "summary.tsv", LABELS, CORPORA, tmp_path / "sweep")
     shown = read(tmp_path / "sweep")
     assert len(shown) == 2 * len(TABLE + SWEEP) and shown["flat"].isna().all()
     for (corpus, part), metric in itertools.product(shown.groupby("corpus"), ("eer", "min_dcf", "cllr")):
@@ -340,7 +340,7 @@ def test_sweep_shows_costs_and_survives_without_some(inputs, tmp_path, drawn):
         table.loc["AST-03-01", "latency_ms"], table.loc["AST-01-01", "latency_ms"] = 3.0, 9.0
         return table
 
-    k_sweep(edited(inputs, tmp_path, change), CORPORA[:1], tmp_path / "sweep")
+    k_sweep(edited(inputs, tmp_path, change), LABELS, CORPORA[:1], tmp_path / "sweep")
     macs, latency = drawn[0].axes[:2]
     assert (macs.get_ylabel(), latency.get_ylabel()) == ("MACs (M)", "Latency (ms)")
     sizes = pd.read_csv(inputs / "complexity.tsv", sep="\t", index_col="system")["n_macs"] / 1e6
@@ -369,7 +369,7 @@ def test_flat_region_ends_at_the_first_difference(inputs, tmp_path, drawn):
     """Also where what lies behind the first difference is no different again."""
     different = {("AST-03-01", "home"), ("AST-05-03-Mag", "home"), ("AST-05-10-Mag", "home"), ("AST-01-10", "home")}
     comparisons = sweep_comparisons(tmp_path / "k_sweep.tsv", different)
-    k_sweep(inputs / "summary.tsv", CORPORA, tmp_path / "sweep", comparisons=comparisons)
+    k_sweep(inputs / "summary.tsv", LABELS, CORPORA, tmp_path / "sweep", comparisons=comparisons)
     shown = read(tmp_path / "sweep").set_index(["corpus", "system"])["flat"].astype(bool)
     assert shown["wild"].all()
     outside = {"AST-03-002", "AST-03-01"} | {f"AST-05-{k}-Mag" for k in ("002", "01", "03", "10")} | {"AST-01-10"}
@@ -389,25 +389,26 @@ def test_flat_region_ends_at_the_first_difference(inputs, tmp_path, drawn):
 def test_sweep_without_a_system_at_the_k_of_training(inputs, tmp_path, drawn):
     comparisons = sweep_comparisons(tmp_path / "k_sweep.tsv", ())
     summary = edited(inputs, tmp_path, lambda table: table.drop(index="AST-05-05-Mag"))
-    k_sweep(summary, CORPORA[:1], tmp_path / "sweep", comparisons=comparisons)
+    k_sweep(summary, LABELS, CORPORA[:1], tmp_path / "sweep", comparisons=comparisons)
     shown = read(tmp_path / "sweep")
     lost = shown["system"].str.startswith("AST-05-") & (shown["variant"] == "Mag")
     assert shown["flat"][lost].isna().all() and lost.sum() == 4 and shown["flat"][~lost].notna().all()
 
 
 def test_sweep_leaves_out_what_was_not_swept(inputs, tmp_path, drawn):
-    def change(table):
-        table["trained_variant"] = np.where(table.index == "AST-05-05-Mag", "Mag", None)
-        return table.drop(
-            index=[s for s in TABLE + SWEEP if s.endswith("-Uni") and not s.endswith(("-05-Uni", "-01-Uni"))]
-        )
+    """Variants that the ablation alone has, without comparisons among the sweep's; what was trained as a variant."""
 
-    k_sweep(edited(inputs, tmp_path, change), CORPORA[:1], tmp_path / "sweep")
+    def change(table):
+        return table.assign(trained_variant=np.where(table.index == "AST-05-05-Mag", "Mag", None))
+
+    comparisons = pd.read_csv(sweep_comparisons(tmp_path / "c.tsv", ()), sep="\t")
+    comparisons[~comparisons["system"].str.endswith("-Uni")].to_csv(tmp_path / "c.tsv", sep="\t", index=False)
+    swept = ["Mag", "Base"]
+    summary = edited(inputs, tmp_path, change)
+    k_sweep(summary, swept, CORPORA[:1], tmp_path / "sweep", comparisons=tmp_path / "c.tsv")
     shown = read(tmp_path / "sweep")
-    assert "Uni" not in {*shown["variant"]} and "AST-05-05-Mag" not in {*shown["system"]}
-    few = edited(inputs, tmp_path, lambda table: table.loc[["AST-05-05", "AST-05-01", "AST-05-05-Mag"]])
-    k_sweep(few, CORPORA[:1], tmp_path / "few")
-    assert len(read(tmp_path / "few")) == 3, "where nothing has more k than two, all are shown"
+    assert {*shown["variant"]} == {*swept} and "AST-05-05-Mag" not in {*shown["system"]}
+    assert len(shown) == sum(System.parse(s).variant.label in swept for s in TABLE + SWEEP) - 1
 
 
 @pytest.fixture
@@ -437,7 +438,7 @@ def test_more_variants_than_marks_do_no_harm(many_labels, inputs, tmp_path, draw
 
     summary = edited(inputs, tmp_path, change)
     eer_vs_cost(summary, "n_macs", ["AST-05-05", *rename.values()], CORPORA, tmp_path / "cost")
-    k_sweep(summary, CORPORA, tmp_path / "sweep")
+    k_sweep(summary, LABELS, CORPORA, tmp_path / "sweep")
     keys = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
     assert len(keys) == 2 and all({"New0", "New13"} <= {*key} for key in keys)
     assert len({figures._SHAPES[name] for name in [*LABELS][:12]}) == 12  # told apart without colour
@@ -445,14 +446,16 @@ def test_more_variants_than_marks_do_no_harm(many_labels, inputs, tmp_path, draw
 
 def test_sweep_refuses_what_it_cannot_show(inputs, tmp_path):
     others = edited(inputs, tmp_path, lambda table: table.loc[OTHERS + SWITCHED])
-    with pytest.raises(ConfigError, match="no EER of an AASIST system"):
-        k_sweep(others, CORPORA, tmp_path / "refused")
+    with pytest.raises(ConfigError, match="no EER of a variant Base, "):
+        k_sweep(others, LABELS, CORPORA, tmp_path / "refused")
+    with pytest.raises(ConfigError, match="no variant Med; there are Base, "):
+        k_sweep(inputs / "summary.tsv", ["Base", "Med"], CORPORA, tmp_path / "refused")
     with pytest.raises(ConfigError, match="'mars'"):
-        k_sweep(inputs / "summary.tsv", [("mars", "Mars")], tmp_path / "refused")
+        k_sweep(inputs / "summary.tsv", LABELS, [("mars", "Mars")], tmp_path / "refused")
     comparisons = pd.read_csv(sweep_comparisons(tmp_path / "c.tsv", ()), sep="\t")
     comparisons[comparisons["system"] != "AST-03-01"].to_csv(tmp_path / "c.tsv", sep="\t", index=False)
     with pytest.raises(ConfigError, match=r"c\.tsv: holds no comparison of AST-03-01 with AST-03-03 on 'home', eer"):
-        k_sweep(inputs / "summary.tsv", CORPORA, tmp_path / "refused", comparisons=tmp_path / "c.tsv")
+        k_sweep(inputs / "summary.tsv", LABELS, CORPORA, tmp_path / "refused", comparisons=tmp_path / "c.tsv")
     assert not list(tmp_path.glob("*refused*"))
 
 
@@ -615,7 +618,7 @@ def test_files_are_whole_labelled_and_the_same_every_time(inputs, tmp_path, monk
     for folder in (tmp_path / "a", tmp_path / "b"):
         summary, corpora = inputs / "summary.tsv", CORPORA[:1]
         eer_vs_cost(summary, "n_macs", [*TABLE[:4], "MHFA"], corpora, folder / "cost", LABEL)
-        k_sweep(summary, corpora, folder / "sweep", LABEL, sweep_comparisons(tmp_path / "k_sweep.tsv", ()))
+        k_sweep(summary, LABELS, corpora, folder / "sweep", LABEL, sweep_comparisons(tmp_path / "k_sweep.tsv", ()))
         attacks(sorted(inputs.glob("*.[12].tsv")), TABLE[:3], corpora, folder / "attacks", LABEL)
         attacks(sorted(inputs.glob("wild.[12].tsv")), TABLE[:3], CORPORA[1:], folder / "no_attacks", LABEL)
         temperature(summary, corpora, trained=TRAINED_AT, output_stem=folder / "temperature", label=LABEL)

@@ -161,6 +161,13 @@ class TestTable:
         assert "Not tested: AST-03-01-Mag, MHFA." in text and "Speakers: unknown in Home" in text
         assert "With one seed" in text
 
+    def test_the_reference_alone_is_tested_against_nothing(self, inputs, tmp_path):
+        family = make_comparisons(tmp_path / "f.tsv", {}, [("MHFA", "AST-05-05")])
+        tsv, md, *_ = make_table(inputs, tmp_path, "table2", ["AST-05-05"], comparisons=family)
+        assert "p_holm" not in tsv.read_text() and "tars" not in md.read_text()
+        with pytest.raises(ConfigError, match=r"f\.tsv: holds no comparison of Mean-pool"):
+            make_table(inputs, tmp_path, "table2", ["Mean-pool"], comparisons=family)
+
     def test_sections_tell_the_k_of_training(self, inputs, tmp_path):
         _, md, tex, _ = make_table(inputs, tmp_path)
         rows = [line.split("|")[1].strip(" *†‡") for line in md.read_text().splitlines() if line.startswith("|")][2:]

@@ -777,6 +777,7 @@ def eer_vs_cost(
 @figure.command()
 def k_sweep(
     summary: InputFile,
+    variant: Annotated[list[str], typer.Option(help="Swept, e.g. Base or MagMean; several times.")],
     corpus: Corpora,
     output_stem: OutputStem,
     comparisons: Annotated[
@@ -787,7 +788,7 @@ def k_sweep(
     """Errors and compute against the share of nodes kept at inference, for each variant."""
     from spaarsist.reporting.figures.systems import k_sweep as draw
 
-    draw(summary, _pairs(corpus), output_stem, label, comparisons)
+    draw(summary, variant, _pairs(corpus), output_stem, label, comparisons)
 
 
 @figure.command("differences")

@@ -428,6 +428,18 @@ class TestConfiguration:
             ({"backends": {}, "systems__in_table2": [], "systems__in_figures": ["AST-05-05"]}, "Table 2 is empty"),
             ({"temperature__stack": [1e6]}, "1000000.0 is greater than the maximum"),
             ({"backends": {"AST-x": {"kind": "MHFA", "options": {}}}}, "AST-x"),
+            (
+                {
+                    "backends": {},
+                    "systems__variants": ["Base"],
+                    "systems__k_train": [0.5],
+                    "systems__k_infer": [0.5],
+                    "systems__in_table2": ["AST-05-05"],
+                    "systems__in_figures": ["AST-05-05"],
+                    "temperature__systems": ["AST-05-05"],
+                },
+                "nothing but AST-05-05",
+            ),
             ({"systems__k_infer": [0.7]}, "no k_infer at or below k_train 0.5"),
         ],
     )

@@ -256,6 +256,10 @@ def check_references():
         and TEMPERATURE["trained"]["k_train"] not in config["systems"]["k_train"]
     ):
         stop("temperature.trained.k_train is not in systems.k_train")
+    if RANKED == [BASELINE]:
+        stop(
+            f"there is nothing but {BASELINE}: name another variant or k in systems, or backends"
+        )
     if not TABLE_2:
         stop("Table 2 is empty: name systems in systems.in_table2, or backends")
     for key, names, known in (

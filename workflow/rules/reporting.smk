@@ -741,7 +741,8 @@ use rule figure_det as figure_k_sweep with:
         f"{RESULTS}/benchmarks/figure_k_sweep.tsv"
     params:
         figure="k-sweep",
-        given=f"{FROM_SUMMARY} --comparisons {RESULTS}/tables/comparisons/k_sweep.tsv {TITLED}",
+        given=f"{FROM_SUMMARY} --comparisons {RESULTS}/tables/comparisons/k_sweep.tsv"
+        f" {options('--variant', config['systems']['variants'])} {TITLED}",
 
 
 use rule figure_det as figure_attacks with:

@@ -280,6 +280,7 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
 
 def k_sweep(
     summary: Path,
+    variants: Sequence[str],
     corpora: Sequence[tuple[str, str]],
     output_stem: Path,
     label: str = "",
@@ -289,12 +290,13 @@ def k_sweep(
 
     Rows: EER, minDCF and Cllr on each corpus, and below each corpus its flat regions: the k on either side of that of
     training (a dotted upright) up to where the EER first differs significantly from the EER there. At the bottom
-    multiply-adds and latency, which do not depend on training. All AASIST systems of the summary are drawn, save those
-    with other temperatures, those trained as a variant, and variants of fewer than three k, where others have more. The
-    band is that of Base, the variant that was trained: more of them would hide each other.
+    multiply-adds and latency, which do not depend on training. All systems of these variants in the summary are drawn,
+    save those with other temperatures and those trained as a variant. The band is that of Base, the variant that was
+    trained: more of them would hide each other.
 
     Args:
         summary: file of `evaluation.summary.summarise`; latencies may be missing.
+        variants: labels of the swept variants, e.g. Base and MagMean.
         corpora: (name in the summary, title) of each group of panels.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per corpus and system:
             `corpus, system, k_train, k_infer, variant, n_macs, latency_ms, spread`, of each metric the mean and the
@@ -305,9 +307,10 @@ def k_sweep(
             is that of its training; without it there are no flat regions.
 
     Raises:
-        ConfigError: the summary lacks a corpus, or holds no EER of an AASIST system on it; a comparison is missing.
+        ConfigError: a variant is unknown; the summary lacks a corpus, or holds no EER of these variants on it; a
+            comparison is missing.
     """
-    points = _sweep_points(summary, [name for name, _ in corpora], comparisons)
+    points = _sweep_points(summary, variants, [name for name, _ in corpora], comparisons)
     ratios, variants = points["k_train"].unique(), [v for v in LABELS if v in points["variant"].array]
     looks = {
         name: {"color": colour, "ls": dashes, "marker": _SHAPES[name], **DOT}
@@ -383,13 +386,14 @@ def k_sweep(
         save(figure, points, output_stem, "; ".join(notes), label)
 
 
-def _sweep_points(summary: Path, corpora: Sequence[str], comparisons: Path | None) -> pd.DataFrame:
+def _sweep_points(
+    summary: Path, variants: Sequence[str], corpora: Sequence[str], comparisons: Path | None
+) -> pd.DataFrame:
     """One row per corpus and system: identity, costs, each metric with the bounds of its band, flatness."""
+    if unknown := [name for name in variants if name not in LABELS]:
+        raise ConfigError(f"no variant {', '.join(unknown)}; there are {', '.join(LABELS)}")
     table = read_summary(summary, corpora)
-    table = table[table["variant"].isin(LABELS) & table[[*_TEMPERATURES, "trained_variant"]].isna().all(axis=1)]
-    n_ratios = table.groupby("variant")["k_infer"].nunique()
-    if n_ratios.max() > 2:
-        table = table[table["variant"].map(n_ratios) > 2]
+    table = table[table["variant"].isin(variants) & table[[*_TEMPERATURES, "trained_variant"]].isna().all(axis=1)]
     table = table.assign(variant=pd.Categorical(table["variant"], LABELS))
     table = table.sort_values(["k_train", "variant", "k_infer"], ascending=[False, True, True])
     family = None if comparisons is None else read_family(comparisons)
@@ -401,7 +405,7 @@ def _sweep_points(summary: Path, corpora: Sequence[str], comparisons: Path | Non
             part = part.join(means if metric == "eer" else means.drop(columns="spread"))
         part = part.dropna(subset="eer")
         if part.empty:
-            raise ConfigError(f"{summary}: holds no EER of an AASIST system (AST-...) on corpus {corpus!r}")
+            raise ConfigError(f"{summary}: holds no EER of a variant {', '.join(variants)} on corpus {corpus!r}")
         part["flat"] = None
         if family is not None:
             for _, sweep in part.groupby(["k_train", "variant"], observed=True):

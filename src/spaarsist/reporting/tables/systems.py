@@ -74,7 +74,7 @@ def write_table(
         cost: the cost model that the metrics were made with, for the caption.
         confidence: of the intervals, likewise.
         comparisons: file of `evaluation.comparison.compare`, where each system has one reference; the notes name the
-            systems that are not in it. None: no stars.
+            systems that are not in it. None, or where the systems are references alone: no stars.
         footer: how the table was made (`artefacts.footer`).
 
     Raises:
@@ -91,7 +91,7 @@ def write_table(
         tests = _tests(comparisons, family, systems, corpora)
         p_holm = tests["p_holm"].droplevel("reference").unstack(["corpus", "metric"])
         parts.append(p_holm.set_axis([f"{corpus}.{metric}.p_holm" for corpus, metric in p_holm], axis=1))
-        notes = _note_on_tests(family, tests, systems, corpora)
+        notes = _note_on_tests(family, tests, systems, corpora) if len(tests) else ""
     table = pd.concat(parts, axis=1).copy()  # in one piece, or pandas warns
     shown, best = _cells(table, corpora)
     if kind == "table1" and table["k_train"].nunique() > 1:
@@ -120,7 +120,7 @@ def _tests(
     if len(references) < len(pairs):
         raise ConfigError(f"{path}: compares a system with two others; a table of systems takes one reference for each")
     tested = [system for system in systems if system in references]
-    if not tested:
+    if not tested and {*systems} - {*references.values()}:
         raise ConfigError(f"{path}: holds no comparison of {', '.join(systems)}")
     keys = [(s, references[s], corpus, metric) for s in tested for corpus, _ in corpora for metric in TESTED]
     for key in keys:
