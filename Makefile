@@ -30,5 +30,5 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	command -v uv >/dev/null || python -m pip install --quiet uv==0.13.9 || true
-	uv pip install --python $(VENV)/bin/python --quiet --editable '.[dev]' || python -m pip install --quiet --editable '.[dev]'
+	uv pip install --python $(VENV)/bin/python --compile-bytecode --quiet --editable '.[dev]' || python -m pip install --quiet --editable '.[dev]'
 	touch $@

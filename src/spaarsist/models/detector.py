@@ -39,7 +39,10 @@ def prepare_torch(threads: int, device: str = "cpu") -> torch.device:
         "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
     )  # cuBLAS repeats itself only with a workspace of its own
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As torch.use_deterministic_algorithms(True, warn_only=True), but without seconds of importing the compiler: where
+    # that is used, it reads the variable
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
+    torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for code that reads it; takes time only
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
-from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from spaarsist.config import SAMPLE_RATE, ConfigError, FrontendConfig
+
+if TYPE_CHECKING:  # slow to import, and `Spectral` does without
+    from transformers import PretrainedConfig
 
 MIN_SAMPLES = 400
 """Shortest waveform a front-end takes, in samples: one frame of a wav2vec2."""
@@ -67,6 +70,8 @@ class SelfSupervised(nn.Module):
     """
 
     def __init__(self, settings: FrontendConfig, architecture: dict | None = None) -> None:
+        from transformers import AutoModel
+
         super().__init__()
         self.settings = settings
         config = _read_architecture(settings) if architecture is None else _from_dict(architecture)
@@ -222,6 +227,8 @@ def _read_architecture(settings: FrontendConfig) -> PretrainedConfig:
             f"frontend.model {settings.model!r} is no local folder, so it is taken for a Hugging Face id, which needs "
             "frontend.revision: a full commit hash of 40 hex digits"
         )
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(settings.model, revision=settings.revision or None)
     except (OSError, ValueError) as error:
@@ -229,6 +236,8 @@ def _read_architecture(settings: FrontendConfig) -> PretrainedConfig:
 
 
 def _load_pretrained(settings: FrontendConfig, config: PretrainedConfig) -> nn.Module:
+    from transformers import AutoModel
+
     try:
         # weights_only: some hubs' files are pickles, which may otherwise run code when read
         model, report = AutoModel.from_pretrained(
@@ -251,4 +260,6 @@ def _load_pretrained(settings: FrontendConfig, config: PretrainedConfig) -> nn.M
 
 
 def _from_dict(architecture: dict) -> PretrainedConfig:
+    from transformers import AutoConfig
+
     return AutoConfig.for_model(**architecture)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from spaarsist.artefacts import read_table, writing
 from spaarsist.config import ConfigError, System
@@ -433,7 +433,7 @@ class _Run(NamedTuple):
             for drawn, part in (("trials", "ci"), ("speakers", "speakers"))
         }
         if n_seeds > 1:
-            half = float(student.ppf((1 + CONFIDENCE) / 2, n_seeds - 1)) * std / math.sqrt(n_seeds)
+            half = float(stdtrit(n_seeds - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(n_seeds)
             intervals["t interval over seeds"] = [mean - half, mean + half]
         value = _Value(name, _number(mean, what), _seeds(n_seeds))
         known = [kind for kind, ends in intervals.items() if not any(map(math.isnan, ends))]
