@@ -283,13 +283,14 @@ class TestNotKept:
         ("change", "message"),
         [
             (lambda batch, scores, number: scores + 3e-4, "3.0e-04 nats apart at the median"),
+            (lambda batch, scores, number: -scores, "nats apart"),
             (lambda batch, scores, number: scores * torch.nan, "nan nats apart"),
             (lambda batch, scores, number: scores + 0.2 * (scores == scores.max()) * (len(batch) == 8), "for trial"),
             (lambda batch, scores, number: scores + (len(batch) == 1), "nats apart"),
             (lambda batch, scores, number: scores + (len(batch) == 3), "nats apart"),
             (lambda batch, scores, number: scores + (number == 2), "1.0e\\+00 nats apart"),
         ],
-        ids=["all", "nan", "one-trial", "alone", "by-threes", "the-file-that-stays"],
+        ids=["all", "sign", "nan", "one-trial", "alone", "by-threes", "the-file-that-stays"],
     )
     def test_scores_differ(self, spoil, change, message, mean_pool, trial_list, tmp_path):
         spoil(change)
