@@ -11,7 +11,7 @@ GOLDEN = Path(__file__).parent / "golden"
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory):
     """The made-up corpora and their trial lists: a folder with train.tsv, dev.tsv, eval.tsv and wild.tsv."""
-    from spaarsist.data.mini import build_synthetic
+    from spaarsist.data.mini.build import build_synthetic
     from spaarsist.data.protocol import make_trials
 
     root = tmp_path_factory.mktemp("synthetic") / "data"

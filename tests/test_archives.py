@@ -14,9 +14,9 @@ import pytest
 import soundfile
 from torch.utils.data import DataLoader
 
-from spaarsist.config import ConfigError
 from spaarsist.data import archives, audio
 from spaarsist.data.protocol import make_index
+from spaarsist.names import ConfigError
 
 LONG = "a" * 60 + "/" + "b" * 120 + ".flac"  # beyond a tar header's 100 bytes, and no place to split it in two
 NAMES = ["T_0.flac", "./T_1.flac", "flac_T/T_2.flac", LONG, "Ü 中.wav", "sub/at@1+2.ogg", "sub/a::b.flac"]

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spaarsist import artefacts
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 
 
 def test_a_file_appears_whole(tmp_path):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from spaarsist.config import ConfigError
 from spaarsist.data import audio
+from spaarsist.names import ConfigError
 
 
 @pytest.fixture

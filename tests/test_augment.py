@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from spaarsist.config import SAMPLE_RATE, Augmentation, ConfigError
+from spaarsist.config import SAMPLE_RATE, Augmentation
 from spaarsist.data import augment
 from spaarsist.data.augment import Augmenter
+from spaarsist.names import ConfigError
 
 OFF = Augmentation(trim_silence=0, time_mask=0, mu_law=0, rawboost=0, noise_filter=1, noise=0, filter=0)
 STEPS = ("trim_silence", "time_mask", "mu_law", "rawboost", "noise", "filter")

@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 
 from conftest import GOLDEN
-from spaarsist.config import LABELS, Variant
 from spaarsist.models.backend import AASIST, GraphPool, HeterogeneousAttention
+from spaarsist.names import LABELS, Variant
 
 UNIFORM = Variant(stack_aggregation="uniform")
 RELEASED_NAME = {"attention": "attention", "mean": "linear"}

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.optimize import minimize
 
-from spaarsist.config import ConfigError, CostModel
+from spaarsist.config import CostModel
 from spaarsist.evaluation.calibration import COLUMNS, calibrate, choose_thresholds, fit_affine, read_calibration
 from spaarsist.evaluation.metrics import compute_metrics
+from spaarsist.names import ConfigError
 
 OF_DEV = {"slope", "offset", "threshold_dev_eer", "threshold_dev_min_dcf"}
 OF_ALL = {

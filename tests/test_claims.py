@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from conftest import REPOSITORY
-from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.comparison import read_comparisons
 from spaarsist.evaluation.metrics import METRICS
+from spaarsist.names import ConfigError, System
 from spaarsist.reporting.claims import (
     LEDGER_COLUMNS,
     VERDICTS,

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from spaarsist.config import ConfigError, System
 from spaarsist.evaluation import evaluate as evaluation
 from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare, flat_region
 from spaarsist.evaluation.evaluate import evaluate
 from spaarsist.evaluation.statistics import holm
+from spaarsist.names import ConfigError, System
 
 N_SPEAKERS, PER_SPEAKER = 12, 14
 

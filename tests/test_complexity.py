@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from spaarsist.config import BackendConfig, ConfigError, Variant
-from spaarsist.evaluation.complexity import Size, count, ship, size_of, write_complexity, write_latency
+from spaarsist.audit.complexity import Size, count, ship, size_of, write_complexity, write_latency
+from spaarsist.config import BackendConfig
 from spaarsist.models.backend import AASIST
+from spaarsist.names import ConfigError, Variant
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,8 @@ import json
 
 import pytest
 
-from spaarsist.config import (
-    LABELS,
-    Augmentation,
-    BackendConfig,
-    CompositeWeights,
-    ConfigError,
-    System,
-    TrainingRecipe,
-    Variant,
-    parse,
-    ratio_code,
-    system_name,
-    to_json,
-)
+from spaarsist.config import Augmentation, BackendConfig, CompositeWeights, TrainingRecipe, parse, to_json
+from spaarsist.names import LABELS, ConfigError, System, Variant, ratio_code, system_name
 
 
 @pytest.mark.parametrize("label", LABELS)

@@ -20,8 +20,9 @@ import pytest
 
 from conftest import REPOSITORY
 from rehearsal.hub import Hub
-from spaarsist.config import ConfigError, Release
+from spaarsist.config import Release
 from spaarsist.data import corpora
+from spaarsist.names import ConfigError
 
 CONTENT = np.random.default_rng(1).bytes(300_000)
 MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()

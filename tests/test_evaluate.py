@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from spaarsist.artefacts import file_hash, read_metadata
-from spaarsist.config import ConfigError
 from spaarsist.evaluation.evaluate import benchmark, evaluate, read_replicates
 from spaarsist.evaluation.metrics import METRICS, compute_metrics
 from spaarsist.evaluation.statistics import SpeakerResampling, TrialResampling, percentile_interval
+from spaarsist.names import ConfigError
 
 COLUMNS = ("05", "03-Mag")
 

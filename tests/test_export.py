@@ -21,13 +21,14 @@ from typer.testing import CliRunner
 from conftest import REPOSITORY
 from spaarsist.__main__ import app
 from spaarsist.artefacts import file_hash
-from spaarsist.config import BackendConfig, ConfigError, FrontendConfig, Variant
+from spaarsist.config import BackendConfig, FrontendConfig
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.deployment import export as module
 from spaarsist.deployment.export import export, onnx_session
 from spaarsist.experiments.score import score
 from spaarsist.models.detector import Detector, load_checkpoint, save_checkpoint
+from spaarsist.names import ConfigError, Variant
 
 CROP = 8000
 WAV2VEC2 = Wav2Vec2Config(

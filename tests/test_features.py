@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spaarsist.artefacts import file_hash, tensors_hash
-from spaarsist.config import ConfigError, FrontendConfig, Stage, TrainingRecipe
+from spaarsist.config import FrontendConfig, Stage, TrainingRecipe
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments import features
@@ -19,6 +19,7 @@ from spaarsist.experiments.features import CachedFrames, benchmark, check_space,
 from spaarsist.experiments.train import train
 from spaarsist.models.detector import Detector
 from spaarsist.models.frontend import build_frontend
+from spaarsist.names import ConfigError
 
 
 @pytest.fixture(scope="module")

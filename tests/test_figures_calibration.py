@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from spaarsist.config import ConfigError
 from spaarsist.evaluation.calibration import COLUMNS
+from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import calibration as figures
 
 CORPORA = [("dev", "Home dev"), ("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]

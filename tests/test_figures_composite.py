@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.config import BASELINE, LABELS, RANK_1, CompositeWeights, ConfigError
+from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.selection import composite as select
 from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, SPEED
+from spaarsist.names import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.reporting.figures import composite as module
 from spaarsist.reporting.figures.composite import N_BEST, composite
 

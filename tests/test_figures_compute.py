@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import compute as figures
 from spaarsist.reporting.figures.compute import macs_by_module
 

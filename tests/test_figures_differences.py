@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import differences as figures
 from spaarsist.reporting.figures.differences import ablation, differences
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import latency as figures
 from spaarsist.reporting.figures.latency import latency
 from spaarsist.reporting.tables.latency import FORMS

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import nodes as figures
 from spaarsist.reporting.figures.nodes import kept, overlap, stack_attention
 from test_tables_nodes import CORPORA, LABEL, LAYERS, RATIOS, SPREAD, TEMPERATURES, TRAININGS, jaccard, of, write

@@ -11,8 +11,9 @@ import pytest
 from matplotlib.text import Text
 from scipy.special import expit, logit
 
-from spaarsist.config import ConfigError, CostModel
+from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import compute_metrics
+from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import scores as figures
 
 CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]

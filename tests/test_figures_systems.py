@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from spaarsist.config import LABELS, ConfigError, System
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
 from spaarsist.evaluation.summary import summarise
+from spaarsist.names import LABELS, ConfigError, System
 from spaarsist.reporting.figures import systems as figures
 from spaarsist.reporting.figures.systems import attacks, eer_vs_cost, k_sweep, temperature
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from conftest import REPOSITORY
-from spaarsist.config import ConfigError, Variant
+from spaarsist.audit import findings
+from spaarsist.audit.complexity import Size, count, ship
+from spaarsist.audit.findings import COLUMNS, measure
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
-from spaarsist.evaluation import findings
-from spaarsist.evaluation.complexity import Size, count, ship
-from spaarsist.evaluation.findings import COLUMNS, measure
 from spaarsist.models import frontend
 from spaarsist.models.backend import HeterogeneousAttention
 from spaarsist.models.detector import Detector
+from spaarsist.names import ConfigError, Variant
 from spaarsist.reporting.claims import read_claims
 from test_metrics import EXPECTED, golden_scores
 

@@ -5,9 +5,10 @@ import torch
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 from transformers import AutoModel, HubertConfig, Wav2Vec2Config, WavLMConfig
 
-from spaarsist.config import BackendConfig, ConfigError, FrontendConfig
+from spaarsist.config import BackendConfig, FrontendConfig
 from spaarsist.models.detector import Detector
 from spaarsist.models.frontend import SWITCHED_OFF, SelfSupervised, Spectral, build_frontend, normalise
+from spaarsist.names import ConfigError
 
 SIZES = {
     "hidden_size": 32,

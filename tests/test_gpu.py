@@ -11,11 +11,12 @@ import pytest
 import torch
 from transformers import AutoModel, Wav2Vec2Config
 
-from spaarsist.config import FrontendConfig, Stage, Variant
+from spaarsist.config import FrontendConfig, Stage
 from spaarsist.experiments import train as training
 from spaarsist.experiments.features import make_part
 from spaarsist.experiments.score import score
 from spaarsist.experiments.train import train
+from spaarsist.names import Variant
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICE = "cuda"

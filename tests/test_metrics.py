@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaarsist.config import ConfigError, CostModel
+from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import METRICS, RankedTrials, compute_metrics, det_curve
+from spaarsist.names import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())

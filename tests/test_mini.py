@@ -17,9 +17,10 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_info
 
-from spaarsist.config import SAMPLE_RATE, ConfigError
+from spaarsist.config import SAMPLE_RATE
 from spaarsist.data import channel, mini, vocoders
 from spaarsist.data import recordings as origin
+from spaarsist.names import ConfigError
 
 BUILT = Path(__file__).parents[1] / "data" / "mini"
 MIN_CUE_EER = 0.35

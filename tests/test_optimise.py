@@ -18,9 +18,9 @@ import torch
 from safetensors import safe_open
 
 from conftest import GOLDEN
-from spaarsist.config import LABELS, Variant
 from spaarsist.deployment.optimise import compiled, optimise
 from spaarsist.models.backend import AASIST
+from spaarsist.names import LABELS, Variant
 
 FEATURES, EMBEDDING = 24, 16
 RELEASED_NAME = {"attention": "attention", "mean": "linear"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from spaarsist.config import ConfigError
 from spaarsist.data import audio, protocol
 from spaarsist.data.protocol import COLUMNS, make_index, make_trials, read_trials
+from spaarsist.names import ConfigError
 
 ROWS = [
     "T_4850 T_0000000000 F - - - AC3 A05 spoof -",

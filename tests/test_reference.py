@@ -12,8 +12,8 @@ from safetensors import safe_open
 
 from conftest import GOLDEN
 from reference.aasist import Reference
-from spaarsist.config import LABELS, Variant
 from spaarsist.models.backend import AASIST
+from spaarsist.names import LABELS, Variant
 
 RELEASED_NAME = {"attention": "attention", "mean": "linear"}
 TEXTBOOK = [label for label in LABELS if label not in ("MagGate", "NoGate")]

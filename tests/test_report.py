@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conftest import REPOSITORY
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 from spaarsist.reporting.claims import LEDGER_COLUMNS
 from spaarsist.reporting.report import build_pdf, write_macros
 from test_tables_latency import ABOUT, TIMES, without, write_backend_file, write_detector_file

@@ -8,12 +8,13 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from spaarsist.config import LABELS, BackendConfig, ConfigError, Variant
+from spaarsist.config import BackendConfig
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.score import export_scores, score
 from spaarsist.experiments.train import train
 from spaarsist.models.detector import build_backend, load_checkpoint
+from spaarsist.names import LABELS, ConfigError, Variant
 
 VARIANTS = [Variant.from_label(k, label) for k in (0.5, 0.1) for label in LABELS]
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.config import BASELINE, CompositeWeights, ConfigError
+from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.selection import FLOOR, composite
 from spaarsist.evaluation.summary import summarise
+from spaarsist.names import BASELINE, ConfigError
 
 HOME, WILD = "home", "wild"
 METRICS = ("eer", "min_dcf", "act_dcf", "cllr", "ece")

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from conftest import REPOSITORY
-from spaarsist.config import ConfigError, Variant
+from spaarsist.audit import speed
+from spaarsist.audit.complexity import Size, count
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
-from spaarsist.evaluation import speed
-from spaarsist.evaluation.complexity import Size, count
 from spaarsist.models.backend import AASIST
+from spaarsist.names import ConfigError, Variant
 
 REFERENCE = REPOSITORY / "tests" / "reference" / "aasist.py"
 SIZE = Size(feature_dim=24, embedding_dim=16, n_frames=49)

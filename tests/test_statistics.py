@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spaarsist.config import ConfigError
 from spaarsist.evaluation.metrics import METRICS, RankedTrials, compute_metrics
 from spaarsist.evaluation.statistics import (
     SpeakerResampling,
@@ -17,6 +16,7 @@ from spaarsist.evaluation.statistics import (
     percentile_interval,
     t_test,
 )
+from spaarsist.names import ConfigError
 
 
 def draw(n_bonafide=120, n_spoof=180, distance=2.0, seed=0):

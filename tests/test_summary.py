@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
 from spaarsist.evaluation.metrics import METRICS
 from spaarsist.evaluation.summary import read_summary, summarise
+from spaarsist.names import ConfigError, System
 
 CORPORA = ("home", "wild")
 SYSTEMS = [

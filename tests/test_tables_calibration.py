@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.config import ConfigError
 from spaarsist.evaluation.calibration import COLUMNS
+from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.calibration import write_calibration
 
 CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]

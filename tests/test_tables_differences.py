@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.config import ConfigError
 from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, SPEED
+from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.differences import read_family, write_ablation, write_differences
 
 CORPORA = [("home", "Home & garden"), ("wild", "Wild_100 %")]

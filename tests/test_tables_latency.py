@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.latency import FORMS, read_backend, read_detector, write_detector, write_latency
 
 ABOUT = {"device": "cpu", "threads": 2, "rounds": 15, "machine": "AMD EPYC & co. 9R14, 2 cores"}

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.config import ConfigError
-from spaarsist.evaluation.analysis import COLUMNS
+from spaarsist.audit.nodes import COLUMNS
+from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.nodes import over_seeds, read_inspected, write_nodes, write_stack
 
 CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]

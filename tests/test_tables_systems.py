@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
 from spaarsist.evaluation.metrics import METRICS
 from spaarsist.evaluation.summary import summarise
+from spaarsist.names import ConfigError, System
 from spaarsist.reporting.tables.systems import KINDS, write_table
 
 CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]

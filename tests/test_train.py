@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from spaarsist.artefacts import file_hash
-from spaarsist.config import Augmentation, ConfigError, Stage, to_json
+from spaarsist.config import Augmentation, Stage, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
@@ -22,6 +22,7 @@ from spaarsist.experiments import train as training
 from spaarsist.experiments.excerpts import Excerpts, TrainingDraws
 from spaarsist.experiments.train import HISTORY, train
 from spaarsist.models.detector import load_checkpoint
+from spaarsist.names import ConfigError
 
 MEASURED = ("seconds", "trials_per_second", "peak_memory_mb")
 OFF = Augmentation(0, 0, 0, 0, 0, 0, 0)

@@ -78,7 +78,7 @@ def mini_corpora(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Build the embedded mini corpora from real recordings and real spoofing methods."""
-    from spaarsist.data.mini import build_mini
+    from spaarsist.data.mini.build import build_mini
 
     build_mini(output, cache, jobs=jobs)
 
@@ -86,7 +86,7 @@ def mini_corpora(
 @app.command()
 def synthetic_corpora(output: Output) -> None:
     """Build made-up signals in the corpora's layout: offline, for trying the workflow and for tests."""
-    from spaarsist.data.mini import build_synthetic
+    from spaarsist.data.mini.build import build_synthetic
 
     build_synthetic(output)
 
@@ -135,8 +135,8 @@ def trials(
     checksum: Annotated[str, typer.Option(help="md5:... or sha256:... of the protocol; empty = unknown.")] = "",
 ) -> None:
     """Turn a protocol and the recordings that it names into one checked trial list."""
-    from spaarsist.config import ConfigError
     from spaarsist.data.protocol import READERS, make_trials
+    from spaarsist.names import ConfigError
 
     if form not in READERS:
         raise ConfigError(f"--format {form}: expected one of {', '.join(READERS)}")
@@ -253,8 +253,8 @@ def score(
     workers: Workers = 0,
 ) -> None:
     """Score a trial list with every variant of a checkpoint, in one pass over the audio."""
-    from spaarsist.config import Variant
     from spaarsist.experiments.score import score as run
+    from spaarsist.names import Variant
 
     variants = [Variant.from_column(column) for column in variant or ()]
     run(
@@ -297,8 +297,8 @@ def export(
     threads: Threads = 1,
 ) -> None:
     """Write one variant of a detector for other runtimes, checked against the checkpoint on real audio."""
-    from spaarsist.config import Variant
     from spaarsist.deployment.export import export as run
+    from spaarsist.names import Variant
 
     chosen = Variant.from_column(variant) if variant is not None else None
     options = {"with_frontend": not without_frontend, "n_excerpts": n_excerpts, "threads": threads}
@@ -372,7 +372,7 @@ def inspect(
     workers: Workers = 0,
 ) -> None:
     """Look into a trained AASIST: which nodes learned and magnitude scoring keep, what the stack node attends to."""
-    from spaarsist.evaluation.analysis import inspect as run
+    from spaarsist.audit.nodes import inspect as run
 
     run(
         checkpoint,
@@ -405,7 +405,7 @@ def complexity(
     ] = None,
 ) -> None:
     """Count parameters and MACs of each system's back-end as it would ship."""
-    from spaarsist.evaluation.complexity import Size, size_of, write_complexity
+    from spaarsist.audit.complexity import Size, size_of, write_complexity
 
     size = size_of(checkpoint) if checkpoint else Size(feature_dim, n_layers, embedding_dim, n_frames)
     write_complexity(output, breakdown, system, size, _backends(backends))
@@ -424,7 +424,7 @@ def latency(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of every system.")] = 15,
 ) -> None:
     """Time each system's back-end on one excerpt, on the CPU, in turns."""
-    from spaarsist.evaluation.complexity import Size, write_latency
+    from spaarsist.audit.complexity import Size, write_latency
 
     size = Size(feature_dim, n_layers, embedding_dim, n_frames)
     write_latency(output, system, size, _backends(backends), threads, rounds)
@@ -438,7 +438,7 @@ def findings(
     dev_list: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Its development list.")] = None,
 ) -> None:
     """Measure each place where the paper's text and its released code part (F1 to F11)."""
-    from spaarsist.evaluation.findings import measure
+    from spaarsist.audit.findings import measure
 
     histories = [path.parent / "history.tsv" for path in record or ()]
     measure(output, histories=histories, checkpoint=checkpoint, dev_list=dev_list)
@@ -948,8 +948,8 @@ def benchmark_backend(
     rounds: Rounds = 15,
 ) -> None:
     """Time AASIST back-ends in every form against a textbook one and against their convolutions alone."""
-    from spaarsist.evaluation.complexity import Size
-    from spaarsist.evaluation.speed import write_backend
+    from spaarsist.audit.complexity import Size
+    from spaarsist.audit.speed import write_backend
 
     size = Size(feature_dim, embedding_dim=embedding_dim, n_frames=n_frames)
     write_backend(output, reference, system, size, batch_size, device=device, threads=threads, rounds=rounds)
@@ -968,8 +968,8 @@ def benchmark_training(
     rounds: Rounds = 3,
 ) -> None:
     """Time training steps of the AASIST back-end from cached frames against a textbook one."""
-    from spaarsist.evaluation.complexity import Size
-    from spaarsist.evaluation.speed import write_training
+    from spaarsist.audit.complexity import Size
+    from spaarsist.audit.speed import write_training
 
     size = Size(feature_dim, embedding_dim=embedding_dim, n_frames=n_frames)
     write_training(output, reference, size, batch_size, device=device, threads=threads, rounds=rounds)
@@ -987,8 +987,8 @@ def benchmark_detector(
     rounds: Rounds = 5,
 ) -> None:
     """Time the parts of a whole detector with XLS-R 300M, random weights, and one pass for many variants."""
-    from spaarsist.config import Variant
-    from spaarsist.evaluation.speed import write_detector
+    from spaarsist.audit.speed import write_detector
+    from spaarsist.names import Variant
 
     variants = [Variant.from_column(column) for column in variant]
     write_detector(output, system, variants, embedding_dim, n_samples, device=device, threads=threads, rounds=rounds)
@@ -1007,7 +1007,7 @@ def benchmark_scoring(
     rounds: Rounds = 3,
 ) -> None:
     """Time one scoring pass for all rows of a table against a pass for each, and reading audio against both."""
-    from spaarsist.evaluation.speed import write_scoring
+    from spaarsist.audit.speed import write_scoring
 
     write_scoring(
         output,
@@ -1050,7 +1050,7 @@ def _within(folders: list[Path] | None, name: str) -> list[Path]:
 
 
 def _steps(text: str) -> list[tuple[str, str, str]]:
-    from spaarsist.config import ConfigError
+    from spaarsist.names import ConfigError
 
     try:
         return [(str(title), str(system), str(reference)) for title, system, reference in json.loads(text)]
@@ -1066,7 +1066,7 @@ def main() -> None:
     """Run the command line; bad input ends in one line and exit code 1, not in a traceback."""
     from pydantic import ValidationError
 
-    from spaarsist.config import ConfigError
+    from spaarsist.names import ConfigError
 
     try:
         app()

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import soundfile
 import soxr
 
-from spaarsist.data.mini import build_synthetic
+from spaarsist.data.mini.build import build_synthetic
 
 TARS = {
     "T": [f"flac_T_a{letter}.tar" for letter in "abcde"],

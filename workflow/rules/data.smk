@@ -5,11 +5,11 @@ if config["data"]["source"] != "local":
     rule corpora:
         input:
             modules=modules(
-                "data/mini.py",
-                "data/channel.py",
-                "data/vocoders.py",
-                "data/recordings.py",
-                "data/recordings.tsv",
+                "data/mini/build.py",
+                "data/mini/channel.py",
+                "data/mini/vocoders.py",
+                "data/mini/recordings.py",
+                "data/mini/recordings.tsv",
             ),
         output:
             protocols=PROTOCOLS,

@@ -98,7 +98,7 @@ rule inspect:
             "models/backend.py",
             "models/detector.py",
             "models/frontend.py",
-            "evaluation/analysis.py",
+            "audit/nodes.py",
             "evaluation/evaluate.py",
         ),
     output:
@@ -135,7 +135,7 @@ rule inspect:
 rule complexity_at_paper_size:
     input:
         modules=modules(
-            "evaluation/complexity.py", "models/backend.py", "models/pooling.py"
+            "audit/complexity.py", "models/backend.py", "models/pooling.py"
         ),
     output:
         counts=f"{RESULTS}/complexity/paper_size.tsv",
@@ -164,7 +164,7 @@ rule complexity_as_run:
     input:
         record=RECORDS[0],
         modules=modules(
-            "evaluation/complexity.py", "models/backend.py", "models/pooling.py"
+            "audit/complexity.py", "models/backend.py", "models/pooling.py"
         ),
     output:
         counts=f"{RESULTS}/complexity/as_run.tsv",
@@ -191,7 +191,7 @@ rule complexity_as_run:
 rule latency:
     input:
         modules=modules(
-            "evaluation/complexity.py", "models/backend.py", "models/pooling.py"
+            "audit/complexity.py", "models/backend.py", "models/pooling.py"
         ),
     output:
         f"{RESULTS}/complexity/latency.tsv",
@@ -225,7 +225,7 @@ rule speed_backend:
             "config.py",
             "models/backend.py",
             "deployment/optimise.py",
-            "evaluation/speed.py",
+            "audit/speed.py",
             "deployment/export.py",
         ),
     output:
@@ -262,7 +262,7 @@ rule speed_training:
             "config.py",
             "models/backend.py",
             "deployment/optimise.py",
-            "evaluation/speed.py",
+            "audit/speed.py",
             "experiments/train.py",
         ),
     output:
@@ -296,7 +296,7 @@ rule speed_detector:
             "config.py",
             "models/backend.py",
             "deployment/optimise.py",
-            "evaluation/speed.py",
+            "audit/speed.py",
             "models/frontend.py",
             "models/detector.py",
         ),
@@ -334,7 +334,7 @@ rule speed_scoring:
             "models/backend.py",
             "models/detector.py",
             "experiments/score.py",
-            "evaluation/speed.py",
+            "audit/speed.py",
         ),
     output:
         f"{RESULTS}/speed/scoring.tsv",
@@ -379,8 +379,8 @@ rule findings:
             "models/backend.py",
             "models/detector.py",
             "models/frontend.py",
-            "evaluation/complexity.py",
-            "evaluation/findings.py",
+            "audit/complexity.py",
+            "audit/findings.py",
             "evaluation/metrics.py",
         ),
     output:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 
 SUFFIXES = (".tar", ".zip")
 """Archives whose members can be read in place."""

@@ -13,8 +13,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from spaarsist.config import SAMPLE_RATE, ConfigError
+from spaarsist.config import SAMPLE_RATE
 from spaarsist.data import archives
+from spaarsist.names import ConfigError
 
 STREAMED_SIZE = 0x7FFF_0000
 """A WAV written to a pipe claims a data chunk of about 2 or 4 GiB: its size is unknown, not cut off."""

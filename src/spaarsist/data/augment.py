@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.signal import firwin, oaconvolve
 
-from spaarsist.config import SAMPLE_RATE, Augmentation, ConfigError
+from spaarsist.config import SAMPLE_RATE, Augmentation
+from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:
     from audiomentations.core.transforms_interface import BaseWaveformTransform

@@ -33,7 +33,8 @@ from tqdm import tqdm
 
 from spaarsist import __version__
 from spaarsist.artefacts import writing
-from spaarsist.config import ConfigError, Release
+from spaarsist.config import Release
+from spaarsist.names import ConfigError
 
 PAUSES_S = (2.0, 5.0, 15.0, 30.0)
 """Waits between rounds over the addresses; as long as new bytes arrive, they start anew."""

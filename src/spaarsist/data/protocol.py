@@ -25,9 +25,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from spaarsist.artefacts import read_table, writing
-from spaarsist.config import ConfigError
 from spaarsist.data import archives
 from spaarsist.data.audio import count_samples
+from spaarsist.names import ConfigError
 
 Format = Literal["asvspoof5", "in_the_wild", "list"]
 COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")

@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
-from spaarsist.config import AS_TRAINED, SAMPLE_RATE, ConfigError, Variant
+from spaarsist.config import SAMPLE_RATE
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts
 from spaarsist.models.backend import AASIST
 from spaarsist.models.detector import BONAFIDE, SPOOF, Detector, load_checkpoint, prepare_torch
+from spaarsist.names import AS_TRAINED, ConfigError, Variant
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

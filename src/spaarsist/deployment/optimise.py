@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from spaarsist.config import Variant
 from spaarsist.models.backend import (
     AASIST,
     MIN_FRAMES,
@@ -34,6 +33,7 @@ from spaarsist.models.backend import (
     HeterogeneousAttention,
     ResidualBlock,
 )
+from spaarsist.names import Variant
 
 
 class OptimisedAASIST(nn.Module):

@@ -1,1 +1,1 @@
-"""What the runs are worth: metrics, intervals, complexity."""
+"""What the runs are worth: metrics, intervals, tests, calibration; never with torch."""

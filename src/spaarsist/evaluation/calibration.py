@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from spaarsist.artefacts import read_metadata, read_table, writing
-from spaarsist.config import ConfigError, CostModel, system_name
+from spaarsist.config import CostModel
 from spaarsist.evaluation.evaluate import read_scored_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, compute_metrics
+from spaarsist.names import ConfigError, system_name
 
 COLUMNS = ("system", "seed", "variant", "corpus", "quantity", "value")
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_metadata, read_table, writing
-from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.evaluate import Replicates, read_replicates
 from spaarsist.evaluation.statistics import holm, t_test
+from spaarsist.names import ConfigError, System
 
 TESTED = ("eer", "min_dcf")
 """Metrics whose differences are tested; the p-values of the others are shown, but not corrected."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spaarsist.artefacts import SCORE_METADATA, file_hash, processor, read_metadata, writing
-from spaarsist.config import ConfigError, CostModel, System, system_name
+from spaarsist.config import CostModel
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, METRICS, RankedTrials
 from spaarsist.evaluation.statistics import (
@@ -25,6 +25,7 @@ from spaarsist.evaluation.statistics import (
     bootstrap,
     percentile_interval,
 )
+from spaarsist.names import ConfigError, System, system_name
 
 RESULT_COLUMNS = (
     *("system", "seed", "variant", "corpus", "condition", "metric"),

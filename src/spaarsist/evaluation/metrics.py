@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from spaarsist.config import ConfigError, CostModel
+from spaarsist.config import CostModel
+from spaarsist.names import ConfigError
 
 ASVSPOOF5 = CostModel()
 """Cost model of the ASVspoof 5 evaluation plan, the paper's."""

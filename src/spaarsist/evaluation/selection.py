@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import writing
-from spaarsist.config import BASELINE, CompositeWeights, ConfigError
+from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.names import BASELINE, ConfigError
 
 COMPONENTS = {"accuracy": ("eer", "min_dcf"), "calibration": ("gap", "cllr", "ece")}
 """Components of the groups that are measured on each corpus; `gap` is actDCF - minDCF."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 from tqdm import tqdm
 
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 
 Draw = Callable[[int], list[np.ndarray]]
 """Number of a replicate -> how often it holds each trial: integers, one vector per class."""

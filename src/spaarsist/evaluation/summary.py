@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_metadata, read_table, writing
-from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.evaluate import Replicates, read_replicates
 from spaarsist.evaluation.statistics import percentile_interval
+from spaarsist.names import ConfigError, System
 
 IDENTITY = (
     "trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature",
@@ -52,8 +52,8 @@ def summarise(
 
     Args:
         metrics: files of `evaluation.evaluate.evaluate`, any mix of systems, seeds and corpora.
-        complexity: files of `evaluation.complexity.write_complexity`; every system needs a row.
-        latency: files of `evaluation.complexity.write_latency`; may lack systems.
+        complexity: files of `audit.complexity.write_complexity`; every system needs a row.
+        latency: files of `audit.complexity.write_latency`; may lack systems.
         as_run: files of `write_complexity` at the size of this run; may lack systems.
         scores: the score files that the metrics were made from.
         replicates: what `evaluate` wrote beside the metrics; of a training and corpus, those of all seeds or none.

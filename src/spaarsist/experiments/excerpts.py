@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spaarsist.config import ConfigError, Stage, TrainingRecipe
+from spaarsist.config import Stage, TrainingRecipe
 from spaarsist.data import audio
 from spaarsist.models.detector import BONAFIDE, SPOOF
+from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:
     from spaarsist.data.augment import Augmenter  # its libraries take two seconds to import, and scoring needs none

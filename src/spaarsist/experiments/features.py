@@ -25,12 +25,13 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from spaarsist.artefacts import code_hash, file_hash, processor, provenance, tensors_hash, writing
-from spaarsist.config import ConfigError, TrainingRecipe
+from spaarsist.config import TrainingRecipe
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, ignore_termination, view
 from spaarsist.models.detector import Detector, prepare_torch
 from spaarsist.models.frontend import build_frontend
+from spaarsist.names import ConfigError
 
 CODE_THAT_DECIDES_FRAMES = (
     "data/archives.py", "data/audio.py", "data/augment.py", "models/frontend.py", "experiments/excerpts.py",

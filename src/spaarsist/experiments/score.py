@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
-from spaarsist.config import AS_TRAINED, ConfigError, Variant
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts, ignore_termination
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
+from spaarsist.names import AS_TRAINED, ConfigError, Variant
 
 
 @torch.inference_mode()

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from spaarsist.artefacts import file_hash, provenance, tensors_hash, writing
-from spaarsist.config import AS_TRAINED, ConfigError, Stage, System, TrainingRecipe, system_name, to_json
+from spaarsist.config import Stage, TrainingRecipe, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
@@ -41,6 +41,7 @@ from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_ep
 from spaarsist.experiments.features import CachedFrames, identify
 from spaarsist.experiments.score import score_excerpts
 from spaarsist.models.detector import Detector, prepare_torch, save_checkpoint
+from spaarsist.names import AS_TRAINED, ConfigError, System, system_name
 
 HISTORY = (
     "stage", "epoch", "train_loss", "dev_eer", "lr", "seconds", "trials_per_second", "peak_memory_mb",

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaarsist.config import Variant
+from spaarsist.names import Variant
 
 CHANNELS = ((1, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 64))
 PROJECTED, POOLING = 128, 3
@@ -290,7 +290,7 @@ class AASIST(nn.Module):
             heterogeneous layers.
         stack_temperature: softmax temperature of the stack node's attention in the heterogeneous layers; None: theirs,
             as in every public AASIST.
-        variant: label of the variant that is trained (`spaarsist.config.LABELS`); every weight exists in each, so that
+        variant: label of the variant that is trained (`spaarsist.names.LABELS`); every weight exists in each, so that
             every variant can be switched on later.
 
     Calling the module runs that variant at `k_train` (the form that is trained) or, after `export`, the exported one.

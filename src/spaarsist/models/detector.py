@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spaarsist.artefacts import writing
-from spaarsist.config import AS_TRAINED, BackendConfig, ConfigError, FrontendConfig, Variant, parse
+from spaarsist.config import BackendConfig, FrontendConfig, parse
 from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
 from spaarsist.models.frontend import build_frontend
+from spaarsist.names import AS_TRAINED, ConfigError, Variant
 
 BONAFIDE, SPOOF = 0, 1
 """Positions of the classes in the logits."""

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from spaarsist.config import SAMPLE_RATE, ConfigError, FrontendConfig
+from spaarsist.config import SAMPLE_RATE, FrontendConfig
+from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:  # slow to import, and `Spectral` does without
     from transformers import PretrainedConfig

@@ -22,9 +22,9 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from spaarsist.artefacts import read_table, writing
-from spaarsist.config import ConfigError, System
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.names import ConfigError, System
 from spaarsist.reporting.tables.layout import escape, html_page, p_text
 
 VERDICTS = ("reproduced", "consistent", "differs", "not comparable", "not run")
@@ -258,7 +258,7 @@ def judge(
     Args:
         claims: `paper/claims.csv`.
         summary: file of `evaluation.summary.summarise`.
-        findings: file of `evaluation.findings.measure`.
+        findings: file of `audit.findings.measure`.
         output_stem: path of the outputs without their endings; None writes nothing.
         corpora: (name in the summary, title), in domain first, then out of domain.
         paper_corpora: whether these are the paper's, and the front-end too.

@@ -20,9 +20,9 @@ from pathlib import Path
 import pandas as pd
 
 from spaarsist.artefacts import read_table, writing
-from spaarsist.config import BASELINE, ConfigError, System, ratio_code
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region, read_comparisons
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.names import BASELINE, ConfigError, System, ratio_code
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, tex
 from spaarsist.reporting.tables.latency import read_backend, read_detector
 from spaarsist.reporting.tables.layout import escape, interval, number, p_text
@@ -43,7 +43,7 @@ STACK_QUANTITIES = {
     "score_change_relative": ("change_relative.{aggregation}", ".3g"),
     "score_change_spearman": ("correlation.{aggregation}", ".3f"),
 }
-"""Quantity of `evaluation.analysis.inspect`'s stack.tsv -> the end of its key, and its format in the text."""
+"""Quantity of `audit.nodes.inspect`'s stack.tsv -> the end of its key, and its format in the text."""
 
 COSTS = {"params": "n_params", "macs": "n_macs", "ms": "median_ms"}
 """What keys call the columns of the speed files."""
@@ -91,7 +91,7 @@ def write_macros(
                                                 significantly from that at k_tr (family k_sweep)
     <system>.<role>.<quantity>                  of `evaluation.calibration.calibrate`, mean over seeds, rates in percent
     <system>.dev.<quantity>                     likewise, of the development corpus
-    nodes.<k_tr>.<role>.<k>.jaccard, .chance,   of `evaluation.analysis.inspect`'s nodes.tsv: mean over poolings and
+    nodes.<k_tr>.<role>.<k>.jaccard, .chance,   of `audit.nodes.inspect`'s nodes.tsv: mean over poolings and
     .spearman                                   seeds, of all trials
     nodes.<k_tr>.<role>.<k>.<variant>.change,   of its agreement.tsv: mean change of a score in nats when the variant
     .bonafide, .spoof                           takes Base's place, and in each class its rank correlation with the
@@ -108,7 +108,7 @@ def write_macros(
     run.alpha, run.confidence                   what counts as significant; confidence of the intervals, in percent
     recipe.<key>                                of the training recipe: crop, stages, ...
     run.latency.threads                         CPU threads that <system>.latency was measured with
-    backend.<system>.params.change, .macs.      of `evaluation.speed`'s backend.tsv: changes from the baseline in %,
+    backend.<system>.params.change, .macs.      of `audit.speed`'s backend.tsv: changes from the baseline in %,
     change, <system>.<batch>.floor              the floor in milliseconds; batch: `small` or `large`
     backend.<system>.<form>.<batch>.ms, .iqr,   median, interquartile range in milliseconds, change from the baseline in
     .change, .faster, .floor                    percent, times faster than the reference, the floor's share in percent
@@ -144,8 +144,8 @@ def write_macros(
         nodes, stack: files of these names, of any trainings, seeds and corpora.
         n_replicates: of the bootstrap; 0: not told.
         confidence: of the intervals.
-        latency: file of `evaluation.complexity.write_latency`.
-        speed: folder of `backend.tsv`, `detector.tsv`, `training.tsv` and `scoring.tsv` of `evaluation.speed`.
+        latency: file of `audit.complexity.write_latency`.
+        speed: folder of `backend.tsv`, `detector.tsv`, `training.tsv` and `scoring.tsv` of `audit.speed`.
 
     Raises:
         ConfigError: a file is unreadable or lacks what is needed, or files hold a value twice.

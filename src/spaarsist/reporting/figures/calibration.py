@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spaarsist.config import ConfigError
 from spaarsist.evaluation.calibration import read_calibration
+from spaarsist.names import ConfigError
 from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, look, save
 
 _LOOKS = {

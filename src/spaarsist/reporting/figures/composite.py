@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from spaarsist.artefacts import read_table
-from spaarsist.config import BASELINE, RANK_1, ConfigError
+from spaarsist.names import BASELINE, RANK_1, ConfigError
 from spaarsist.reporting.figures.style import COLOURS, STYLE, TEXT_WIDTH, save
 
 N_BEST = 15

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spaarsist.config import ConfigError, System
+from spaarsist.names import ConfigError, System
 from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, save
 
 _WORDS = {
@@ -48,7 +48,7 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
     AASIST back-ends are drawn and all spend the same number on convolutions, a bracket says what share that is.
 
     Args:
-        breakdown: second file of `evaluation.complexity.write_complexity`. A system's total is the sum of its
+        breakdown: second file of `audit.complexity.write_complexity`. A system's total is the sum of its
             operators; what belongs to no top-level module is `other`.
         systems: names of the systems to draw, from top to bottom. One without a single counted operation (mean pooling;
             its only operator has 0) gets an empty bar.

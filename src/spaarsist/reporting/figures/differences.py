@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spaarsist.config import BASELINE, ConfigError, System
 from spaarsist.evaluation.comparison import SIGNIFICANCE
+from spaarsist.names import BASELINE, ConfigError, System
 from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, look, save
 from spaarsist.reporting.tables.differences import find, read_family
 from spaarsist.reporting.tables.layout import SECTION

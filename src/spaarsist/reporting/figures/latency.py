@@ -32,7 +32,7 @@ def latency(backend: Path, output_stem: Path) -> None:
     range, centred on the median; an upright tick across it is the floor.
 
     Args:
-        backend: file of `evaluation.speed.write_backend`, whose order of systems is kept.
+        backend: file of `audit.speed.write_backend`, whose order of systems is kept.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds all that
             `tables.latency.read_backend` returns.
 

@@ -33,7 +33,7 @@ def overlap(nodes: Sequence[Path], corpora: Sequence[tuple[str, str]], output_st
     what two random choices have in common. A pooling that keeps all it gets has no mark.
 
     Args:
-        nodes: `nodes.tsv` of every training, seed and corpus, by `evaluation.analysis.inspect`.
+        nodes: `nodes.tsv` of every training, seed and corpus, by `audit.nodes.inspect`.
         corpora: (name in the files, title) of each group of columns.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, corpus,
             pooling and k: the Jaccard index (mean over trials and seeds, standard deviation over seeds) and chance.
@@ -91,7 +91,7 @@ def kept(kept: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: 
     seed alone, since the number of a spectral node means something else in every training.
 
     Args:
-        kept: `kept.tsv` of every training, seed and corpus, by `evaluation.analysis.inspect`.
+        kept: `kept.tsv` of every training, seed and corpus, by `audit.nodes.inspect`.
         corpora: (name in the files, title) of each column.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has the rows that are drawn.
         label: printed small below the panels.
@@ -149,7 +149,7 @@ def stack_attention(
     takes the place of attention.
 
     Args:
-        stack: `stack.tsv` of every training, seed and corpus, by `evaluation.analysis.inspect`.
+        stack: `stack.tsv` of every training, seed and corpus, by `audit.nodes.inspect`.
         corpora: (name in the files, title) of each row.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, corpus,
             quantity, layer, temperature and aggregation: mean over trials and seeds, standard deviation over seeds.

@@ -15,9 +15,10 @@ from matplotlib.patches import Patch
 from scipy.special import expit, ndtr, ndtri
 
 from spaarsist.artefacts import read_metadata
-from spaarsist.config import ConfigError, CostModel, System
+from spaarsist.config import CostModel
 from spaarsist.evaluation.evaluate import read_scored_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS, compute_metrics, det_curve
+from spaarsist.names import ConfigError, System
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, save, width
 
 _DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

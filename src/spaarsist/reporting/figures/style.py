@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from spaarsist.artefacts import writing
-from spaarsist.config import BASELINE, RANK_1
+from spaarsist.names import BASELINE, RANK_1
 
 TEXT_WIDTH = 7.0
 """Width of a figure over both columns, in inches."""

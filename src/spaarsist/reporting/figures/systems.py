@@ -20,9 +20,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import Bbox, offset_copy
 
-from spaarsist.config import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.names import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, look, save, width
 from spaarsist.reporting.tables.differences import find, read_family
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.config import BASELINE, RANK_1, System
 from spaarsist.evaluation.calibration import read_calibration
+from spaarsist.names import BASELINE, RANK_1, System
 from spaarsist.reporting.tables import layout
 
 # quantity -> heading, factor, decimals, whether its spread over seeds is shown

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.config import BASELINE, ConfigError
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.names import BASELINE, ConfigError
 from spaarsist.reporting.tables.layout import SECTION, interval, number, p_text, write
 
 FEW_SEEDS, FEW_SPEAKERS = 3, 10

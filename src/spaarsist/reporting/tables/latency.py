@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_table
-from spaarsist.config import BASELINE, RANK_1, SAMPLE_RATE, ConfigError
+from spaarsist.config import SAMPLE_RATE
+from spaarsist.names import BASELINE, RANK_1, ConfigError
 from spaarsist.reporting.tables.layout import SECTION, number, write
 
 FORMS = {
@@ -37,7 +38,7 @@ _MAY_BE_ZERO = ("iqr_ms", "max_difference")
 
 
 def read_backend(path: Path) -> pd.DataFrame:
-    """Read the file of `evaluation.speed.write_backend`, and set every time beside those that it is measured against.
+    """Read the file of `audit.speed.write_backend`, and set every time beside those that it is measured against.
 
     Returns:
         The file's rows and columns, and `n_params_change, n_macs_change, median_ms_change` from the baseline in the
@@ -75,7 +76,7 @@ def read_backend(path: Path) -> pd.DataFrame:
 
 
 def read_detector(path: Path) -> pd.DataFrame:
-    """Read the file of `evaluation.speed.write_detector`, and put its parts together to one detector per system.
+    """Read the file of `audit.speed.write_detector`, and put its parts together to one detector per system.
 
     Returns:
         Index `part, system`; the file's other columns; of each back-end `whole_n_params, whole_n_macs,
@@ -118,7 +119,7 @@ def write_latency(backend: Path, output_stem: Path) -> None:
     and the floor's share. The TSV has all that `read_backend` returns.
 
     Args:
-        backend: file of `evaluation.speed.write_backend`.
+        backend: file of `audit.speed.write_backend`.
         output_stem: path of the outputs without their endings.
 
     Raises:
@@ -168,7 +169,7 @@ def write_detector(detector: Path, output_stem: Path) -> None:
     with one variant and with many. The TSV has all that `read_detector` returns.
 
     Args:
-        detector: file of `evaluation.speed.write_detector`.
+        detector: file of `audit.speed.write_detector`.
         output_stem: path of the outputs without their endings.
 
     Raises:
@@ -216,7 +217,7 @@ def conditions(table: pd.DataFrame) -> str:
 def _read(
     path: Path, keys: Sequence[str], constant: Sequence[str], numbers: Sequence[str], partial: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """A file of `evaluation.speed`: each of `keys` once, one value of each `constant`; `partial` columns have gaps."""
+    """A file of `audit.speed`: each of `keys` once, one value of each `constant`; `partial` columns have gaps."""
     whole = dict.fromkeys((*keys, *constant), str) | dict.fromkeys(numbers, float)
     types = whole | dict.fromkeys(partial, float) | {"batch_size": int}
     try:

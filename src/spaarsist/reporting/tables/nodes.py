@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from spaarsist.artefacts import read_table
-from spaarsist.config import ConfigError, System, system_name
+from spaarsist.names import ConfigError, System, system_name
 from spaarsist.reporting.tables.layout import SECTION, write
 
 LAYERS = {
@@ -51,7 +51,7 @@ _SCORE_CHANGES = {
 def read_inspected(
     paths: Sequence[Path], corpora: Sequence[str], columns: Sequence[str], *, partial: bool = False
 ) -> pd.DataFrame:
-    """Put files of one name that `evaluation.analysis.inspect` wrote together.
+    """Put files of one name that `audit.nodes.inspect` wrote together.
 
     Args:
         paths: one per training, seed and corpus.

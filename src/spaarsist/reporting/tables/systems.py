@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from spaarsist.artefacts import read_table
-from spaarsist.config import BASELINE, RANK_1, ConfigError, CostModel
+from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS
 from spaarsist.evaluation.summary import read_summary
+from spaarsist.names import BASELINE, RANK_1, ConfigError
 from spaarsist.reporting.tables.differences import TESTED, find, note_on_stars, read_family, star
 from spaarsist.reporting.tables.layout import SECTION, interval, number, write
 

@@ -22,21 +22,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spaarsist.artefacts import writing
-from spaarsist.config import (
-    SAMPLE_RATE,
-    Augmentation,
-    BackendConfig,
-    ConfigError,
-    FrontendConfig,
-    Stage,
-    TrainingRecipe,
-    Variant,
-)
+from spaarsist.audit.complexity import Size, count, ship
+from spaarsist.config import SAMPLE_RATE, Augmentation, BackendConfig, FrontendConfig, Stage, TrainingRecipe
 from spaarsist.data import audio
 from spaarsist.data.augment import mask_span
 from spaarsist.data.protocol import COLUMNS as TRIAL_COLUMNS
 from spaarsist.data.protocol import read_trials
-from spaarsist.evaluation.complexity import Size, count, ship
 from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.experiments.excerpts import Excerpts
 from spaarsist.experiments.score import score_excerpts
@@ -44,6 +35,7 @@ from spaarsist.experiments.train import train
 from spaarsist.models.backend import AASIST, PUBLIC_NAMES, STACK_DIM, HeterogeneousAttention
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.models.frontend import SelfSupervised
+from spaarsist.names import ConfigError, Variant
 
 COLUMNS = ("finding", "quantity", "value", "unit", "how")
 SEED = 0

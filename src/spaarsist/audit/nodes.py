@@ -23,12 +23,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from spaarsist.artefacts import file_hash, writing
-from spaarsist.config import SAMPLE_RATE, ConfigError, Variant
+from spaarsist.config import SAMPLE_RATE
 from spaarsist.data.protocol import LABELS
 from spaarsist.evaluation.evaluate import read_scored_trials
 from spaarsist.experiments.excerpts import Excerpts, ignore_termination
 from spaarsist.models.backend import AASIST, POOLING, STACK_DIM, GraphPool, Graphs, HeterogeneousAttention
 from spaarsist.models.detector import load_checkpoint, prepare_torch
+from spaarsist.names import ConfigError, Variant
 
 _RUN = ("trained", "seed", "corpus", "label")
 COLUMNS = {

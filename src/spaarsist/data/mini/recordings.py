@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from spaarsist.artefacts import file_hash, writing
-from spaarsist.config import ConfigError
+from spaarsist.names import ConfigError
 
 MANIFEST = Path(__file__).with_name("recordings.tsv")
 UNREADABLE = (tarfile.TarError, EOFError, zlib.error)

@@ -15,13 +15,13 @@ from safetensors import safe_open
 
 from conftest import GOLDEN
 from spaarsist.artefacts import SCORE_METADATA
-from spaarsist.config import ConfigError, Variant
+from spaarsist.audit import nodes as analysis
+from spaarsist.audit.nodes import COLUMNS, chance_overlap, concentration, inspect, rank_correlation, trace
 from spaarsist.data.protocol import read_trials
-from spaarsist.evaluation import analysis
-from spaarsist.evaluation.analysis import COLUMNS, chance_overlap, concentration, inspect, rank_correlation, trace
 from spaarsist.experiments.score import score
 from spaarsist.models.backend import AASIST, Branch, GraphPool, Graphs, HeterogeneousAttention
 from spaarsist.models.detector import load_checkpoint, prepare_torch, save_checkpoint
+from spaarsist.names import ConfigError, Variant
 
 POOLS = [
     "spectral_pool", "temporal_pool", "branches.0.spectral_pool", "branches.0.temporal_pool",

@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from spaarsist.artefacts import code_hash, writing
 from spaarsist.config import SAMPLE_RATE
-from spaarsist.data import channel, vocoders
-from spaarsist.data.channel import Channel
-from spaarsist.data.recordings import SOURCES, Recording, fetch, manifest
+from spaarsist.data.mini import channel, vocoders
+from spaarsist.data.mini.channel import Channel
+from spaarsist.data.mini.recordings import SOURCES, Recording, fetch, manifest
 
 # ---------------------------------------------------------------- what the corpora consist of
 

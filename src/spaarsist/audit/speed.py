@@ -29,17 +29,18 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from spaarsist.artefacts import processor, writing
-from spaarsist.config import SAMPLE_RATE, BackendConfig, ConfigError, FrontendConfig, System, Variant
+from spaarsist.audit.complexity import Size, count
+from spaarsist.config import SAMPLE_RATE, BackendConfig, FrontendConfig
 from spaarsist.data import archives, audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.deployment.export import onnx_session
 from spaarsist.deployment.optimise import compiled, optimise
-from spaarsist.evaluation.complexity import Size, count
 from spaarsist.experiments.excerpts import Excerpts
 from spaarsist.experiments.score import score_excerpts
 from spaarsist.experiments.train import keep_freed_memory
 from spaarsist.models.backend import AASIST, PUBLIC_NAMES
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
+from spaarsist.names import ConfigError, System, Variant
 
 XLS_R_300M = {
     "model_type": "wav2vec2", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,

@@ -17,9 +17,10 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from spaarsist.artefacts import writing
-from spaarsist.config import BackendConfig, ConfigError, System, Variant
+from spaarsist.config import BackendConfig
 from spaarsist.models.backend import AASIST
 from spaarsist.models.detector import build_backend, prepare_torch
+from spaarsist.names import ConfigError, System, Variant
 
 COUNTER = "fvcore"
 
