@@ -1,4 +1,7 @@
-from snakemake.utils import min_version, validate
+import sys
+
+from snakemake.settings.types import RerunTrigger
+from snakemake.utils import min_version
 
 min_version("9.0")
 
@@ -8,7 +11,14 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
-validate(config, "workflow/schemas/config.schema.yaml", set_default=False)
+# What makes a job again is newer input, other input, or another parameter. What code decides a result is among the
+# parameters, by its meaning; neither the text of a rule nor the way its software came here decides any.
+type(workflow).rerun_triggers = property(
+    lambda self: {*self.dag_settings.rerun_triggers}
+    - {RerunTrigger.CODE, RerunTrigger.SOFTWARE_ENV}
+)
+
+sys.path.insert(0, f"{workflow.basedir}/src")
 
 
 include: "workflow/rules/common.smk"
@@ -21,44 +31,29 @@ include: "workflow/rules/reporting.smk"
 rule all:
     default_target: True
     input:
-        TABLES,
-        FIGURES,
+        PLAN.tables,
+        PLAN.figures,
 
 
 rule downloads:
     input:
-        sorted({*RECEIPTS.values()}),
+        sorted({*PLAN.receipts.values()}),
 
 
 rule scores:
     input:
-        SCORES,
+        PLAN.scores,
 
 
 rule tables:
     input:
-        TABLES,
+        PLAN.tables,
 
 
 rule figures:
     input:
-        FIGURES,
-
-
-rule temperature:
-    input:
-        TRAINED_TEMPERATURES,
-
-
-rule ablation:
-    input:
-        TRAINED_VARIANTS,
-
-
-rule speed:
-    input:
-        SPEED,
+        PLAN.figures,
 
 
 onsuccess:
-    print(summary())
+    shell(f"python -m spaarsist show {RESULTS}")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, validate_call
 from pydantic.dataclasses import dataclass
 
 from spaarsist.names import ConfigError as ConfigError
@@ -231,15 +232,35 @@ def parse(kind: type[Section], source: str | Path | dict[str, Any]) -> Section:
         ConfigError: names every offending key and what it should have been.
     """
     if not isinstance(source, dict):
-        source = _read_mapping(str(source))
+        source = read_mapping(str(source))
     try:
         return TypeAdapter(kind).validate_python(source)
     except ValidationError as error:
-        places = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or kind.__name__}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{kind.__name__}: {places}") from None
+        raise ConfigError(f"{kind.__name__}: {_places(error)}") from None
 
 
-def _read_mapping(text: str) -> dict[str, Any]:
+def call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call a function with arguments as JSON holds them, each turned into the type that its annotation names.
+
+    Raises:
+        ConfigError: an argument is missing, unknown or of another type; named.
+    """
+    try:
+        return validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)(**arguments)
+    except ValidationError as error:
+        raise ConfigError(f"{function.__name__}: {_places(error)}") from None
+
+
+def _places(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']}" for e in error.errors())
+
+
+def read_mapping(text: str) -> dict[str, Any]:
+    """Read a mapping: JSON text, or the path of a YAML or JSON file.
+
+    Raises:
+        ConfigError: it is unreadable, or no mapping.
+    """
     import yaml
 
     origin = "the JSON text given"

@@ -1,18 +1,11 @@
 # How a corpus becomes a trial list.
 
-if config["data"]["source"] != "local":
+if PLAN.protocols:
 
+    # Once built, a corpus stays as it is: what was trained on it and scored on it would not be what it says otherwise
     rule corpora:
-        input:
-            modules=modules(
-                "data/mini/build.py",
-                "data/mini/channel.py",
-                "data/mini/vocoders.py",
-                "data/mini/recordings.py",
-                "data/mini/recordings.tsv",
-            ),
         output:
-            protocols=PROTOCOLS,
+            protocols=PLAN.protocols,
         log:
             f"{RESULTS}/logs/corpora.log",
         benchmark:
@@ -24,17 +17,15 @@ if config["data"]["source"] != "local":
             mem_mb=4000,
             runtime=30,
         params:
-            verb=corpora_verb(),
+            verb=corpora_verb,
             root=corpora_root,
+        message:
+            "Build the corpora"
         shell:
             "python -m spaarsist {params.verb} --output {params.root:q} > {log} 2>&1"
 
 
 # Compute nodes of clusters often have no network: downloads run where Snakemake does
-localrules:
-    fetch,
-
-
 rule fetch:
     output:
         f"{RESULTS}/downloads/{{release}}.json",
@@ -44,6 +35,7 @@ rule fetch:
         f"{RESULTS}/benchmarks/fetch/{{release}}.tsv"
     conda:
         ENVIRONMENT
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,
@@ -51,6 +43,8 @@ rule fetch:
     params:
         downloads=downloads,
         offline="--offline" if config["data"]["offline"] else "",
+    message:
+        "Fetch and verify {wildcards.release}"
     shell:
         "python -m spaarsist fetch --downloads {params.downloads:q} --release {wildcards.release} --receipt {output:q}"
         " {params.offline} > {log} 2>&1"
@@ -59,7 +53,6 @@ rule fetch:
 rule index:
     input:
         archive=archive_proof,
-        modules=modules("data/archives.py", "data/audio.py", "data/protocol.py"),
     output:
         f"{RESULTS}/index/{{archive}}.tsv",
     log:
@@ -74,15 +67,17 @@ rule index:
         runtime=120,
     params:
         archive=archive_path,
+        code=code.meaning("__main__.index"),
+    message:
+        "List what is in {wildcards.archive}"
     shell:
-        "python -m spaarsist index --archive {params.archive:q} --output {output:q} > {log} 2>&1"
+        "python -m spaarsist index --archive {params.archive:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule trials:
     input:
         protocol=protocol_proof,
         audio=audio_proofs,
-        modules=modules("data/archives.py", "data/audio.py", "data/protocol.py"),
     output:
         f"{RESULTS}/trials/{{corpus}}.tsv",
     log:
@@ -96,11 +91,9 @@ rule trials:
         mem_mb=8000,
         runtime=240,
     params:
-        protocol=corpus_protocol,
-        form=corpus_format,
-        audio=corpus_audio,
-        expected=corpus_expected,
-        checksum=corpus_checksum,
+        corpus=corpus_options,
+        code=code.meaning("__main__.trials"),
+    message:
+        "List the trials of {wildcards.corpus}"
     shell:
-        "python -m spaarsist trials --protocol {params.protocol:q} --format {params.form} {params.audio}"
-        " --expected {params.expected} --checksum={params.checksum:q} --output {output:q} > {log} 2>&1"
+        "python -m spaarsist trials {params.corpus} --output {output:q} > {log} 2>&1"

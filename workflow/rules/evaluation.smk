@@ -1,29 +1,10 @@
-# What the runs are worth. Someone with score files alone can start here.
-
-
-# Seconds each: on a cluster they run beside Snakemake itself.
-localrules:
-    complexity_at_paper_size,
-    complexity_as_run,
-    provenance,
-    provenance_with_trained_temperatures,
-    provenance_with_trained_variants,
-    summary,
-    summary_with_trained_temperatures,
-    summary_with_trained_variants,
-    comparisons,
-    composite,
+# What the runs are worth, and a look inside. Someone with score files alone can start here.
 
 
 rule metrics:
     input:
         scores=f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
-        trials=f"{RESULTS}/trials/{{corpus}}.tsv",
-        modules=modules(
-            "evaluation/evaluate.py",
-            "evaluation/metrics.py",
-            "evaluation/statistics.py",
-        ),
+        trials=ancient(f"{RESULTS}/trials/{{corpus}}.tsv"),
     output:
         metrics=f"{RESULTS}/metrics/{{run}}/{{corpus}}.tsv",
         replicates=f"{RESULTS}/replicates/{{run}}/{{corpus}}.parquet",
@@ -42,6 +23,10 @@ rule metrics:
         cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
         bootstrap=config["evaluation"]["bootstrap"],
         confidence=config["evaluation"]["confidence"],
+        trials=contents(),
+        code=code.meaning("__main__.metrics"),
+    message:
+        "Metrics and their resamples: {wildcards.run}, {wildcards.corpus}"
     shell:
         "python -m spaarsist metrics --scores {input.scores:q} --trial-list {input.trials:q} --output {output.metrics:q}"
         " --replicates {output.replicates:q} --cost-model {params.cost:q} --bootstrap {params.bootstrap}"
@@ -51,19 +36,12 @@ rule metrics:
 rule calibrate:
     input:
         dev_scores=f"{RESULTS}/scores/{{run}}/{config['select_on']}.parquet",
-        dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
+        dev_list=ancient(f"{RESULTS}/trials/{config['select_on']}.tsv"),
         scores=expand(
             f"{RESULTS}/scores/{{{{run}}}}/{{corpus}}.parquet",
             corpus=config["evaluate_on"],
         ),
-        trials=TRIALS,
-        modules=modules(
-            "config.py",
-            "data/protocol.py",
-            "evaluation/calibration.py",
-            "evaluation/evaluate.py",
-            "evaluation/metrics.py",
-        ),
+        trials=ancient(PLAN.trials(*config["evaluate_on"])),
     output:
         f"{RESULTS}/calibration/{{run}}.tsv",
     log:
@@ -77,30 +55,24 @@ rule calibrate:
         mem_mb=4000,
         runtime=120,
     params:
-        scores=scores_options,
-        trials=trial_lists(),
+        scores=each("scores"),
+        lists=trial_lists,
         cost=json.dumps(config["evaluation"]["cost_model"], sort_keys=True),
+        trials=contents(config["select_on"], *config["evaluate_on"]),
+        code=code.meaning("__main__.calibrate"),
+    message:
+        "Calibrate {wildcards.run} on the development set"
     shell:
         "python -m spaarsist calibrate --dev-scores {input.dev_scores:q} --dev-list {input.dev_list:q} {params.scores}"
-        " {params.trials} --cost-model {params.cost:q} --output {output:q} > {log} 2>&1"
+        " {params.lists} --cost-model {params.cost:q} --output {output:q} > {log} 2>&1"
 
 
 rule inspect:
     input:
         weights=f"{RESULTS}/checkpoints/{{run}}/model.safetensors",
         record=f"{RESULTS}/checkpoints/{{run}}/model.json",
-        trials=f"{RESULTS}/trials/{{corpus}}.tsv",
+        trials=ancient(f"{RESULTS}/trials/{{corpus}}.tsv"),
         scores=f"{RESULTS}/scores/{{run}}/{{corpus}}.parquet",
-        modules=modules(
-            "config.py",
-            "data/protocol.py",
-            "experiments/excerpts.py",
-            "models/backend.py",
-            "models/detector.py",
-            "models/frontend.py",
-            "audit/nodes.py",
-            "evaluation/evaluate.py",
-        ),
     output:
         directory(f"{RESULTS}/analysis/{{run}}/{{corpus}}"),
     log:
@@ -121,22 +93,18 @@ rule inspect:
             "--stack-temperature", config["analysis"]["stack_temperature"]
         ),
         trials_per_class=config["analysis"]["trials_per_class"],
-        batch_size=COMPUTE["batch_size"],
-        device=COMPUTE["device"],
-        torch_threads=COMPUTE["score_threads"],
-        workers=COMPUTE["workers"],
+        trials=contents(),
+        code=code.meaning("__main__.inspect", backend="AASIST"),
+        how=for_scoring,
+    message:
+        "Look into {wildcards.run} on {wildcards.corpus}"
     shell:
         "python -m spaarsist inspect --checkpoint {params.folder:q} --trial-list {input.trials:q} --scores {input.scores:q}"
         " --corpus {wildcards.corpus} --output {output:q} {params.k_infer} {params.temperatures}"
-        " --trials-per-class {params.trials_per_class} --batch-size {params.batch_size} --device {params.device}"
-        " --threads {params.torch_threads} --workers {params.workers} > {log} 2>&1"
+        " --trials-per-class {params.trials_per_class} {params.how} > {log} 2>&1"
 
 
 rule complexity_at_paper_size:
-    input:
-        modules=modules(
-            "audit/complexity.py", "models/backend.py", "models/pooling.py"
-        ),
     output:
         counts=f"{RESULTS}/complexity/paper_size.tsv",
         breakdown=f"{RESULTS}/complexity/paper_size_breakdown.tsv",
@@ -146,26 +114,29 @@ rule complexity_at_paper_size:
         f"{RESULTS}/benchmarks/complexity_at_paper_size.tsv"
     conda:
         ENVIRONMENT
+    localrule: True
     threads: 1
     resources:
         mem_mb=4000,
         runtime=30,
     params:
-        systems=options("--system", SYSTEMS + systems_of(ON_DEMAND)),
+        systems=options("--system", PLAN.systems),
         backends=json.dumps(config["backends"], sort_keys=True),
-        size=config["complexity"],
+        size=" ".join(
+            f"--{name.replace('_', '-')} {n}"
+            for name, n in config["complexity"].items()
+        ),
+        code=code.meaning("__main__.complexity"),
+    message:
+        "Count parameters and MACs at the paper's size"
     shell:
         "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
-        " --backends {params.backends:q} --feature-dim {params.size[feature_dim]} --n-layers {params.size[n_layers]}"
-        " --embedding-dim {params.size[embedding_dim]} --n-frames {params.size[n_frames]} > {log} 2>&1"
+        " --backends {params.backends:q} {params.size} > {log} 2>&1"
 
 
-rule complexity_as_run:
+use rule complexity_at_paper_size as complexity_as_run with:
     input:
-        record=RECORDS[0],
-        modules=modules(
-            "audit/complexity.py", "models/backend.py", "models/pooling.py"
-        ),
+        record=PLAN.records[0],
     output:
         counts=f"{RESULTS}/complexity/as_run.tsv",
         breakdown=f"{RESULTS}/complexity/as_run_breakdown.tsv",
@@ -173,216 +144,51 @@ rule complexity_as_run:
         f"{RESULTS}/logs/complexity_as_run.log",
     benchmark:
         f"{RESULTS}/benchmarks/complexity_as_run.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=30,
     params:
-        systems=options("--system", SYSTEMS + systems_of(ON_DEMAND)),
+        systems=options("--system", PLAN.systems),
         backends=json.dumps(config["backends"], sort_keys=True),
-        folder=subpath(input.record, parent=True),
-    shell:
-        "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
-        " --backends {params.backends:q} --checkpoint {params.folder:q} > {log} 2>&1"
+        size=f"--checkpoint {os.path.dirname(PLAN.records[0])}",
+        code=code.meaning("__main__.complexity"),
+    message:
+        "Count parameters and MACs at this run's size"
 
 
-rule latency:
-    input:
-        modules=modules(
-            "audit/complexity.py", "models/backend.py", "models/pooling.py"
-        ),
-    output:
-        f"{RESULTS}/complexity/latency.tsv",
-    log:
-        f"{RESULTS}/logs/latency.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/latency.tsv"
-    conda:
-        ENVIRONMENT
-    # Takes every core of this machine, so that nothing runs beside what is timed
-    threads: workflow.resource_settings.cores or 1
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    params:
-        systems=options("--system", SYSTEMS + systems_of(ON_DEMAND)),
-        backends=json.dumps(config["backends"], sort_keys=True),
-        size=config["complexity"],
-        timed_threads=COMPUTE["score_threads"],
-    shell:
-        "python -m spaarsist latency --output {output:q} {params.systems} --backends {params.backends:q}"
-        " --feature-dim {params.size[feature_dim]} --n-layers {params.size[n_layers]}"
-        " --embedding-dim {params.size[embedding_dim]} --n-frames {params.size[n_frames]}"
-        " --threads {params.timed_threads} > {log} 2>&1"
+# Wall-clock on this machine, where the config names systems to time
+for result in [result for result in PLAN.made if result.kind == "benchmark"]:
 
-
-rule speed_backend:
-    input:
-        reference=f"{workflow.basedir}/tests/reference/aasist.py",
-        modules=modules(
-            "config.py",
-            "models/backend.py",
-            "deployment/optimise.py",
-            "audit/speed.py",
-            "deployment/export.py",
-        ),
-    output:
-        f"{RESULTS}/speed/backend.tsv",
-    log:
-        f"{RESULTS}/logs/speed_backend.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/speed_backend.tsv"
-    conda:
-        ENVIRONMENT
-    # As for latency
-    threads: workflow.resource_settings.cores or 1
-    resources:
-        mem_mb=8000,
-        runtime=120,
-        gpu=min(COMPUTE["gpu"], 1),
-    params:
-        systems=options("--system", config["speed"]["systems"]),
-        batch_sizes=options("--batch-size", config["speed"]["batch_sizes"]),
-        size=config["complexity"],
-        device=COMPUTE["device"],
-        timed=config["speed"],
-    shell:
-        "python -m spaarsist benchmark backend --output {output:q} --reference {input.reference:q} {params.systems}"
-        " {params.batch_sizes} --feature-dim {params.size[feature_dim]} --embedding-dim {params.size[embedding_dim]}"
-        " --n-frames {params.size[n_frames]}"
-        " --device {params.device} --threads {params.timed[threads]} --rounds {params.timed[rounds]} > {log} 2>&1"
-
-
-rule speed_training:
-    input:
-        reference=f"{workflow.basedir}/tests/reference/aasist.py",
-        modules=modules(
-            "config.py",
-            "models/backend.py",
-            "deployment/optimise.py",
-            "audit/speed.py",
-            "experiments/train.py",
-        ),
-    output:
-        f"{RESULTS}/speed/training.tsv",
-    log:
-        f"{RESULTS}/logs/speed_training.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/speed_training.tsv"
-    conda:
-        ENVIRONMENT
-    # As for latency
-    threads: workflow.resource_settings.cores or 1
-    resources:
-        mem_mb=16000,
-        runtime=120,
-        gpu=min(COMPUTE["gpu"], 1),
-    params:
-        size=config["complexity"],
-        device=COMPUTE["device"],
-        timed=config["speed"],
-    shell:
-        "python -m spaarsist benchmark training --output {output:q} --reference {input.reference:q}"
-        " --feature-dim {params.size[feature_dim]} --embedding-dim {params.size[embedding_dim]}"
-        " --n-frames {params.size[n_frames]}"
-        " --device {params.device} --threads {params.timed[threads]} > {log} 2>&1"
-
-
-rule speed_detector:
-    input:
-        modules=modules(
-            "config.py",
-            "models/backend.py",
-            "deployment/optimise.py",
-            "audit/speed.py",
-            "models/frontend.py",
-            "models/detector.py",
-        ),
-    output:
-        f"{RESULTS}/speed/detector.tsv",
-    log:
-        f"{RESULTS}/logs/speed_detector.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/speed_detector.tsv"
-    conda:
-        ENVIRONMENT
-    # As for latency
-    threads: workflow.resource_settings.cores or 1
-    resources:
-        mem_mb=16000,
-        runtime=120,
-        gpu=min(COMPUTE["gpu"], 1),
-    params:
-        systems=options("--system", config["speed"]["systems"]),
-        variants=options("--variant", scored_together(config["speed"]["systems"][0])),
-        size=config["complexity"],
-        device=COMPUTE["device"],
-        timed=config["speed"],
-    shell:
-        "python -m spaarsist benchmark detector --output {output:q} {params.systems} {params.variants}"
-        " --embedding-dim {params.size[embedding_dim]}"
-        " --device {params.device} --threads {params.timed[threads]} > {log} 2>&1"
-
-
-rule speed_scoring:
-    input:
-        weights=f"{RESULTS}/checkpoints/{runs(K_TRAIN)[0]}/model.safetensors",
-        trials=f"{RESULTS}/trials/{config['evaluate_on'][0]}.tsv",
-        modules=modules(
-            "models/backend.py",
-            "models/detector.py",
-            "experiments/score.py",
-            "audit/speed.py",
-        ),
-    output:
-        f"{RESULTS}/speed/scoring.tsv",
-    log:
-        f"{RESULTS}/logs/speed_scoring.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/speed_scoring.tsv"
-    conda:
-        ENVIRONMENT
-    # As for latency
-    threads: workflow.resource_settings.cores or 1
-    resources:
-        mem_mb=8000,
-        runtime=120,
-        gpu=min(COMPUTE["gpu"], 1),
-    params:
-        checkpoint=subpath(input.weights, parent=True),
-        systems=options("--system", TABLE_1),
-        device=COMPUTE["device"],
-        timed=config["speed"],
-    shell:
-        "python -m spaarsist benchmark scoring --output {output:q} --checkpoint {params.checkpoint:q}"
-        " --trial-list {input.trials:q} {params.systems}"
-        " --device {params.device} --threads {params.timed[threads]} > {log} 2>&1"
+    rule:
+        name:
+            result.rule
+        input:
+            result.inputs,
+        output:
+            result.outputs,
+        log:
+            f"{RESULTS}/logs/{result.rule}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{result.rule}.tsv"
+        conda:
+            ENVIRONMENT
+        # Takes every core of this machine, so that nothing runs beside what is timed
+        threads: workflow.resource_settings.cores or 1
+        resources:
+            mem_mb=16000,
+            runtime=120,
+            gpu=min(COMPUTE["gpu"], 1),
+        params:
+            name=result.name,
+            settings=result.arguments,
+            code=code.meaning(result.function),
+        message:
+            f"Time: {result.name}"
+        shell:
+            "python -m spaarsist benchmark {params.name} --settings {params.settings:q} --output {output:q} > {log} 2>&1"
 
 
 rule findings:
     input:
-        records=RECORDS,
-        weights=f"{RESULTS}/checkpoints/{runs(K_TRAIN)[0]}/model.safetensors",
-        dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
-        modules=modules(
-            "config.py",
-            "data/archives.py",
-            "data/audio.py",
-            "data/augment.py",
-            "data/protocol.py",
-            "experiments/excerpts.py",
-            "experiments/features.py",
-            "experiments/score.py",
-            "experiments/train.py",
-            "models/backend.py",
-            "models/detector.py",
-            "models/frontend.py",
-            "audit/complexity.py",
-            "audit/findings.py",
-            "evaluation/metrics.py",
-        ),
+        records=PLAN.records,
+        dev_list=ancient(f"{RESULTS}/trials/{config['select_on']}.tsv"),
     output:
         f"{RESULTS}/tables/findings.tsv",
     log:
@@ -397,8 +203,12 @@ rule findings:
         runtime=60,
         gpu=min(COMPUTE["gpu"], 1),
     params:
-        records=options("--record", RECORDS),
-        checkpoint=subpath(input.weights, parent=True),
+        records=options("--record", PLAN.records),
+        checkpoint=os.path.dirname(PLAN.records[0]),
+        trials=contents(config["select_on"]),
+        code=code.meaning("__main__.findings"),
+    message:
+        "Measure where the paper and its released code part"
     shell:
         "python -m spaarsist findings --output {output:q} {params.records} --checkpoint {params.checkpoint:q}"
         " --dev-list {input.dev_list:q} > {log} 2>&1"
@@ -406,62 +216,37 @@ rule findings:
 
 rule provenance:
     input:
-        SCORES,
+        scores=PLAN.scores,
     output:
         f"{RESULTS}/tables/provenance.json",
     log:
         f"{RESULTS}/logs/provenance.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/provenance.tsv"
     conda:
         ENVIRONMENT
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,
         runtime=10,
     params:
-        scores=options("--scores", SCORES),
-        config_hash=CONFIG_HASH,
+        scores=each("scores"),
+        config_hash=PLAN.config_hash,
+        code=code.meaning("__main__.provenance"),
+    message:
+        "Gather what the results rest on"
     shell:
         "python -m spaarsist provenance {params.scores} --config-hash {params.config_hash} --output {output:q} > {log} 2>&1"
 
 
-use rule provenance as provenance_with_trained_temperatures with:
-    input:
-        SCORES + scores_of(TEMPERATURES_ON_DEMAND),
-    output:
-        f"{RESULTS}/tables/provenance_with_trained_temperatures.json",
-    log:
-        f"{RESULTS}/logs/provenance_with_trained_temperatures.log",
-    params:
-        scores=options("--scores", SCORES + scores_of(TEMPERATURES_ON_DEMAND)),
-        config_hash=CONFIG_HASH,
-
-
-use rule provenance as provenance_with_trained_variants with:
-    input:
-        SCORES + scores_of(VARIANTS_ON_DEMAND),
-    output:
-        f"{RESULTS}/tables/provenance_with_trained_variants.json",
-    log:
-        f"{RESULTS}/logs/provenance_with_trained_variants.log",
-    params:
-        scores=options("--scores", SCORES + scores_of(VARIANTS_ON_DEMAND)),
-        config_hash=CONFIG_HASH,
-
-
 rule summary:
     input:
-        metrics=METRICS,
-        replicates=REPLICATES,
+        metrics=PLAN.metrics,
+        replicates=PLAN.replicates,
         complexity=f"{RESULTS}/complexity/paper_size.tsv",
-        latency=f"{RESULTS}/complexity/latency.tsv",
         as_run=f"{RESULTS}/complexity/as_run.tsv",
-        scores=SCORES,
-        modules=modules(
-            "evaluation/summary.py",
-            "evaluation/evaluate.py",
-            "evaluation/statistics.py",
-            "config.py",
-        ),
+        scores=PLAN.scores,
     output:
         f"{RESULTS}/tables/summary.tsv",
     log:
@@ -470,86 +255,28 @@ rule summary:
         f"{RESULTS}/benchmarks/summary.tsv"
     conda:
         ENVIRONMENT
+    localrule: True
     threads: 1
     resources:
         mem_mb=4000,
         runtime=10,
     params:
-        metrics=options("--metrics", METRICS),
-        replicates=options("--replicates", REPLICATES),
-        scores=options("--scores", SCORES),
+        metrics=each("metrics"),
+        replicates=each("replicates"),
+        scores=each("scores"),
         confidence=config["evaluation"]["confidence"],
+        code=code.meaning("__main__.summary"),
+    message:
+        "Gather sizes and metrics of every system"
     shell:
         "python -m spaarsist summary {params.metrics} {params.replicates} --complexity {input.complexity:q}"
-        " --latency {input.latency:q} --as-run {input.as_run:q} {params.scores} --confidence {params.confidence}"
-        " --output {output:q} > {log} 2>&1"
-
-
-use rule summary as summary_with_trained_temperatures with:
-    input:
-        metrics=METRICS + metrics_of(TEMPERATURES_ON_DEMAND),
-        replicates=REPLICATES + replicates_of(TEMPERATURES_ON_DEMAND),
-        complexity=f"{RESULTS}/complexity/paper_size.tsv",
-        latency=f"{RESULTS}/complexity/latency.tsv",
-        as_run=f"{RESULTS}/complexity/as_run.tsv",
-        scores=SCORES + scores_of(TEMPERATURES_ON_DEMAND),
-        modules=modules(
-            "evaluation/summary.py",
-            "evaluation/evaluate.py",
-            "evaluation/statistics.py",
-            "config.py",
-        ),
-    output:
-        f"{RESULTS}/tables/summary_with_trained_temperatures.tsv",
-    log:
-        f"{RESULTS}/logs/summary_with_trained_temperatures.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/summary_with_trained_temperatures.tsv"
-    params:
-        metrics=options("--metrics", METRICS + metrics_of(TEMPERATURES_ON_DEMAND)),
-        replicates=options(
-            "--replicates", REPLICATES + replicates_of(TEMPERATURES_ON_DEMAND)
-        ),
-        scores=options("--scores", SCORES + scores_of(TEMPERATURES_ON_DEMAND)),
-
-
-use rule summary as summary_with_trained_variants with:
-    input:
-        metrics=METRICS + metrics_of(VARIANTS_ON_DEMAND),
-        replicates=REPLICATES + replicates_of(VARIANTS_ON_DEMAND),
-        complexity=f"{RESULTS}/complexity/paper_size.tsv",
-        latency=f"{RESULTS}/complexity/latency.tsv",
-        as_run=f"{RESULTS}/complexity/as_run.tsv",
-        scores=SCORES + scores_of(VARIANTS_ON_DEMAND),
-        modules=modules(
-            "evaluation/summary.py",
-            "evaluation/evaluate.py",
-            "evaluation/statistics.py",
-            "config.py",
-        ),
-    output:
-        f"{RESULTS}/tables/summary_with_trained_variants.tsv",
-    log:
-        f"{RESULTS}/logs/summary_with_trained_variants.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/summary_with_trained_variants.tsv"
-    params:
-        metrics=options("--metrics", METRICS + metrics_of(VARIANTS_ON_DEMAND)),
-        replicates=options(
-            "--replicates", REPLICATES + replicates_of(VARIANTS_ON_DEMAND)
-        ),
-        scores=options("--scores", SCORES + scores_of(VARIANTS_ON_DEMAND)),
+        " --as-run {input.as_run:q} {params.scores} --confidence {params.confidence} --output {output:q} > {log} 2>&1"
 
 
 rule comparisons:
     input:
         metrics=family_metrics,
         replicates=family_replicates,
-        modules=modules(
-            "evaluation/comparison.py",
-            "evaluation/evaluate.py",
-            "evaluation/statistics.py",
-        ),
     output:
         f"{RESULTS}/tables/comparisons/{{family}}.tsv",
     log:
@@ -558,15 +285,19 @@ rule comparisons:
         f"{RESULTS}/benchmarks/comparisons/{{family}}.tsv"
     conda:
         ENVIRONMENT
+    localrule: True
     threads: 1
     resources:
         mem_mb=4000,
         runtime=30,
     params:
-        pairs=pair_options,
-        metrics=family_metrics_options,
-        replicates=family_replicates_options,
+        pairs=family_pairs,
+        metrics=each("metrics"),
+        replicates=each("replicates"),
         confidence=config["evaluation"]["confidence"],
+        code=code.meaning("__main__.compare"),
+    message:
+        "Test the differences of family {wildcards.family}"
     shell:
         "python -m spaarsist compare {params.metrics} {params.replicates} {params.pairs} --confidence {params.confidence}"
         " --output {output:q} > {log} 2>&1"
@@ -575,7 +306,6 @@ rule comparisons:
 rule composite:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
-        modules=modules("evaluation/selection.py", "evaluation/summary.py", "config.py"),
     output:
         composite=f"{RESULTS}/tables/composite.tsv",
         sensitivity=f"{RESULTS}/tables/composite_sensitivity.tsv",
@@ -585,14 +315,18 @@ rule composite:
         f"{RESULTS}/benchmarks/composite.tsv"
     conda:
         ENVIRONMENT
+    localrule: True
     threads: 1
     resources:
         mem_mb=4000,
         runtime=10,
     params:
-        corpora=corpora(config["evaluate_on"], titled=False),
-        systems=options("--system", RANKED),
+        corpora=options("--corpus", config["evaluate_on"]),
+        systems=options("--system", PLAN.ranked),
         weights=json.dumps(config["evaluation"]["composite"], sort_keys=True),
+        code=code.meaning("__main__.composite"),
+    message:
+        "Rank the systems by the composite score"
     shell:
         "python -m spaarsist composite --summary {input.summary:q} {params.corpora} {params.systems}"
         " --weights {params.weights:q} --output {output.composite:q} --sensitivity {output.sensitivity:q} > {log} 2>&1"

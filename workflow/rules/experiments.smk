@@ -1,15 +1,15 @@
 # The runs: one training per back-end and seed, one scoring per training and corpus; before them, a cache of frames.
-
-
-localrules:
-    features_space,
+#
+# Their outputs are marked `update`, so that Snakemake does not delete them: the verbs look at what lies there, keep what
+# was made of the same things, and refuse to replace a training or a cache that was not. Trial lists are `ancient`, since
+# they name places; that their contents are the same is among the parameters.
 
 
 rule features_space:
     input:
-        train_list=f"{RESULTS}/trials/{config['train_on']}.tsv",
-        dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
-        frontend=FRONTEND,
+        train_list=ancient(f"{RESULTS}/trials/{config['train_on']}.tsv"),
+        dev_list=ancient(f"{RESULTS}/trials/{config['select_on']}.tsv"),
+        frontend=ancient(PLAN.frontend_proofs),
     output:
         f"{RESULTS}/logs/features/space.txt",
     log:
@@ -18,14 +18,17 @@ rule features_space:
         f"{RESULTS}/benchmarks/features_space.tsv"
     conda:
         ENVIRONMENT
+    localrule: True
     threads: 1
     resources:
         mem_mb=8000,
         runtime=30,
     params:
         recipe=space_recipe,
-        dev_list=dev_list_option(),
+        dev_list=cached_dev_list,
         directory=FEATURES,
+    message:
+        "Compare the caches' need with the free disk space"
     shell:
         "python -m spaarsist features-space --train-list {input.train_list:q} {params.dev_list}"
         " --recipe {params.recipe:q} --directory {params.directory:q} --output {output:q} > {log} 2>&1"
@@ -33,12 +36,12 @@ rule features_space:
 
 rule features:
     input:
-        trials=f"{RESULTS}/trials/{{corpus}}.tsv",
-        frontend=FRONTEND,
+        trials=ancient(f"{RESULTS}/trials/{{corpus}}.tsv"),
+        frontend=ancient(PLAN.frontend_proofs),
         space=ancient(f"{RESULTS}/logs/features/space.txt"),
     output:
-        frames=f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.npy",
-        record=f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.json",
+        frames=update(f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.npy"),
+        record=update(f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.json"),
     log:
         f"{RESULTS}/logs/features/{{corpus}}_view{{view}}_part{{part}}.log",
     benchmark:
@@ -53,22 +56,22 @@ rule features:
     params:
         folder=subpath(output.frames, parent=True),
         recipe=part_recipe,
-        which=view_option,
-        parts=len(PARTS),
-        batch_size=COMPUTE["batch_size"],
-        device=COMPUTE["device"],
-        torch_threads=COMPUTE["score_threads"],
-        workers=COMPUTE["workers"],
+        made_of=part_made_of,
+        trials=contents(),
+        view=view_option,
+        parts=len(PLAN.parts),
+        how=for_scoring,
+    message:
+        "Cache frames of {wildcards.corpus}, part {wildcards.part}"
     shell:
-        "python -m spaarsist features --trial-list {input.trials:q} --output {params.folder:q} {params.which}"
-        " --part {wildcards.part} --parts {params.parts} --recipe {params.recipe:q} --batch-size {params.batch_size}"
-        " --device {params.device} --threads {params.torch_threads} --workers {params.workers} > {log} 2>&1"
+        "python -m spaarsist features --trial-list {input.trials:q} --output {params.folder:q} {params.view}"
+        " --part {wildcards.part} --parts {params.parts} --recipe {params.recipe:q} {params.how} > {log} 2>&1"
 
 
 use rule features as dev_features with:
     output:
-        frames=f"{FEATURES}/{{corpus}}/excerpts/part{{part}}.npy",
-        record=f"{FEATURES}/{{corpus}}/excerpts/part{{part}}.json",
+        frames=update(f"{FEATURES}/{{corpus}}/excerpts/part{{part}}.npy"),
+        record=update(f"{FEATURES}/{{corpus}}/excerpts/part{{part}}.json"),
     log:
         f"{RESULTS}/logs/features/{{corpus}}_excerpts_part{{part}}.log",
     benchmark:
@@ -77,14 +80,14 @@ use rule features as dev_features with:
 
 rule train:
     input:
-        train_list=f"{RESULTS}/trials/{config['train_on']}.tsv",
-        dev_list=f"{RESULTS}/trials/{config['select_on']}.tsv",
-        frontend=FRONTEND,
-        features=TRAIN_FEATURES + DEV_FEATURES,
+        train_list=ancient(f"{RESULTS}/trials/{config['train_on']}.tsv"),
+        dev_list=ancient(f"{RESULTS}/trials/{config['select_on']}.tsv"),
+        frontend=ancient(PLAN.frontend_proofs),
+        features=ancient(PLAN.cached),
     output:
-        weights=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.safetensors",
-        record=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.json",
-        history=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/history.tsv",
+        weights=update(f"{TRAINED}/model.safetensors"),
+        record=update(f"{TRAINED}/model.json"),
+        history=update(f"{TRAINED}/history.tsv"),
     log:
         f"{RESULTS}/logs/train/{{trained}}_seed{{seed}}.log",
     benchmark:
@@ -98,27 +101,27 @@ rule train:
         gpu=COMPUTE["gpu"],
     params:
         folder=subpath(output.weights, parent=True),
-        recipe=recipe_of,
-        features=feature_options(),
-        processes=max(COMPUTE["gpu"], 1),
-        device=COMPUTE["device"],
-        torch_threads=COMPUTE["train_threads"],
-        workers=COMPUTE["workers"],
+        recipe=recipe,
+        made_of=made_of,
+        trials=contents(config["train_on"], config["select_on"]),
+        features=cached_features,
+        how=for_training,
+    message:
+        "Train {wildcards.trained}, seed {wildcards.seed}"
     # exec: a shell in between would die of a cluster's SIGTERM and take the training along before it has saved
     shell:
         "exec python -m spaarsist train --train-list {input.train_list:q} --dev-list {input.dev_list:q}"
         " --output {params.folder:q} --system {wildcards.trained} --seed {wildcards.seed} --recipe {params.recipe:q}"
-        " {params.features} --device {params.device} --processes {params.processes} --threads {params.torch_threads}"
-        " --workers {params.workers} > {log} 2>&1"
+        " {params.features} {params.how} > {log} 2>&1"
 
 
 rule score:
     input:
-        weights=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.safetensors",
-        record=f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}/model.json",
-        trials=f"{RESULTS}/trials/{{corpus}}.tsv",
+        weights=f"{TRAINED}/model.safetensors",
+        record=f"{TRAINED}/model.json",
+        trials=ancient(f"{RESULTS}/trials/{{corpus}}.tsv"),
     output:
-        f"{RESULTS}/scores/{{trained}}/seed{{seed}}/{{corpus}}.parquet",
+        update(f"{RESULTS}/scores/{{trained}}/seed{{seed}}/{{corpus}}.parquet"),
     log:
         f"{RESULTS}/logs/score/{{trained}}_seed{{seed}}_{{corpus}}.log",
     benchmark:
@@ -132,12 +135,11 @@ rule score:
         gpu=min(COMPUTE["gpu"], 1),
     params:
         folder=subpath(input.weights, parent=True),
-        variants=variant_options,
-        batch_size=COMPUTE["batch_size"],
-        device=COMPUTE["device"],
-        torch_threads=COMPUTE["score_threads"],
-        workers=COMPUTE["workers"],
+        variants=variants,
+        trials=contents(),
+        how=for_scoring,
+    message:
+        "Score {wildcards.corpus} with {wildcards.trained}, seed {wildcards.seed}"
     shell:
         "python -m spaarsist score --checkpoint {params.folder:q} --trial-list {input.trials:q} --output {output:q}"
-        " {params.variants} --batch-size {params.batch_size} --device {params.device} --threads {params.torch_threads}"
-        " --workers {params.workers} > {log} 2>&1"
+        " {params.variants} {params.how} > {log} 2>&1"

@@ -1,0 +1,694 @@
+"""The experiment as a plan: what is trained, scored, compared, tabled and drawn, and from which files.
+
+`Plan(config)` reads a configuration and knows the rest; the Snakefile asks it. It is made anew for every job of a
+cluster, so nothing here imports numpy, pandas or torch. A table or a figure is a line of `TABLES` or `FIGURES`, which
+name the function that makes it, and a line of `Plan.made`, which gives the arguments of that function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import yaml
+
+from spaarsist import code
+from spaarsist.config import BackendConfig, CompositeWeights, ConfigError, CostModel, Release, TrainingRecipe, parse
+from spaarsist.names import AS_TRAINED, BASELINE, System, Variant, ratio_code, system_name
+
+CHECKOUT = Path(__file__).parents[2]
+"""Folder that the package lies in; with `paper/` and `tests/reference/`, where it is a checkout."""
+
+STEPS = {
+    "Mag": "magnitude, so no gate",
+    "MagGate": "magnitude, gate kept",
+    "NoGate": "learned, no gate",
+    "Uni": "text's mean",
+    "Mean": "code's mean",
+    "MagUni": "magnitude, text's mean",
+    "MagMean": "magnitude, code's mean",
+}
+"""Variants that the ablation takes as steps -> what each changes."""
+
+TABLES = {
+    "table1": ("1: AASIST and SpAArSIST", "reporting.tables.systems.write_table"),
+    "table2": ("2: other back-ends", "reporting.tables.systems.write_table"),
+    "temperature": ("Softmax temperatures", "reporting.tables.systems.write_table"),
+    "temperature_trained": ("Softmax temperatures, trained too", "reporting.tables.systems.write_table"),
+    "differences": ("Differences to AASIST", "reporting.tables.differences.write_differences"),
+    "ablation": ("Ablation", "reporting.tables.differences.write_ablation"),
+    "ablation_trained": ("Ablation, trained too", "reporting.tables.differences.write_ablation"),
+    "nodes": ("Which nodes survive", "reporting.tables.nodes.write_nodes"),
+    "stack_attention": ("Is stack attention a mean?", "reporting.tables.nodes.write_stack"),
+    "calibration": ("Calibration and threshold transfer", "reporting.tables.calibration.write_calibration"),
+    "claims": ("Claims against results", "reporting.claims.judge"),
+    "latency": ("Time of the back-end", "reporting.tables.latency.write_latency"),
+    "detector": ("Time of the whole detector", "reporting.tables.latency.write_detector"),
+}
+FIGURES = {
+    "det": ("DET curves", "reporting.figures.scores.det"),
+    "histograms": ("Score histograms", "reporting.figures.scores.histograms"),
+    "reliability": ("Reliability diagrams", "reporting.figures.scores.reliability"),
+    "training": ("Training curves", "reporting.figures.training.training"),
+    "eer_vs_macs": ("EER against MACs", "reporting.figures.systems.eer_vs_macs"),
+    "k_sweep": ("k at inference as a dial", "reporting.figures.systems.k_sweep"),
+    "attacks": ("EER by attack", "reporting.figures.systems.attacks"),
+    "temperature": ("Softmax temperatures", "reporting.figures.systems.temperature"),
+    "composite": ("Composite score", "reporting.figures.composite.composite"),
+    "macs_by_module": ("MACs by module", "reporting.figures.compute.macs_by_module"),
+    "differences": ("Differences to AASIST", "reporting.figures.differences.differences"),
+    "ablation": ("Ablation", "reporting.figures.differences.ablation"),
+    "ablation_trained": ("Ablation, trained too", "reporting.figures.differences.ablation"),
+    "node_overlap": ("Which nodes survive", "reporting.figures.nodes.overlap"),
+    "kept_nodes": ("Where the kept nodes are", "reporting.figures.nodes.kept"),
+    "stack_attention": ("Is stack attention a mean?", "reporting.figures.nodes.stack_attention"),
+    "calibration": ("Calibration and threshold transfer", "reporting.figures.calibration.calibration"),
+    "latency": ("Time of the back-end", "reporting.figures.latency.latency"),
+}
+BENCHMARKS = {
+    "backend": ("the back-end in each of its forms", "audit.speed.write_backend"),
+    "training": ("a training step", "audit.speed.write_training"),
+    "detector": ("the whole detector", "audit.speed.write_detector"),
+    "scoring": ("scoring, one pass and many", "audit.speed.write_scoring"),
+}
+"""Name -> title, function within the package: what `spaarsist table <name>`, `figure` and `benchmark` make."""
+
+RESULTS = {"table": TABLES, "figure": FIGURES, "benchmark": BENCHMARKS}
+FORMS = {"table": ("html", "tsv", "md", "tex"), "figure": ("png", "tsv", "pdf"), "benchmark": ("tsv",)}
+"""Endings of what is made; the first is for the HTML report."""
+
+FILES = (
+    *("summary", "composite", "comparisons", "findings", "calibration", "inspected", "scores", "trials", "metrics"),
+    *("records", "record", "breakdown", "sensitivity", "provenance", "backend", "detector", "trial_list", "ledger"),
+)
+"""Arguments that are files: a path, a list of paths, or a dictionary of them."""
+
+READS_GIGABYTES = ("det", "histograms", "reliability")
+WITHOUT_CORPUS = ("latency", "detector")
+"""Tables and figures of times, in which no corpus has a part."""
+
+IN_CHECKOUT = {"claims": ("paper/claims.csv",), "report": ("paper/main.tex", "paper/references.bib")}
+"""What is made from files of the checkout too."""
+
+PLACES = ("label", "data", "downloads", "features", "speed", "compute")
+"""Sections that decide no number: texts, places, and how jobs run."""
+
+MAX_SEED = 2**32 - 1
+
+
+class Result(NamedTuple):
+    """A table, a figure, or a measurement of time.
+
+    Attributes:
+        kind: one of `RESULTS`.
+        name: of its files, its caption and its verb.
+        stem: path of its files without their endings.
+        arguments: of its function.
+    """
+
+    kind: str
+    name: str
+    stem: str
+    arguments: dict[str, Any]
+
+    title = property(lambda self: RESULTS[self.kind][self.name][0])
+    function = property(lambda self: RESULTS[self.kind][self.name][1])
+    rule = property(lambda self: self.name if self.name.startswith(self.kind) else f"{self.kind}_{self.name}")
+    caption = property(lambda self: self.name.removesuffix("_trained"))
+    local = property(lambda self: self.kind != "benchmark" and self.name not in READS_GIGABYTES)
+    outputs = property(lambda self: [f"{self.stem}.{form}" for form in FORMS[self.kind]])
+    inputs = property(lambda self: _files(self.arguments))
+
+
+class Plan:
+    """What an experiment consists of.
+
+    Args:
+        config: the whole configuration, of the form that `workflow/schemas/config.schema.yaml` describes.
+
+    Attributes:
+        recipe: the training section, checked.
+        trainings: name of a training -> its score columns; none for a back-end without variants.
+        systems: every system that these serve.
+        table1, table2: their rows.
+        families: name -> (system, what it is compared with) of each pair that is tested together.
+        scores, metrics, replicates, calibration, inspected, checkpoints: files of all trainings.
+
+    Raises:
+        ConfigError: a value is out of range, or a name refers to nothing; the message names the key.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        _check_schema(config)
+        self.config = config
+        self.results_folder = f"results/{config['experiment']}"
+        self.features_folder = f"{config['features']['directory']}/{config['experiment']}"
+        self.seeds = config["seeds"]
+        self.corpora = {
+            name: corpus
+            | {"protocol": self._placed(corpus["protocol"]), "audio": [*map(self._placed, corpus["audio"])]}
+            for name, corpus in config["corpora"].items()
+        }
+        self._check_sections()
+        self._name_systems()
+        self._check_names()
+        self.archives = self._archives()
+
+    # ---------------------------------------------------------------- what is trained, scored and compared
+
+    def _name_systems(self) -> None:
+        config = self.config
+        systems, self.temperature = config["systems"], config["temperature"]
+        self.k_train = {f"AST-{ratio_code(k)}": k for k in systems["k_train"]}
+        swept = {*systems["k_infer"], *systems["k_sweep"], *(i for _, i in systems["also"])}
+        self.ratios = sorted({*systems["k_train"], *swept})
+        self.pairs = [(t, i) for t, i in product(systems["k_train"], systems["k_infer"]) if i <= t]
+        of_corpora = [(where, t) for where in ("graph", "stack") for t in self.temperature[where]]
+        self.switched = [f"+{where}{t:g}" for where, t in of_corpora]
+        trained = self.temperature["trained"]
+        self.trained_so = [f"+{where}{t:g}" for where in ("graph", "stack") for t in trained[where]]
+        self.table1 = _unique(
+            f"AST-{ratio_code(t)}-{_column(i, variant)}"
+            for t, i in [*self.pairs, *systems["also"]]
+            for variant in systems["variants"]
+        )
+        self.table2 = [*systems["in_table2"], *config["backends"]]
+        self.ranked = _unique([*self.table1, *self.table2])
+        self.ablation = self._ablation()
+        self.ablation_trained = self._ablation_trained()
+        self.trained_at = f"AST-{ratio_code(trained['k_train'])}"
+        self.temperatures_trained = {f"{self.trained_at}{t}": [ratio_code(trained["k_train"])] for t in self.trained_so}
+        self.variants_trained = {f"AST-05+{v}": [_column(0.5, v)] for v in config["ablation"]["trained"]}
+        self.trainings = {name: self._columns(name) for name in self.k_train}
+        self.trainings |= {name: [] for name in config["backends"]}
+        self.trainings |= self.temperatures_trained | self.variants_trained
+        self.systems = systems_of(self.trainings)
+
+    def _ablation(self) -> list[tuple[str, str, str]]:
+        """Steps of the ablation: title, system and what it departs from; a title alone is a heading."""
+        fewer = sorted({k for k in self.config["systems"]["k_infer"] if k < 0.5}, reverse=True)
+        start = "AST-05-"
+        steps = [("# Fewer nodes at inference", "", ""), ("AASIST", BASELINE, BASELINE)]
+        steps += [(f"k {k:g}", start + ratio_code(k), BASELINE) for k in fewer]
+        steps.append(("# Substitutions at inference", "", ""))
+        steps += [(STEPS[v], f"{BASELINE}-{v}", BASELINE) for v in ("Mag", "MagGate", "NoGate")]
+        steps.append(("the gate alone", f"{BASELINE}-Mag", f"{BASELINE}-MagGate"))
+        steps += [(STEPS[v], f"{BASELINE}-{v}", BASELINE) for v in ("Uni", "Mean")]
+        steps.append(("# Combinations at inference", "", ""))
+        for k, variant in product([0.5, *fewer[-1:]], STEPS):
+            if k < 0.5 or variant in ("MagUni", "MagMean"):
+                steps.append((f"{STEPS[variant]}; k {k:g}", start + _column(k, variant), BASELINE))
+        for name, k_train in self.k_train.items():
+            if k_train < 0.5 and fewer:
+                least = fewer[-1]
+                steps.append((f"# k in training {k_train:g}", "", ""))
+                steps.append(("nothing else", f"{name}-{ratio_code(k_train)}", BASELINE))
+                for variant in ("Base", "Mag", "MagUni", "MagMean"):
+                    if variant != "Base" or least < k_train:
+                        title = f"{STEPS.get(variant, 'nothing else')}; k {least:g}"
+                        steps.append((title, f"{name}-{_column(least, variant)}", BASELINE))
+        return steps
+
+    def _ablation_trained(self) -> list[tuple[str, str, str]]:
+        """The variants that are trained as what they are, beside the same ones switched at inference."""
+        steps = [("AASIST", BASELINE, BASELINE)]
+        for variant in self.config["ablation"]["trained"]:
+            switched, trained = f"{BASELINE}-{variant}", f"AST-05+{variant}-05-{variant}"
+            steps.append((f"# {variant}: {STEPS[variant]}", "", ""))
+            steps.append(("switched on at inference", switched, BASELINE))
+            steps.append(("trained so", trained, BASELINE))
+            steps.append(("the training alone", trained, switched))
+        return steps
+
+    def _columns(self, name: str) -> list[str]:
+        """Score columns of an AASIST: every k_infer of Table 1 and of the sweep, the ablation's, the temperatures."""
+        start = f"{name}-"
+        found = [_column(k, v) for k, v in product(self.ratios, self.config["systems"]["variants"])]
+        found += [system.removeprefix(start) for _, system, _ in self.ablation if system.startswith(start)]
+        for k in self.config["analysis"]["k_infer"]:  # whose score changes are set beside it
+            found += [_column(k, "Base"), _column(k, "Mag")]
+        found += [_column(self.k_train[name], v) for v in ("Base", "Uni", "Mean")]
+        switched = [system for system in self.temperature["systems"] if system.startswith(start)]
+        found += [system.removeprefix(start) + t for system in switched for t in self.switched]
+        return _unique(found)
+
+    @cached_property
+    def families(self) -> dict[str, list[tuple[str, str]]]:
+        """Tested together: the p-values of a family are corrected for their number."""
+        switched = [(name + t, name) for name in self.temperature["systems"] for t in self.switched]
+        at_home = f"{self.trained_at}-{self.trained_at[4:]}"
+        trained_so = [(name, at_home) for name in systems_of(self.temperatures_trained)]
+        families = {
+            "baseline": [(name, BASELINE) for name in self.ranked if name != BASELINE],
+            "ablation": [(name, other) for _, name, other in self.ablation if name != other],
+            "k_sweep": [
+                (f"{name}-{_column(k, v)}", f"{name}-{_column(k_train, v)}")
+                for (name, k_train), k, v in product(
+                    self.k_train.items(), self.ratios, self.config["systems"]["variants"]
+                )
+                if k != k_train
+            ],
+            "temperature": switched,
+            "temperature_trained": switched + trained_so if trained_so else [],
+            "ablation_trained": [(name, other) for _, name, other in self.ablation_trained if name != other],
+        }
+        return {name: [*dict.fromkeys(pairs)] for name, pairs in families.items() if pairs}
+
+    def trainings_of(self, family: str) -> list[str]:
+        """Trainings that a family compares."""
+        named = {System.parse(name).trained for pair in self.families[family] for name in pair}
+        return [name for name in self.trainings if name in named]
+
+    # ---------------------------------------------------------------- checks
+
+    def _placed(self, path: str) -> str:
+        """Put the folder of a release in the place of its name: {asvspoof5}/flac_T_aa.tar."""
+        releases = self.config["downloads"]
+        for name, release in releases.items():
+            path = path.replace(f"{{{name}}}", release["folder"])
+        if "{" in path:
+            raise ConfigError(f"{path} names a release that is not among downloads: {', '.join(releases) or 'none'}")
+        return path
+
+    def _check_sections(self) -> None:
+        config = self.config
+        training = config["training"]
+        frontend = training["frontend"] | {"model": self._placed(training["frontend"]["model"])}
+        self.recipe = parse(TrainingRecipe, training | {"frontend": frontend})
+        self.cost_model = parse(CostModel, config["evaluation"]["cost_model"])
+        parse(CompositeWeights, config["evaluation"]["composite"])
+        for release in config["downloads"].values():
+            parse(Release, release)
+        for name, backend in config["backends"].items():
+            parse(BackendConfig, backend)
+            if backend["kind"] not in code.backends():
+                raise ConfigError(f"backends.{name}.kind {backend['kind']!r}: there are {', '.join(code.backends())}")
+        for seed in self.seeds:
+            if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+                raise ConfigError(f"seeds: {seed!r} is no whole number from 0 to {MAX_SEED}")
+        if config["data"]["source"] != "local" and not self.protocols:
+            raise ConfigError(
+                f"data.directory is {config['data']['directory']}, where the corpora are built, but no "
+                "protocol of corpora lies within it: change these too"
+            )
+
+    def _check_names(self) -> None:
+        """Stop on what no section can know by itself: a name that refers to nothing, a switch that is not so."""
+
+        def stop(complaint: str) -> None:
+            raise ConfigError(complaint)
+
+        config, systems = self.config, self.config["systems"]
+        for key in ("train_on", "select_on", "evaluate_on"):
+            for name in config[key] if isinstance(config[key], list) else [config[key]]:
+                if name not in self.corpora:
+                    stop(f"{key} names {name}, which is not among corpora: {', '.join(self.corpora)}")
+        for k_train in systems["k_train"]:
+            if k_train not in [t for t, _ in self.pairs]:
+                stop(f"systems has no k_infer at or below k_train {k_train}")
+        for k_train, _ in systems["also"]:
+            if k_train not in systems["k_train"]:
+                stop(f"systems.also: k_train {k_train} is not in systems.k_train")
+        if BASELINE not in self.table1:
+            stop(
+                f"systems has no {BASELINE} (k_train and k_infer 0.5, variant Base), the baseline that all are "
+                "compared with"
+            )
+        if self.trained_so and self.temperature["trained"]["k_train"] not in systems["k_train"]:
+            stop("temperature.trained.k_train is not in systems.k_train")
+        if self.ranked == [BASELINE]:
+            stop(f"there is nothing but {BASELINE}: name another variant or k in systems, or backends")
+        if not self.table2:
+            stop("Table 2 is empty: name systems in systems.in_table2, or backends")
+        for key, names, known in (
+            ("systems.in_figures", systems["in_figures"], self.systems),
+            ("systems.in_table2", systems["in_table2"], self.systems),
+            ("temperature.systems", self.temperature["systems"], self.table1),
+            ("speed.systems", config["speed"]["systems"], self.table1),
+        ):
+            for name in names:
+                if name not in known:
+                    stop(f"{key} names {name}, which is not a system of this config")
+        for k in config["analysis"]["k_infer"]:
+            if k not in self.ratios:
+                stop(f"analysis.k_infer: {k} is neither in systems.k_infer nor in systems.k_sweep")
+        stand_in = config["data"]["source"] != "local" or self.recipe.frontend.model == "spectral"
+        if config["paper_corpora"] and stand_in:
+            stop("paper_corpora is true, but the corpora are built here or the front-end is spectral: set it to false")
+        if not config["paper_corpora"] and not config["label"]:
+            stop("label is empty: say what these corpora and this front-end are, or set paper_corpora to true")
+
+    # ---------------------------------------------------------------- what jobs are given
+
+    @property
+    def label(self) -> str:
+        """What every table and figure says of the run: the config's remark, and where it departs from the recipe."""
+        remarks = [self.config["label"]] if self.config["label"] else []
+        epochs = next((stage.epochs for stage in self.recipe.stages if stage.epochs), 0)
+        if 0 < self.recipe.views < epochs:
+            remarks.append(f"stage 1: {self.recipe.views} cached views of the training data in {epochs} epochs")
+        if self.recipe.frontend.precision != "float32":
+            remarks.append(f"front-end in {self.recipe.frontend.precision}")
+        return "; ".join(remarks)
+
+    @property
+    def config_hash(self) -> str:
+        """First 16 hex digits of a hash of all that decides numbers: what tables name as their configuration."""
+        deciding = {name: self.config[name] for name in self.config if name not in PLACES}
+        deciding["corpora"] = {
+            name: {key: corpus[key] for key in ("format", "checksum", "expected")}
+            for name, corpus in self.config["corpora"].items()
+        }
+        return sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+    def recipe_of(self, trained: str, *, placed: bool = True) -> str:
+        """The training section as JSON, with the back-end of that name.
+
+        Args:
+            trained: name of the training.
+            placed: with the folder of a front-end that is downloaded, not the name of its release.
+        """
+        training = self.config["training"]
+        backend = training["backend"]
+        if trained in self.config["backends"]:
+            backend = {"embedding_dim": backend["embedding_dim"], **self.config["backends"][trained]}
+        else:
+            name, *departures = trained.split("+")
+            options = {**backend["options"], "k_train": self.k_train[name]}
+            for departure in departures:  # graph0.5, stack10, or a variant
+                where, value = departure[:5], departure[5:]
+                if departure in STEPS:
+                    options["variant"] = departure
+                elif where == "stack":
+                    options["stack_temperature"] = float(value)
+                else:
+                    options["temperatures"] = [float(value)] * 2 + options["temperatures"][2:]
+            backend = {**backend, "options": options}
+        frontend = training["frontend"] | ({"model": self.recipe.frontend.model} if placed else {})
+        return json.dumps({**training, "frontend": frontend, "backend": backend}, sort_keys=True)
+
+    def frames_recipe(self, views: int, *, placed: bool = True) -> str:
+        """What of the training section so many views' frames depend on (0: those of fixed excerpts), as JSON."""
+        training = json.loads(self.recipe_of(next(iter(self.k_train)), placed=placed))
+        keys = ("frontend", "crop") + (("epoch_size", "augmentation") if views else ())
+        recipe = {key: training[key] for key in keys}
+        if views:
+            frozen = next((stage for stage in training["stages"] if stage["epochs"]), {})
+            stage = {key: frozen[key] for key in ("batch_size", "crop")}
+            recipe |= {"stages": [stage | {"epochs": 1}], "views": views}
+        return json.dumps(recipe)
+
+    def scored_together(self, system: str) -> list[str]:
+        """Columns of Table 1 that one pass makes along with this system's."""
+        trained = "-".join(system.split("-")[:2])
+        return [s.removeprefix(f"{trained}-") for s in self.table1 if s.startswith(f"{trained}-")]
+
+    # ---------------------------------------------------------------- files
+
+    @cached_property
+    def receipts(self) -> dict[str, str]:
+        """Path of every file that downloads says how to get -> its receipt."""
+        return {
+            str(Path(release["folder"]) / file): f"{self.results_folder}/downloads/{name}.json"
+            for name, release in self.config["downloads"].items()
+            for file in release["files"]
+        }
+
+    def _archives(self) -> dict[str, str]:
+        """Archives that hold recordings, by file name."""
+        found: dict[str, str] = {}
+        for path in (path for corpus in self.corpora.values() for path in corpus["audio"]):
+            if path.endswith((".tar", ".zip")) and found.setdefault(Path(path).name, path) != path:
+                raise ConfigError(f"two archives are called {Path(path).name}; rename one")
+        return found
+
+    def protocol_proof(self, corpus: str) -> str:
+        """What a corpus's trial list waits for: its protocol, or the receipt of the download that holds it."""
+        archive = self.corpora[corpus]["protocol"].split("::")[0]
+        return self.receipts.get(str(Path(archive)), archive)
+
+    def audio_of(self, corpus: str) -> list[str]:
+        """Where a corpus's recordings are found: folders, and the indexes of archives."""
+        return [
+            f"{self.results_folder}/index/{Path(path).name}.tsv" if Path(path).name in self.archives else path
+            for path in self.corpora[corpus]["audio"]
+        ]
+
+    def audio_proofs(self, corpus: str) -> list[str]:
+        """What a corpus's trial list waits for besides: indexes of archives, receipts of other downloads."""
+        indexed = [path for path in self.audio_of(corpus) if path.startswith(f"{self.results_folder}/index/")]
+        return indexed + [self.receipts[path] for path in self.corpora[corpus]["audio"]
+                          if Path(path).name not in self.archives and path in self.receipts]  # fmt: skip
+
+    @property
+    def frontend_proofs(self) -> list[str]:
+        """Receipts of the front-end's files, where it is downloaded."""
+        folder = Path(self.recipe.frontend.model)
+        return sorted({receipt for path, receipt in self.receipts.items() if Path(path).parent == folder})
+
+    @property
+    def protocols(self) -> list[str]:
+        """Protocols of the corpora that are built here; no other is an output, since Snakemake deletes outputs."""
+        data = self.config["data"]
+        found = [corpus["protocol"] for corpus in self.corpora.values() if data["source"] != "local"]
+        return [protocol for protocol in found if Path(protocol).is_relative_to(data["directory"])]
+
+    def trials(self, *corpora: str) -> list[str]:
+        """Trial lists of these corpora."""
+        return [f"{self.results_folder}/trials/{name}.tsv" for name in corpora]
+
+    def runs(self, trainings: Iterable[str]) -> list[str]:
+        """Training and seed, as folders are named."""
+        return [f"{trained}/seed{seed}" for trained in trainings for seed in self.seeds]
+
+    def per_run(self, place: str, trainings: Iterable[str], ending: str = "") -> list[str]:
+        """Files of these trainings: results/<experiment>/<place>/<training>/seed<seed><ending>."""
+        return [f"{self.results_folder}/{place}/{run}{ending}" for run in self.runs(trainings)]
+
+    def per_corpus(self, place: str, trainings: Iterable[str], ending: str) -> list[str]:
+        """Files of these trainings on each corpus of evaluate_on."""
+        folders = self.per_run(place, trainings)
+        return [f"{folder}/{corpus}{ending}" for folder in folders for corpus in self.config["evaluate_on"]]
+
+    scores = property(lambda self: self.per_corpus("scores", self.trainings, ".parquet"))
+    metrics = property(lambda self: self.per_corpus("metrics", self.trainings, ".tsv"))
+    replicates = property(lambda self: self.per_corpus("replicates", self.trainings, ".parquet"))
+    records = property(lambda self: self.per_run("checkpoints", self.trainings, "/model.json"))
+    inspected = property(lambda self: self.per_corpus("analysis", self.k_train, ""))
+    calibration = property(lambda self: self.per_run("calibration", self._calibrated, ".tsv"))
+
+    @property
+    def _calibrated(self) -> list[str]:
+        return [*self.k_train, *self.config["backends"]]
+
+    @property
+    def parts(self) -> range:
+        """Jobs that share the making of a view."""
+        return range(self.config["features"]["parts"])
+
+    @property
+    def cached(self) -> list[str]:
+        """Records of all parts of the caches that trainings are given."""
+        train, dev = self.config["train_on"], self.config["select_on"]
+        folders = [f"{train}/view{view}" for view in range(self.recipe.views)]
+        folders += [f"{dev}/excerpts"] * self.config["features"]["development"]
+        return [f"{self.features_folder}/{folder}/part{part}.json" for folder in folders for part in self.parts]
+
+    @property
+    def drawn(self) -> list[str]:
+        """Trainings whose curves are drawn."""
+        wanted = {*self.config["systems"]["in_figures"]}
+        return [name for name in self.trainings if wanted & {*systems_of({name: self.trainings[name]})}]
+
+    # ---------------------------------------------------------------- tables, figures, times
+
+    @cached_property
+    def made(self) -> list[Result]:
+        """The tables and figures of this configuration, and what is timed for them."""
+        config, in_figures = self.config, self.config["systems"]["in_figures"]
+        summary = {name: self._table(name) for name in ("summary", "composite")}
+        corpora = {"corpora": [(name, self.corpora[name]["title"]) for name in config["evaluate_on"]]}
+        dev = config["select_on"]
+        dev_too = {"corpora": [(dev, self.corpora[dev]["title"]), *corpora["corpora"]]}
+        evaluation = config["evaluation"]
+        confidence = {"confidence": evaluation["confidence"]}
+        cost = {"cost": evaluation["cost_model"]}
+        inspected = {"inspected": self.inspected} | corpora
+        calibration = {"calibration": self.calibration}
+        baseline = {"summary": summary["summary"]} | self._family("baseline") | corpora
+        switched = [name + t for name in self.temperature["systems"] for t in ["", *self.switched]]
+        trained_so = systems_of(self.temperatures_trained)
+        lists = dict(zip(config["evaluate_on"], self.trials(*config["evaluate_on"]), strict=True))
+        curves = {"scores": self.per_corpus("scores", self.drawn, ".parquet"), "trials": lists, "systems": in_figures}
+        graph, _, stack, _ = config["training"]["backend"]["options"]["temperatures"]
+        size, speed = {"size": config["complexity"]}, config["speed"]
+        timing = {"device": speed["device"], "threads": speed["threads"]}
+        one_pass = self.scored_together(speed["systems"][0]) if speed["systems"] else []
+
+        def of_systems(kind: str, systems: list[str], family: str) -> dict[str, Any]:
+            shared = summary | corpora | cost | confidence
+            return self._family(family) and {"kind": kind, "systems": systems} | self._family(family) | shared
+
+        def of_steps(family: str, steps: list[tuple[str, str, str]], **more: Any) -> dict[str, Any]:
+            return self._family(family) and {"steps": steps} | self._family(family) | corpora | more
+
+        tables = {
+            "table1": of_systems("table1", self.table1, "baseline"),
+            "table2": of_systems("table2", self.table2, "baseline"),
+            "temperature": of_systems("temperature", switched, "temperature"),
+            "temperature_trained": of_systems("temperature", switched + trained_so, "temperature_trained"),
+            "differences": {"systems": self.ranked} | baseline | confidence,
+            "ablation": of_steps("ablation", self.ablation, summary=summary["summary"]),
+            "ablation_trained": of_steps("ablation_trained", self.ablation_trained, summary=summary["summary"]),
+            "nodes": inspected,
+            "stack_attention": inspected,
+            "calibration": calibration | {"systems": self.ranked} | corpora,
+            "claims": {
+                **summary,
+                "findings": self._table("findings"),
+                "comparisons": self._comparisons("baseline", "temperature", "temperature_trained"),
+                "paper_corpora": config["paper_corpora"],
+                **corpora,
+            },
+            "latency": {"backend": self._speed("backend")} if speed["systems"] else {},
+            "detector": {"detector": self._speed("detector")} if speed["systems"] else {},
+        }
+        figures = {
+            "det": curves | corpora,
+            "histograms": curves | corpora | cost,
+            "reliability": curves | corpora,
+            "training": {"records": self.records},
+            "eer_vs_macs": {"summary": summary["summary"], "systems": self.ranked} | corpora,
+            "k_sweep": {"summary": summary["summary"], "variants": config["systems"]["variants"]}
+            | self._family("k_sweep")
+            | corpora,
+            "attacks": {"metrics": self.per_corpus("metrics", self.drawn, ".tsv"), "systems": in_figures} | corpora,
+            "temperature": (self._family("temperature") or self._family("temperature_trained"))
+            and {"summary": summary["summary"], "trained": {"graph": graph, "stack": stack}} | corpora,
+            "composite": {"composite": summary["composite"], "sensitivity": self._table("composite_sensitivity")},
+            "macs_by_module": {
+                "breakdown": f"{self.results_folder}/complexity/paper_size_breakdown.tsv",
+                "systems": self._dissected(),
+            },
+            "differences": self._family("baseline") | {"systems": [n for n, _ in self.families["baseline"]]} | corpora,
+            "ablation": of_steps("ablation", self.ablation),
+            "ablation_trained": of_steps("ablation_trained", self.ablation_trained),
+            "node_overlap": inspected,
+            "kept_nodes": inspected,
+            "stack_attention": inspected,
+            "calibration": calibration | {"systems": in_figures} | dev_too,
+            "latency": tables["latency"],
+        }
+        of_back_ends = {"systems": speed["systems"]} | timing
+        benchmarks = speed["systems"] and {
+            "backend": of_back_ends | size | {key: speed[key] for key in ("batch_sizes", "rounds")},
+            "training": timing | size,
+            "detector": of_back_ends | {"columns": one_pass, "embedding_dim": config["complexity"]["embedding_dim"]},
+            "scoring": {"record": self.records[0], "trial_list": next(iter(lists.values()))}
+            | {"systems": self.table1}
+            | timing,
+        }
+        found = []
+        for kind, group in (("table", tables), ("figure", figures), ("benchmark", benchmarks or {})):
+            for name in group:
+                if given := group[name]:
+                    if kind != "benchmark" and name not in WITHOUT_CORPUS:
+                        given = given | {"label": self.label}
+                        given |= {"provenance": self._table("provenance", "json")} if kind == "table" else {}
+                    place = "speed" if kind == "benchmark" else f"{kind}s"
+                    found.append(Result(kind, name, f"{self.results_folder}/{place}/{name}", given))
+        return found
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Arguments of the report."""
+        timed = {"speed": f"{self.results_folder}/speed"} if self.config["speed"]["systems"] else {}
+        evaluation = self.config["evaluation"]
+        return {
+            "results": self.results_folder,
+            **{name: self._table(name) for name in ("summary", "composite", "findings")},
+            "ledger": self._table("claims"),
+            "record": self.per_run("checkpoints", ["AST-05"], "/model.json")[0],
+            "comparisons": self._comparisons(*self.families),
+            "calibration": self.calibration,
+            "inspected": self.inspected,
+            "bootstrap": evaluation["bootstrap"],
+            "confidence": evaluation["confidence"],
+            "corpora": [(name, self.corpora[name]["title"]) for name in self.config["evaluate_on"]],
+            "paper_corpora": self.config["paper_corpora"],
+            "label": self.label,
+            **timed,
+        }
+
+    @property
+    def tables(self) -> list[str]:
+        """Every table's files: those of `made`, and what other steps write for machines."""
+        found = [path for result in self.made if result.kind != "figure" for path in result.outputs]
+        found += [self._table(name) for name in ("summary", "composite", "composite_sensitivity", "findings")]
+        found += self._comparisons(*self.families)
+        return found + [f"{self.results_folder}/complexity/{name}.tsv" for name in ("paper_size", "as_run")]
+
+    @property
+    def figures(self) -> list[str]:
+        """Every figure's files."""
+        return [path for result in self.made if result.kind == "figure" for path in result.outputs]
+
+    def fingerprint(self, name: str) -> str:
+        """Hash of the files of the checkout that a table, or the report, is made from too."""
+        contents = [(CHECKOUT / path).read_bytes() for path in IN_CHECKOUT.get(name, ())]
+        return sha256(b"\0".join(contents)).hexdigest()[:16] if contents else ""
+
+    def _table(self, name: str, ending: str = "tsv") -> str:
+        return f"{self.results_folder}/tables/{name}.{ending}"
+
+    def _speed(self, name: str) -> str:
+        return f"{self.results_folder}/speed/{name}.tsv"
+
+    def _comparisons(self, *families: str) -> list[str]:
+        return [self._table(f"comparisons/{family}") for family in families if family in self.families]
+
+    def _family(self, name: str) -> dict[str, str]:
+        """The file of a family's tests, if the config has such a family."""
+        return {"comparisons": self._table(f"comparisons/{name}")} if name in self.families else {}
+
+    def _dissected(self) -> list[str]:
+        """The baseline, every variant at the fewest nodes, and the other back-ends."""
+        k_train, k_infer = min(self.pairs)
+        start = f"AST-{ratio_code(k_train)}-"
+        fewest = [start + _column(k_infer, variant) for variant in self.config["systems"]["variants"]]
+        return _unique([BASELINE, *fewest, *self.config["backends"]])
+
+
+def _check_schema(config: dict[str, Any]) -> None:
+    """Stop on a key that is missing, unknown, or of another type than the schema says; the message names it."""
+    schema = yaml.safe_load((CHECKOUT / "workflow" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(config)):
+        place = ".".join(map(str, error.absolute_path))
+        raise ConfigError(f"{place}: {error.message}" if place else error.message)
+
+
+def systems_of(trainings: dict[str, list[str]]) -> list[str]:
+    """Every system that these trainings serve."""
+    return [system_name(name, column) for name, columns in trainings.items() for column in columns or [AS_TRAINED]]
+
+
+def _column(k_infer: float, label: str) -> str:
+    return Variant.from_label(k_infer, label).column
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys(names)]
+
+
+def _files(arguments: dict[str, Any]) -> list[str]:
+    """Paths of all arguments that are files."""
+    found: list[str] = []
+    for files in (arguments[name] for name in arguments if name in FILES):
+        found += [files] if isinstance(files, str) else files.values() if isinstance(files, dict) else files
+    return found
