@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spaarsist.code import meaning
 from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SCORE_METADATA = b"spaarsist"
 """Key under which a score file (Parquet) holds JSON on how it was made."""
 
-CODE_THAT_DECIDES_SCORES = ("config.py", "data", "models", "experiments", "evaluation/metrics.py")
+DECIDES_SCORES = ("experiments.train.train", "experiments.score.score")
+"""Roots of the code that checkpoints and scores rest on: one hash for both, so that they can be compared."""
+
 REPORTED_PACKAGES = (
     "torch", "torchaudio", "transformers", "accelerate", "numpy", "scipy", "soundfile", "soxr", "librosa",
     "audiomentations",
@@ -78,21 +80,6 @@ def tensors_hash(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-@cache
-def code_hash(parts: tuple[str, ...] = CODE_THAT_DECIDES_SCORES) -> str:
-    """First 16 hex digits of a hash over parts of the package's source; default: all that decides scores.
-
-    It travels with every checkpoint and score file, so that results of two states of the code are never mixed unseen.
-    """
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for part in parts:
-        path = package / part
-        for source in sorted(p for p in path.rglob("*") if p.suffix in (".py", ".tsv")) if path.is_dir() else [path]:
-            digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
 def read_metadata(scores: str | Path) -> dict[str, Any]:
     """What a score file says about itself: the JSON under its metadata key.
 
@@ -135,9 +122,10 @@ def read_table(path: str | Path, columns: Sequence[str], **options: Any) -> pd.D
 def write_provenance(scores: Sequence[Path], output: Path, config_hash: str) -> None:
     """Write JSON on what results rest on; the same score files give the same bytes.
 
-    Keys: `training_code` and `scoring_code` (hashes, see `code_hash`), `config_hash`, `seeds`, `trainings`, `corpora`
-    (name -> hashes of its trial list) and `versions` (package, Python or platform -> versions in training and scoring);
-    hashes, seeds and versions are sorted lists, for score files may differ. What a file does not say is `unknown`.
+    Keys: `training_code` and `scoring_code` (class of the back-end -> hashes, see `provenance`), `config_hash`,
+    `seeds`, `trainings`, `corpora` (name -> hashes of its trial list) and `versions` (package, Python or platform ->
+    versions in training and scoring); hashes, seeds and versions are sorted lists, for score files may differ. What a
+    file does not say is `unknown`.
 
     Args:
         scores: the score files that the results rest on.
@@ -158,9 +146,12 @@ def write_provenance(scores: Sequence[Path], output: Path, config_hash: str) -> 
     trial_lists: dict[str, set[str]] = {}
     for about in made:
         trial_lists.setdefault(about["corpus"], set()).add(about.get("trial_list", "unknown"))
+    code: dict[str, dict[str, set[str]]] = {"training_code": {}, "scoring_code": {}}
+    for about, pair in zip(made, steps, strict=True):
+        for key, step in zip(code, pair, strict=True):
+            code[key].setdefault(about.get("backend", "unknown"), set()).add(step.get("code_hash", "unknown"))
     record = {
-        "training_code": sorted({trained.get("code_hash", "unknown") for trained, _ in steps}),
-        "scoring_code": sorted({scored.get("code_hash", "unknown") for _, scored in steps}),
+        **{key: {kind: sorted(hashes[kind]) for kind in sorted(hashes)} for key, hashes in code.items()},
         "config_hash": config_hash,
         "seeds": sorted({about["seed"] for about in made}),
         "trainings": sorted({about["system"] for about in made}),
@@ -180,11 +171,16 @@ def footer(provenance: Path | None) -> str:
     Raises:
         ConfigError: the file is unreadable.
     """
-    parts = [f"Table by code {code_hash(('.',))}"]
+    parts = [f"Table by code {meaning()}"]
     if provenance is not None:
         try:
             record = json.loads(provenance.read_text(encoding="utf-8"))
-            trained, scored = (" and ".join(record[step]) for step in ("training_code", "scoring_code"))
+            trained, scored = (
+                ", ".join(
+                    f"{kind} {' and '.join(found)}".removeprefix("unknown ") for kind, found in record[step].items()
+                )
+                for step in ("training_code", "scoring_code")
+            )
             hashes = {name: " and ".join(h[:8] for h in record["corpora"][name]) for name in record["corpora"]}
             corpora = ", ".join(f"{name} (trial list {h})" for name, h in hashes.items())
             versions = [
@@ -194,7 +190,7 @@ def footer(provenance: Path | None) -> str:
             parts = [
                 f"Training and scores by code {trained}" if trained == scored
                 else f"Training by code {trained}, scores by code {scored}",
-                f"table by code {code_hash(('.',))}",
+                f"table by code {meaning()}",
                 f"config {record['config_hash'][:16]}",
                 f"seed{'s' * (len(record['seeds']) > 1)} {', '.join(map(str, record['seeds']))}",
                 f"corp{'ora' if len(hashes) > 1 else 'us'} {corpora}",
@@ -219,18 +215,30 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
             of each rule).
 
     Raises:
-        ConfigError: a file lies elsewhere, or the scores come from more than one state of the code or set of versions.
+        ConfigError: a file lies elsewhere, or scores of one back-end come from more than one state of the code, or any
+            from more than one set of versions; the message says which trainings.
     """
     if strangers := [str(file) for file in files if not file.is_relative_to(results)]:
         raise ConfigError(f"not within {results}: {', '.join(strangers)}")
-    origins = set()
+    states: dict[str, dict[str, list[str]]] = {}
+    versions: dict[str, list[str]] = {}
     for path in scores:
-        metadata = read_metadata(path)
-        origins |= {json.dumps(metadata[step], sort_keys=True) for step in ("trained_with", "provenance")}
-    if len(origins) != 1:
+        about = read_metadata(path)
+        for step in ("trained_with", "provenance"):
+            try:
+                kind, made = about["backend"], dict(about[step])
+                code_hash = made.pop("code_hash")
+            except (KeyError, TypeError, ValueError):
+                raise ConfigError(f"{path}: does not say its back-end and how it was made; make it anew") from None
+            training = f"{about['system']} seed {about['seed']}"
+            states.setdefault(kind, {}).setdefault(code_hash, []).append(training)
+            versions.setdefault(json.dumps(made, sort_keys=True), []).append(training)
+    refuse_mixed_code("scores", states)
+    if len(versions) != 1:
+        found = "\n  ".join(f"{_some(names)}: {text}" for text, names in versions.items())
         raise ConfigError(
-            f"the scores come from {len(origins)} states of the code or its dependencies; remove the older checkpoints "
-            "and scores and run the workflow again:\n  " + "\n  ".join(sorted(origins))
+            f"the scores come from {len(versions)} sets of versions; remove the checkpoints and scores of all but one "
+            f"and run the workflow again:\n  {found}"
         )
     seconds: dict[str, list[float]] = {}
     benchmarks = results / "benchmarks"
@@ -245,7 +253,8 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, copy)
         record = {
-            **json.loads(origins.pop()),
+            "code_hash": {kind: code_hash for kind, (code_hash,) in sorted(states.items())},
+            **json.loads(*versions),
             "machine": {"processor": processor(), "cores": os.cpu_count()},
             "files": {file.relative_to(results).as_posix(): file_hash(file) for file in files},
         }
@@ -253,6 +262,32 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
         lines = [f"{rule}\t{len(s)}\t{sum(s):.1f}\t{max(s):.1f}" for rule, s in seconds.items()]
         text = "\n".join(["rule\tjobs\tseconds_in_all\tseconds_longest", *lines])
         (folder / "times.tsv").write_text(text + "\n", encoding="utf-8")
+
+
+def refuse_mixed_code(where: str, states: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Refuse results of one kind that two states of the code have made: they are not one experiment.
+
+    Kinds may differ: the code of another back-end is another one by right.
+
+    Args:
+        where: what holds the results, for the message.
+        states: kind of result -> code hash -> names of what it made.
+
+    Raises:
+        ConfigError: a kind has more than one hash; the message says what each has made.
+    """
+    for kind, made in states.items():
+        if len(made) > 1:
+            found = "; ".join(f"{code_hash} ({_some(names)})" for code_hash, names in made.items())
+            raise ConfigError(
+                f"{where}: {kind} comes from {len(made)} states of the code: {found}; remove checkpoints and scores "
+                "of the older ones and run the workflow again"
+            )
+
+
+def _some(names: Sequence[str], at_most: int = 3) -> str:
+    names = [*dict.fromkeys(names)]
+    return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 
 
 def processor() -> str:
@@ -264,10 +299,15 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def provenance() -> dict[str, object]:
-    """Versions, platform and code hash: what has to be the same for the same numbers to come out."""
+def provenance(*roots: str, backend: str | None = None) -> dict[str, object]:
+    """Versions, platform and code hash: what has to be the same for the same numbers to come out.
+
+    Args:
+        roots: of the code that decides them, see `spaarsist.code.meaning`; default: training and scoring.
+        backend: class of the back-end.
+    """
     return {
-        "code_hash": code_hash(),
+        "code_hash": meaning(*(roots or DECIDES_SCORES), backend=backend),
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         **{package: metadata.version(package) for package in REPORTED_PACKAGES},

@@ -192,7 +192,8 @@ def export(
         "precision": "float32" if precision == "float32" else f"float32; trained and scored in {precision}",
         "checkpoint": file_hash(checkpoint / "model.safetensors"),
         "trained_with": record["provenance"],
-        "provenance": provenance() | {package: metadata.version(package) for package in file.packages},
+        "provenance": provenance(backend=record["backend"]["kind"])
+        | {package: metadata.version(package) for package in file.packages},
         "checked_on": {"trial_list": file_hash(trial_list), "trial_ids": trials["trial_id"].tolist()},
     }
 

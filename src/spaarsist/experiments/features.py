@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import code_hash, file_hash, processor, provenance, tensors_hash, writing
+from spaarsist.artefacts import file_hash, processor, provenance, tensors_hash, writing
+from spaarsist.code import meaning
 from spaarsist.config import TrainingRecipe
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
@@ -33,10 +34,8 @@ from spaarsist.models.detector import Detector, prepare_torch
 from spaarsist.models.frontend import build_frontend
 from spaarsist.names import ConfigError
 
-CODE_THAT_DECIDES_FRAMES = (
-    "data/archives.py", "data/audio.py", "data/augment.py", "models/frontend.py", "experiments/excerpts.py",
-    "experiments/features.py",
-)  # fmt: skip
+DECIDES_FRAMES = "experiments.features.make_part"
+"""Root of the code that frames rest on, see `spaarsist.code.meaning`."""
 
 
 def identify(trial_list: Path, recipe: TrainingRecipe, excerpts: Dataset, number: int | None, weights: str) -> dict:
@@ -56,7 +55,7 @@ def identify(trial_list: Path, recipe: TrainingRecipe, excerpts: Dataset, number
         "augmentation": None if number is None else asdict(recipe.augmentation),
         "view": number,
         "n": len(excerpts),
-        "code_hash": code_hash(CODE_THAT_DECIDES_FRAMES),
+        "code_hash": meaning(DECIDES_FRAMES),
     }
 
 
@@ -121,7 +120,13 @@ def make_part(
             done += len(batch)
         frames.flush()
         del frames
-    record = {"identity": identity, "first": first, "last": last, "parts": n_parts, "provenance": provenance()}
+    record = {
+        "identity": identity,
+        "first": first,
+        "last": last,
+        "parts": n_parts,
+        "provenance": provenance(DECIDES_FRAMES),
+    }
     with writing(output / f"part{part}.json") as path:
         path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -65,9 +65,9 @@ def score(
     """Score every trial of a list with every variant of a checkpoint, or with the back-end as trained; write Parquet.
 
     The file has `trial_id` and one float32 column per variant, named by `Variant.column` (`score` for a back-end that
-    has none): log P(bona fide) -
-    log P(spoof) in nats, higher = more bona fide, in the list's order; no labels. Its metadata (key `spaarsist`, JSON)
-    says which checkpoint, code, excerpt and versions made it. The batch size changes scores by no more than rounding.
+    has none): log P(bona fide) - log P(spoof) in nats, higher = more bona fide, in the list's order; no labels. Its
+    metadata (key `spaarsist`, JSON) says which back-end, checkpoint, code, excerpt and versions made it. The batch size
+    changes scores by no more than rounding.
 
     Raises:
         ConfigError: variants of a back-end that has none, an unreadable file, or a score that is not finite (names the
@@ -90,12 +90,13 @@ def score(
         "system": record["system"],
         "seed": record["seed"],
         "corpus": corpus or trial_list.stem,
+        "backend": record["backend"]["kind"],
         "checkpoint": file_hash(checkpoint / "model.safetensors"),
         "trial_list": file_hash(trial_list),
         "crop": f"centre {crop} samples",
         "polarity": "higher = more bona fide; log P(bona fide) - log P(spoof), nats",
         "trained_with": record["provenance"],
-        "provenance": provenance(),
+        "provenance": provenance(backend=record["backend"]["kind"]),
     }
     table = {"trial_id": trials["trial_id"].to_numpy(dtype=object)}
     table |= {column: scores[:, i] for i, column in enumerate(columns)}

@@ -127,7 +127,7 @@ def train(
         "threads": threads,
         "processes": accelerator.num_processes,
         "device": device,
-        **provenance(),
+        **provenance(backend=recipe.backend.kind),
     }
     run = _Run((train_list, dev_list), output, recipe, seed, workers, identity, accelerator, place)
     run.open_caches(train_features, dev_features)
@@ -301,7 +301,7 @@ class _Run:
             "gpu": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-            "provenance": provenance(),
+            "provenance": provenance(backend=self.recipe.backend.kind),
         }
         record |= {
             key: self.identity[key] for key in ("cached", "device", "processes", "threads", "train_list", "dev_list")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pandas as pd
 from scipy.special import stdtrit
 
-from spaarsist.artefacts import read_table, writing
+from spaarsist.artefacts import read_table, refuse_mixed_code, writing
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.names import ConfigError, System
@@ -273,11 +273,11 @@ def judge(
 
     Raises:
         ConfigError: a file is unreadable, lacks columns or is not what it should be (see `read_claims`), or the
-            summary's systems come from more than one state of the code.
+            summary's systems of one training kind come from more than one state of the code.
     """
     names = [name for name, _ in corpora]
     systems = read_summary(summary, names)
-    _refuse_mixed_code(summary, systems["code_hash"])
+    refuse_mixed_code(f"{summary}: code_hash", _states_of_code(systems))
     scores = None
     if composite:
         scores = _read(composite, "system", ["composite"])["composite"]
@@ -339,21 +339,14 @@ def _read(path: Path, index: str, columns: Sequence[str]) -> pd.DataFrame:
     return table.set_index(index)
 
 
-def _refuse_mixed_code(summary: Path, code_hash: pd.Series) -> None:
-    """Results of two states of the code are not one experiment; scores from elsewhere are of an unknown state."""
-    states: dict[str, list[str]] = {}
-    for system, hashes in code_hash.fillna("").items():
+def _states_of_code(systems: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
+    """Kind of back-end (AASIST, or the training's name) -> code hash -> systems that it made."""
+    kinds = systems["trained"].mask(systems["k_train"].notna(), "AASIST")
+    states: dict[str, dict[str, list[str]]] = {}
+    for (system, kind), hashes in zip(kinds.items(), systems["code_hash"].fillna(""), strict=True):
         for state in hashes.split("+"):
-            states.setdefault(state or "unknown", []).append(system)
-    if len(states) > 1:
-        found = "; ".join(
-            f"{state} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
-            for state, names in states.items()
-        )
-        raise ConfigError(
-            f"{summary}: code_hash: the systems come from {len(states)} states of the code: {found}; remove the older "
-            "checkpoints and scores of the experiment and run it again"
-        )
+            states.setdefault(kind, {}).setdefault(state or "unknown", []).append(system)
+    return states
 
 
 class _Run(NamedTuple):

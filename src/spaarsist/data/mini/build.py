@@ -26,7 +26,8 @@ from numpy.random import Generator
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from spaarsist.artefacts import code_hash, writing
+from spaarsist.artefacts import writing
+from spaarsist.code import meaning
 from spaarsist.config import SAMPLE_RATE
 from spaarsist.data.mini import channel, vocoders
 from spaarsist.data.mini.channel import Channel
@@ -417,7 +418,7 @@ def build_mini(root: Path, cache: Path, jobs: int = 2, seed: int = 5) -> None:
             plans.append((split, _with_speech(_plan(split, index, seed, excerpts), index, seed)))
         about = {
             "seed": seed,
-            "code_hash": code_hash(),
+            "code_hash": meaning("data.mini.build.build_mini"),
             "sources": _source_digests(recordings),
             "versions": _versions(),
         }
