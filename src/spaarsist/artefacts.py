@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 SCORE_METADATA = b"spaarsist"
 """Key under which a score file (Parquet) holds JSON on how it was made."""
+
+TRIAL_COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")
+"""Header of a trial list (see `spaarsist.data.protocol`)."""
 
 CODE_THAT_DECIDES_SCORES = ("config.py", "data", "models", "experiments", "evaluation/metrics.py")
 REPORTED_PACKAGES = (
@@ -67,6 +71,36 @@ def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def trials_hash(trial_list: str | Path) -> str:
+    """Hex digest (sha256) of a trial list's content: its lines without the column `path`.
+
+    So it is the same wherever the recordings lie. `cut -f1,3- <trial list> | sha256sum` gives it too.
+
+    Raises:
+        ConfigError: the file is missing or no trial list.
+    """
+    header, n_tabs = "\t".join(TRIAL_COLUMNS).encode(), len(TRIAL_COLUMNS) - 1
+    digest = hashlib.sha256()
+    try:
+        with Path(trial_list).open("rb") as lines:
+            first = line = lines.readline()
+            if first.rstrip(b"\r\n") != header:
+                raise ConfigError(
+                    f"{trial_list}: a trial list has the columns {', '.join(TRIAL_COLUMNS)}; make it with "
+                    "`spaarsist trials`"
+                )
+            for number, line in enumerate(chain([first], lines), start=1):
+                if line.count(b"\t") != n_tabs:
+                    raise ConfigError(f"{trial_list}, line {number}: not {n_tabs + 1} columns; make the list again")
+                trial_id, _path, rest = line.split(b"\t", 2)
+                digest.update(trial_id + b"\t" + rest)
+            if not line.endswith(b"\n"):
+                digest.update(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{trial_list}: not readable as a trial list ({error.strerror})") from None
+    return digest.hexdigest()
 
 
 def tensors_hash(state: Mapping[str, torch.Tensor]) -> str:
