@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,27 @@ def synthetic(tmp_path_factory):
         make_trials(five / protocol, "asvspoof5", [five / folder], root.parent / f"{name}.tsv")
     make_trials(wild / "meta.csv", "in_the_wild", [wild], root.parent / "wild.tsv")
     return root.parent
+
+
+@pytest.fixture(scope="session")
+def moved(synthetic, tmp_path_factory):
+    """The same corpora on another disk: other paths in the trial lists, and nothing else."""
+    folder = tmp_path_factory.mktemp("moved") / "disk"
+    shutil.copytree(synthetic, folder)
+    for path in folder.glob("*.tsv"):
+        text = path.read_text()
+        path.write_text(text.replace(str(synthetic), str(folder)))
+        assert path.read_text() != text
+    return folder
+
+
+@pytest.fixture(scope="session")
+def relabelled(synthetic, tmp_path_factory):
+    """The trial lists with the label of one trial changed."""
+    folder = tmp_path_factory.mktemp("relabelled")
+    for path in synthetic.glob("*.tsv"):
+        (folder / path.name).write_text(path.read_text().replace("\tspoof\t", "\tbonafide\t", 1))
+    return folder
 
 
 @pytest.fixture(scope="session")

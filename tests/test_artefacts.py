@@ -1,4 +1,7 @@
+import hashlib
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -46,6 +49,53 @@ def test_hashes(tmp_path):
     assert artefacts.file_hash(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
     assert len(artefacts.code_hash()) == 16
     assert artefacts.provenance()["code_hash"] == artefacts.code_hash()
+
+
+class TestTrialsHash:
+    LIST = (
+        "trial_id\tpath\tlabel\tspeaker_id\tattack_id\tcodec\tn_samples\n"
+        "E_1\t/data/é/E_1.flac\tspoof\tS1\tA17\tC01\t64000\n"
+        "E_2\t/data/all.tar::E_2.flac\tbonafide\tS2\t-\t-\t5\n"
+    )
+
+    def hashed(self, tmp_path, text):
+        (tmp_path / "list.tsv").write_text(text, encoding="utf-8")
+        return artefacts.trials_hash(tmp_path / "list.tsv")
+
+    def test_all_columns_but_the_path(self, tmp_path):
+        rows = [line.split("\t") for line in self.LIST.splitlines()]
+        content = "".join("\t".join([row[0], *row[2:]]) + "\n" for row in rows)
+        expected = hashlib.sha256(content.encode()).hexdigest()
+        assert self.hashed(tmp_path, self.LIST) == expected
+        assert self.hashed(tmp_path, self.LIST.replace("/data/", "/a/longer/place/")) == expected
+        assert self.hashed(tmp_path, self.LIST.removesuffix("\n")) == expected
+        header, first, second = self.LIST.splitlines(keepends=True)
+        assert self.hashed(tmp_path, header + second + first) != expected, "the order is the official one"
+        for before, after in (
+            ("spoof", "bonafide"),
+            ("E_2\t", "E_3\t"),
+            ("S1", "S2"),
+            ("C01", "-"),
+            ("64000", "64001"),
+        ):
+            assert self.hashed(tmp_path, self.LIST.replace(before, after)) != expected
+
+    def test_no_trial_list(self, tmp_path):
+        for text in ("", "filename\tcm-score\nE_1\t0.5\n", self.LIST.removeprefix("trial_id\t")):
+            with pytest.raises(ConfigError, match=r"list\.tsv: a trial list has the columns trial_id, path, .*trials`"):
+                self.hashed(tmp_path, text)
+        with pytest.raises(ConfigError, match=r"list\.tsv, line 4: not 7 columns"):
+            self.hashed(tmp_path, self.LIST + "E_3\tcut short\n")
+        for place in (tmp_path, tmp_path / "none.tsv"):
+            with pytest.raises(ConfigError, match="not readable as a trial list"):
+                artefacts.trials_hash(place)
+
+    def test_nothing_slow_is_imported_for_it(self, tmp_path):
+        self.hashed(tmp_path, self.LIST)
+        code = "import sys; from spaarsist.artefacts import trials_hash; trials_hash(sys.argv[1]); "
+        code += "print({'numpy', 'pandas', 'pyarrow', 'torch'} & {*sys.modules})"
+        command = [sys.executable, "-c", code, tmp_path / "list.tsv"]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_publish(tmp_path):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spaarsist.artefacts import file_hash, read_metadata
+from spaarsist.artefacts import read_metadata, trials_hash
 from spaarsist.evaluation.evaluate import benchmark, evaluate, read_replicates
 from spaarsist.evaluation.metrics import METRICS, compute_metrics
 from spaarsist.evaluation.statistics import SpeakerResampling, TrialResampling, percentile_interval
@@ -113,7 +113,7 @@ def test_replicates_are_the_metrics_of_their_draws(files):
 def test_what_the_replicates_say_of_themselves(files):
     paths = files()
     evaluate(*paths, n_bootstrap=2, seed=7)
-    wanted = files.metadata | {"trial_list": file_hash(paths[1]), "resampling_seed": 7}
+    wanted = files.metadata | {"trial_list": trials_hash(paths[1]), "resampling_seed": 7}
     assert read_metadata(paths[3]) == wanted | {"n_speakers": 5, "speaker_degrees_of_freedom": 4}
 
 
@@ -189,7 +189,10 @@ def with_nan(scores):
         (lambda f: f(scores=f.scores.rename(columns={"05": "050"})), "'050' names no variant"),
         (lambda f: f(scores=f.scores[["trial_id"]]), "one column per variant"),
         (lambda f: f(metadata={"seed": 1, "corpus": "mini"}), "system"),
-        (lambda f: f(metadata=f.metadata | {"trial_list": "another"}), "scored from another trial list"),
+        (
+            lambda f: f(metadata=f.metadata | {"trial_list": "another"}),
+            "scored from another trial list than .* is now; delete it and score again",
+        ),
         (lambda f: f(trials=f.trials.assign(label="spoof")), "no bonafide trials"),
         (lambda f: f(trials=f.trials.replace("bonafide", "genuine")), "genuine"),
         (lambda f: f(trials=f.trials.drop(columns="codec")), "codec"),

@@ -174,11 +174,85 @@ def test_too_little_disk_for_all(synthetic, viewed, cache, tmp_path, monkeypatch
 
 
 def test_parts_of_two_counts(synthetic, viewed, cache, tmp_path):
-    """Made in three parts, then anew in one: what is left of the three is not mixed in."""
+    """One of three, and the only one of another cache: they are not mixed."""
     shutil.copytree(cache, tmp_path / "c")
-    make_part(synthetic / "train.tsv", viewed, tmp_path / "c" / "view0", 0, 1, 0)
+    make_part(synthetic / "train.tsv", viewed, tmp_path / "one", 0, 1, 0)
+    for ending in ("json", "npy"):
+        shutil.copy(tmp_path / "one" / f"part0.{ending}", tmp_path / "c" / "view0")
     with pytest.raises(ConfigError, match=r"view0: holds parts of 1 and of 3; delete it"):
         run(synthetic, viewed, tmp_path / "run", tmp_path / "c")
+
+
+class TestMadeAgain:
+    """A part that is there is kept; what was made of something else is never overwritten."""
+
+    @pytest.fixture
+    def there(self, cache, tmp_path):
+        shutil.copytree(cache / "view1", tmp_path / "view1")
+        return tmp_path / "view1"
+
+    @staticmethod
+    def state(folder):
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+    @pytest.mark.parametrize("place", ["synthetic", "moved"])
+    def test_kept(self, there, viewed, place, request, monkeypatch, capsys):
+        monkeypatch.setattr("spaarsist.experiments.excerpts.TrainingDraws.__getitem__", None)
+        before = self.state(there)
+        make_part(request.getfixturevalue(place) / "train.tsv", viewed, there, 1, 3, 1)
+        assert self.state(there) == before
+        assert capsys.readouterr().err == f"{there}/part1.npy: already made; kept\n"
+
+    @pytest.mark.parametrize("damage", ["no record", "no array", "cut short", "another shape"])
+    def test_unfinished_or_damaged_is_made_anew(self, there, cache, synthetic, viewed, damage):
+        array = there / "part1.npy"
+        if damage == "another shape":
+            np.save(array, np.load(array)[:-1])
+        elif damage == "cut short":
+            array.write_bytes(array.read_bytes()[:-100])
+        else:
+            (array if damage == "no array" else there / "part1.json").unlink()
+        make_part(synthetic / "train.tsv", viewed, there, 1, 3, 1, batch_size=3)
+        for name in ("part1.npy", "part1.json"):
+            assert (there / name).read_bytes() == (cache / "view1" / name).read_bytes()
+
+    @pytest.mark.parametrize("part", [0, 2])
+    @pytest.mark.parametrize(
+        ("change", "n_parts", "named"),
+        [
+            ({"crop": 7200}, 3, "crop"),
+            ({"frontend": FrontendConfig(normalise="none")}, 3, "frontend"),
+            ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, 3, "augmentation"),
+            ({}, 4, "parts"),
+        ],
+    )
+    def test_of_something_else_is_refused(self, there, synthetic, viewed, change, n_parts, named, part):
+        """Also a part that is not there yet, beside others."""
+        (there / "part2.json").unlink()
+        before = self.state(there)
+        with pytest.raises(ConfigError, match=rf"view1.part0.npy: made with another {named}; delete .*view1 and make"):
+            make_part(synthetic / "train.tsv", replace(viewed, **change), there, part, n_parts, 1)
+        assert self.state(there) == before
+
+    def test_of_other_trials_is_refused(self, there, relabelled, viewed):
+        with pytest.raises(ConfigError, match="made with another trial_list; delete"):
+            make_part(relabelled / "train.tsv", viewed, there, 0, 3, 1)
+
+    def test_unreadable_record(self, there, synthetic, viewed):
+        (there / "part2.json").write_text("{}")
+        with pytest.raises(ConfigError, match=r"part2.json: not readable as the record of a part .*; delete .*view1"):
+            make_part(synthetic / "train.tsv", viewed, there, 0, 3, 1)
+
+
+def test_a_cache_serves_where_corpora_and_front_end_lie_now(moved, relabelled, viewed, cache):
+    """Neither's place is part of what it was made of; its trials are."""
+    draws, frames = opened(moved, viewed, cache, 1)
+    assert len(frames) == len(draws) == 16
+    assert identify(moved / "train.tsv", viewed, draws, 1, "w") == identify(
+        moved / "train.tsv", replace(viewed, frontend=FrontendConfig("/old/disk")), draws, 1, "w"
+    )
+    with pytest.raises(ConfigError, match="made with another trial_list;"):
+        opened(relabelled, viewed, cache, 1)
 
 
 def test_frames_beyond_float16(synthetic, viewed, tmp_path, monkeypatch):

@@ -588,7 +588,9 @@ def test_errors_leave_nothing(checkpoint, synthetic, scored, tmp_path):
     shutil.copytree(checkpoint, other)
     detector, record = load_checkpoint(checkpoint)
     save_checkpoint({name: tensor + 1 for name, tensor in detector.state_dict().items()}, record, other)
-    with pytest.raises(ConfigError, match=r"eval\.parquet: made with other weights than those in .*other"):
+    with pytest.raises(
+        ConfigError, match=r"eval\.parquet: made with other weights than those in .*other now; delete it"
+    ):
         inspect(other, listed, scored, tmp_path / "out", K)
     broken = tmp_path / "eval.tsv"
     table = read_trials(listed)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ import torch
 from spaarsist.config import BackendConfig
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
+from spaarsist.experiments import score as scoring
 from spaarsist.experiments.score import export_scores, score
 from spaarsist.experiments.train import train
-from spaarsist.models.detector import build_backend, load_checkpoint
+from spaarsist.models.detector import Detector, build_backend, load_checkpoint
 from spaarsist.names import LABELS, ConfigError, Variant
 
 VARIANTS = [Variant.from_label(k, label) for k in (0.5, 0.1) for label in LABELS]
@@ -64,6 +66,96 @@ def test_batch_size_does_not_matter(scored, checkpoint, synthetic, tmp_path, bat
 def test_same_run_same_bytes(scored, checkpoint, synthetic, tmp_path):
     score(checkpoint, synthetic / "eval.tsv", tmp_path / "eval.parquet", VARIANTS, batch_size=8, workers=1)
     assert (tmp_path / "eval.parquet").read_bytes() == scored.read_bytes()
+
+
+class TestAgain:
+    """What is there is not computed again."""
+
+    @pytest.fixture
+    def there(self, scored, tmp_path):
+        shutil.copy(scored, tmp_path / "eval.parquet")
+        return tmp_path / "eval.parquet"
+
+    @pytest.fixture
+    def passes(self, monkeypatch):
+        """Columns that each pass over the audio computes."""
+        made, scores = [], scoring.score_excerpts
+
+        def counting(detector, excerpts, variants, *rest):
+            made.append([variant.column for variant in variants])
+            return scores(detector, excerpts, variants, *rest)
+
+        monkeypatch.setattr(scoring, "score_excerpts", counting)
+        return made
+
+    @staticmethod
+    def rewrite(path, **changes):
+        """Zeros under changed metadata."""
+        table = pyarrow.parquet.read_table(path)
+        metadata = json.loads(table.schema.metadata[b"spaarsist"])
+        for key, value in changes.items():
+            metadata[key] = metadata[key] | value if isinstance(value, dict) else value
+        zeros = {name: table[name] if name == "trial_id" else np.zeros(len(table), "f4") for name in table.column_names}
+        table = pyarrow.table(zeros).replace_schema_metadata({b"spaarsist": json.dumps(metadata)})
+        pyarrow.parquet.write_table(table, path)
+
+    def test_in_two_goes(self, scored, checkpoint, synthetic, passes, tmp_path):
+        """The same bytes as in one, and each column is computed once."""
+        path = tmp_path / "eval.parquet"
+        first, rest = VARIANTS[::3], [v for v in VARIANTS if v not in VARIANTS[::3]]
+        for variants in (first, VARIANTS):
+            score(checkpoint, synthetic / "eval.tsv", path, variants, batch_size=8)
+        assert passes == [[v.column for v in first], [v.column for v in rest]]
+        assert path.read_bytes() == scored.read_bytes()
+
+    @pytest.mark.parametrize("place", ["synthetic", "moved"])
+    def test_all_there(self, there, checkpoint, passes, place, request, capsys):
+        before = there.stat().st_mtime_ns, there.read_bytes()
+        score(checkpoint, request.getfixturevalue(place) / "eval.tsv", there, VARIANTS, batch_size=4, workers=1)
+        assert (there.stat().st_mtime_ns, there.read_bytes()) == before and passes == []
+        assert capsys.readouterr().err == f"{there}: already holds these scores; kept\n"
+
+    def test_fewer_in_another_order(self, there, scored, checkpoint, synthetic, passes):
+        score(checkpoint, synthetic / "eval.tsv", there, VARIANTS[4:1:-1])
+        columns = ["trial_id", *(v.column for v in VARIANTS[4:1:-1])]
+        pd.testing.assert_frame_equal(pd.read_parquet(there), pd.read_parquet(scored)[columns])
+        assert [*pd.read_parquet(there)] == columns and passes == []
+
+    def test_another_name_for_the_corpus(self, there, scored, checkpoint, synthetic, passes):
+        score(checkpoint, synthetic / "eval.tsv", there, VARIANTS, corpus="E")
+        table = pyarrow.parquet.read_table(there)
+        assert json.loads(table.schema.metadata[b"spaarsist"])["corpus"] == "E" and passes == []
+        pd.testing.assert_frame_equal(table.to_pandas(), pd.read_parquet(scored))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"checkpoint": "other"}, {"trial_list": "other"}, {"crop": "centre 1 samples"}, {"seed": 2},
+            {"provenance": {"code_hash": "other"}}, {"provenance": {"torch": "1.0"}},
+            {"trained_with": {"code_hash": "other"}},
+        ],
+    )  # fmt: skip
+    def test_made_otherwise_is_made_anew(self, there, scored, checkpoint, synthetic, changes):
+        self.rewrite(there, **changes)
+        score(checkpoint, synthetic / "eval.tsv", there, VARIANTS, batch_size=8)
+        assert there.read_bytes() == scored.read_bytes()
+
+    def test_of_another_list_is_made_anew(self, there, checkpoint, relabelled, passes):
+        score(checkpoint, relabelled / "eval.tsv", there, VARIANTS[:2])
+        assert passes == [[v.column for v in VARIANTS[:2]]]
+
+    @pytest.mark.parametrize("n_bytes", [0, 100, -1, -2000])
+    def test_damaged_is_made_anew(self, there, scored, checkpoint, synthetic, n_bytes):
+        there.write_bytes(there.read_bytes()[:n_bytes])
+        score(checkpoint, synthetic / "eval.tsv", there, VARIANTS, batch_size=8)
+        assert there.read_bytes() == scored.read_bytes()
+
+    def test_a_failed_pass_leaves_what_was_there(self, there, checkpoint, synthetic, monkeypatch):
+        before = there.read_bytes()
+        monkeypatch.setattr(Detector, "scores", lambda _, inputs, variants: torch.full((len(inputs), 1), torch.nan))
+        with pytest.raises(ConfigError, match="column 03: score is not finite"):
+            score(checkpoint, synthetic / "eval.tsv", there, [*VARIANTS, Variant(k_infer=0.3)])
+        assert there.read_bytes() == before
 
 
 def test_scores_do_not_saturate(checkpoint, synthetic, tmp_path):
@@ -137,7 +229,7 @@ class TestOtherBackends:
             (BackendConfig("LSTM"), "there are AASIST, CAMHFA, MHFA, MeanPool, SLS"),
             (BackendConfig("Tensor"), "there are AASIST"),
             (BackendConfig("MHFA", options={"heads": 3}), "options {'heads': 3} do not fit .*'heads'"),
-            (BackendConfig("AASIST", options={"k_train": 2.0}), r"do not fit [\s\S]*less than or equal to 1"),
+            (BackendConfig("AASIST", options={"k_train": 2.0}), "do not fit .*above 0 and at most 1"),
         ],
     )
     def test_no_such_backend(self, backend, message):

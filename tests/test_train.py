@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from spaarsist.artefacts import file_hash
+from spaarsist.artefacts import file_hash, provenance, trials_hash
 from spaarsist.config import Augmentation, Stage, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
@@ -71,7 +71,7 @@ class TestCheckpoint:
         assert sorted(p.name for p in checkpoint.iterdir()) == ["history.tsv", "model.json", "model.safetensors"]
         record = json.loads((checkpoint / "model.json").read_text())
         assert record["system"] == "AST-05" and record["seed"] == 1 and record["n_layers"] == 1
-        assert record["train_list"] == file_hash(synthetic / "train.tsv")
+        assert record["train_list"] == trials_hash(synthetic / "train.tsv")
         assert {"code_hash", "torch", "python"} <= set(record["provenance"])
         table = history(checkpoint)
         assert [*table.columns] == [c for c in HISTORY if c not in MEASURED]
@@ -265,6 +265,116 @@ def test_killed_while_tidying_up(checkpoint, synthetic, recipe, tmp_path, monkey
     train(*arguments)
     assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
     assert not [p for p in (tmp_path / "a").iterdir() if p.is_dir()]
+
+
+class TestFinished:
+    """Calling again never costs a training: it is kept, or the call is refused."""
+
+    @pytest.fixture
+    def finished(self, checkpoint, tmp_path, monkeypatch):
+        """A finished training, and nothing at hand that it could be repeated with."""
+        shutil.copytree(checkpoint, tmp_path / "AST-05")
+        for costly in ("read_trials", "Detector", "Accelerator", "prepare_torch"):
+            monkeypatch.setattr(training, costly, None)
+        return tmp_path / "AST-05"
+
+    @staticmethod
+    def state(folder):
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+    @staticmethod
+    def rewrite(folder, change):
+        record = json.loads((folder / "model.json").read_text())
+        change(record)
+        (folder / "model.json").write_text(json.dumps(record))
+
+    def call(self, lists, folder, recipe, system="AST-05", seed=1, dev=None, **options):
+        train(lists / "train.tsv", dev or lists / "dev.tsv", folder, system, recipe, seed, **options)
+
+    @pytest.mark.parametrize("place", ["synthetic", "moved"])
+    def test_kept(self, finished, recipe, place, request, capsys):
+        before = self.state(finished)
+        self.call(request.getfixturevalue(place), finished, recipe, device="cuda", threads=2, workers=3)
+        assert self.state(finished) == before
+        assert capsys.readouterr() == ("", f"{finished}: already trained; kept\n")
+
+    def test_of_other_code(self, finished, synthetic, recipe, capsys):
+        self.rewrite(finished, lambda record: record["provenance"].update(code_hash="0123"))
+        before = self.state(finished)
+        self.call(synthetic, finished, recipe)
+        assert self.state(finished) == before
+        said = f"by another state of the code (0123, now {provenance()['code_hash']}); kept; delete the folder to train"
+        assert said in capsys.readouterr().err
+
+    def test_a_key_that_recipes_got_later(self, finished, synthetic, recipe):
+        self.rewrite(finished, lambda record: record["recipe"].pop("views"))
+        self.call(synthetic, finished, recipe)
+        with pytest.raises(ConfigError, match=r"another training: training.views 0 -> 1; nothing was deleted"):
+            self.call(synthetic, finished, replace(recipe, views=1))
+
+    @pytest.mark.parametrize(
+        ("asked", "named"),
+        [
+            ({"system": "AST-03"}, "system AST-05 -> AST-03"),
+            ({"seed": 2}, "seed 1 -> 2"),
+            (
+                {"stages": (Stage(8, 8, 1e-3),)},
+                r"training.stages.0.epochs 2 -> 8, training.stages.1.epochs 2 -> absent",
+            ),
+            ({"epoch_size": 0, "seed": 7}, "seed 1 -> 7, training.epoch_size 16 -> 0"),
+            (
+                {"augmentation": OFF},
+                r"training.augmentation.filter 0.9 -> 0.0, [^,]*, [^,]*, [^,]*noise_filter 0.5 -> 0.0",
+            ),
+        ],
+    )
+    def test_another_is_refused(self, finished, synthetic, recipe, asked, named):
+        before = self.state(finished)
+        call = {key: asked[key] for key in asked if key in ("system", "seed")}
+        changes = {key: asked[key] for key in asked if key not in call}
+        way_out = "nothing was deleted: delete or move the folder, or choose another `experiment`$"
+        with pytest.raises(ConfigError, match=rf"AST-05: holds another training: {named}.*; {way_out}"):
+            self.call(synthetic, finished, replace(recipe, **changes), **call)
+        assert self.state(finished) == before
+
+    def test_other_lists_are_refused(self, finished, synthetic, relabelled, recipe):
+        with pytest.raises(ConfigError, match=r"another training: dev_list \(other trials\);"):
+            self.call(synthetic, finished, recipe, dev=relabelled / "dev.tsv")
+        with pytest.raises(ConfigError, match=r"train_list \(other trials\), dev_list \(other trials\);"):
+            self.call(relabelled, finished, recipe)
+
+    def test_five_differences_are_named(self, finished, synthetic, recipe):
+        with pytest.raises(ConfigError) as refused:
+            self.call(synthetic, finished, replace(recipe, stages=(), crop=6000, epoch_size=0), "AST-03", 2)
+        assert str(refused.value).count(" -> ") == 5 and " and 11 more; nothing was" in str(refused.value)
+
+    def test_a_front_end_that_moved(self, finished, synthetic, recipe):
+        """It is the same one if its weights are."""
+        self.rewrite(finished, lambda record: record["recipe"]["frontend"].update(model="/old/disk", revision="abc"))
+        self.call(synthetic, finished, recipe)
+        with pytest.raises(ConfigError, match=r"seed 1 -> 2, training.frontend.model /old/disk -> spectral"):
+            self.call(synthetic, finished, recipe, seed=2)
+        self.rewrite(finished, lambda record: record.update(frontend_weights="other"))
+        with pytest.raises(ConfigError, match=r"another training: training.frontend.model /old/disk -> spectral"):
+            self.call(synthetic, finished, recipe)
+
+    @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"system": "AST-05"}'])
+    def test_damaged_record(self, finished, synthetic, recipe, content):
+        (finished / "model.json").write_text(content)
+        with pytest.raises(ConfigError, match=r"AST-05.model.json: not readable as the record.*nothing was deleted"):
+            self.call(synthetic, finished, recipe)
+
+    def test_written_but_not_tidied_up_is_gone_on_with(self, checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+        """Killed before the resume state was dropped: as strict as ever about what it goes on with."""
+        publish = training.save_checkpoint
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(training, "save_checkpoint", lambda *a: (publish(*a), signal.raise_signal(signal.SIGINT)))
+            self.call(synthetic, tmp_path / "a", recipe)
+        with pytest.raises(ConfigError, match="an unfinished run with another seed; delete the folder"):
+            self.call(synthetic, tmp_path / "a", recipe, seed=2)
+        self.call(synthetic, tmp_path / "a", recipe)
+        assert not (tmp_path / "a" / "last").exists()
+        assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
 
 
 class TestStages:

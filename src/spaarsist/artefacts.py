@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ SCORE_METADATA = b"spaarsist"
 
 DECIDES_SCORES = ("experiments.train.train", "experiments.score.score")
 """Roots of the code that checkpoints and scores rest on: one hash for both, so that they can be compared."""
+
+TRIAL_COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")
+"""Header of a trial list (see `spaarsist.data.protocol`)."""
 
 REPORTED_PACKAGES = (
     "torch", "torchaudio", "transformers", "accelerate", "numpy", "scipy", "soundfile", "soxr", "librosa",
@@ -69,6 +73,36 @@ def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def trials_hash(trial_list: str | Path) -> str:
+    """Hex digest (sha256) of a trial list's content: its lines without the column `path`.
+
+    So it is the same wherever the recordings lie. `cut -f1,3- <trial list> | sha256sum` gives it too.
+
+    Raises:
+        ConfigError: the file is missing or no trial list.
+    """
+    header, n_tabs = "\t".join(TRIAL_COLUMNS).encode(), len(TRIAL_COLUMNS) - 1
+    digest = hashlib.sha256()
+    try:
+        with Path(trial_list).open("rb") as lines:
+            first = line = lines.readline()
+            if first.rstrip(b"\r\n") != header:
+                raise ConfigError(
+                    f"{trial_list}: a trial list has the columns {', '.join(TRIAL_COLUMNS)}; make it with "
+                    "`spaarsist trials`"
+                )
+            for number, line in enumerate(chain([first], lines), start=1):
+                if line.count(b"\t") != n_tabs:
+                    raise ConfigError(f"{trial_list}, line {number}: not {n_tabs + 1} columns; make the list again")
+                trial_id, _path, rest = line.split(b"\t", 2)
+                digest.update(trial_id + b"\t" + rest)
+            if not line.endswith(b"\n"):
+                digest.update(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{trial_list}: not readable as a trial list ({error.strerror})") from None
+    return digest.hexdigest()
 
 
 def tensors_hash(state: Mapping[str, torch.Tensor]) -> str:

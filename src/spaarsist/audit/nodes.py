@@ -124,7 +124,9 @@ def inspect(
     metadata, trials, table = read_scored_trials(scores, trial_list)
     weights = file_hash(checkpoint / "model.safetensors")
     if metadata.get("checkpoint", weights) != weights:
-        raise ConfigError(f"{scores}: made with other weights than those in {checkpoint} now; score again")
+        raise ConfigError(
+            f"{scores}: made with other weights than those in {checkpoint} now; delete it and score again"
+        )
     ratios = sorted({k for k in k_infer if k != 1})
     if not ratios:
         raise ConfigError(f"k_infer = {[*k_infer]}: needs a share below 1, for 1 leaves a pooling nothing to choose")

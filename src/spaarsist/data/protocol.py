@@ -24,13 +24,13 @@ from typing import Literal, NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
+from spaarsist.artefacts import TRIAL_COLUMNS as COLUMNS
 from spaarsist.artefacts import read_table, writing
 from spaarsist.data import archives
 from spaarsist.data.audio import count_samples
 from spaarsist.names import ConfigError
 
 Format = Literal["asvspoof5", "in_the_wild", "list"]
-COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")
 INDEX_COLUMNS = ("member", "path", "n_samples")
 LABELS = ("bonafide", "spoof")
 AUDIO = re.compile(r"[^\t\n\r\ud800-\udfff]+\.(flac|wav|ogg|mp3)", re.IGNORECASE)

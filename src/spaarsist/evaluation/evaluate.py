@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spaarsist.artefacts import SCORE_METADATA, file_hash, processor, read_metadata, writing
+from spaarsist.artefacts import SCORE_METADATA, processor, read_metadata, trials_hash, writing
 from spaarsist.config import CostModel
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, METRICS, RankedTrials
@@ -39,7 +39,7 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
 
     Args:
         scores: Parquet: `trial_id` and one float column per variant; its metadata holds at least system, seed and
-            corpus, and the trial list's hash if the package made it.
+            corpus, and the trial list's `trials_hash` if the package made it.
         trials: trial list that `spaarsist.data.protocol.make_trials` wrote.
 
     Returns:
@@ -60,8 +60,8 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
             System.parse(system_name(metadata["system"], column))
         except ConfigError as error:
             raise ConfigError(f"{scores}: column {column!r} of {metadata['system']}: {error}") from None
-    if metadata.get("trial_list", made := file_hash(trials)) != made:
-        raise ConfigError(f"{scores}: scored from another trial list than {trials} is now; score again")
+    if metadata.get("trial_list", made := trials_hash(trials)) != made:
+        raise ConfigError(f"{scores}: scored from another trial list than {trials} is now; delete it and score again")
 
     listed = read_trials(trials)
     if absent := {"bonafide", "spoof"}.difference(listed["label"]):
@@ -109,7 +109,7 @@ def evaluate(
         replicates: Parquet to write, the replicates of the pooled condition: `resampling` (trials or speakers),
             `replicate` (0, 1, ...), and `<variant>:<metric>` for each variant and metric. Rows of one number in files
             on one trial list rest on the same draw. The metadata holds the score file's system, seed and corpus, the
-            trial list's hash, resampling_seed, n_speakers and speaker_degrees_of_freedom.
+            trial list's `trials_hash`, resampling_seed, n_speakers and speaker_degrees_of_freedom.
         cost: prior and costs.
         n_bootstrap: replicates per condition and way of resampling; 0 leaves intervals and `replicates` empty.
         confidence: of the percentile intervals, in (0, 1); `TrialResampling` and `SpeakerResampling` say what they
@@ -160,7 +160,7 @@ def evaluate(
                     *(*intervals.get("speakers", unknown), n_speakers if condition == "pooled" else 0),
                 ))  # fmt: skip
     about = {key: metadata[key] for key in ("system", "seed", "corpus")}
-    about |= {"trial_list": file_hash(trials), "resampling_seed": seed, "n_speakers": n_speakers}
+    about |= {"trial_list": trials_hash(trials), "resampling_seed": seed, "n_speakers": n_speakers}
     about["speaker_degrees_of_freedom"] = speakers.degrees_of_freedom if speakers else 0
     with writing(replicates) as path:
         pq.write_table(_table(pooled, [*frame], n_bootstrap, about), path)
@@ -220,7 +220,9 @@ def read_replicates(path: Path, columns: Sequence[str] | None = None, like: Repl
     found = Replicates(path, about, values)
     if like is not None:
         if about.get("trial_list") != like.about.get("trial_list"):
-            raise ConfigError(f"{path} and {like.path} rest on different trial lists; score again")
+            raise ConfigError(
+                f"{path} and {like.path} rest on different trial lists; delete both and compute the metrics again"
+            )
         same_draws = about.get("resampling_seed") == like.about.get("resampling_seed")
         if not same_draws or _rows(found) != _rows(like):
             raise ConfigError(f"{path} and {like.path} were resampled differently; compute the metrics again")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import file_hash, processor, provenance, tensors_hash, writing
+from spaarsist.artefacts import processor, provenance, tensors_hash, trials_hash, writing
 from spaarsist.code import meaning
 from spaarsist.config import TrainingRecipe
 from spaarsist.data.augment import Augmenter
@@ -48,8 +49,9 @@ def identify(trial_list: Path, recipe: TrainingRecipe, excerpts: Dataset, number
         weights: `tensors_hash` of the front-end's state.
     """
     return {
-        "trial_list": file_hash(trial_list),
-        "frontend": asdict(recipe.frontend),
+        "trial_list": trials_hash(trial_list),
+        # Its weights say which model it is, in whatever folder they lie
+        "frontend": {key: value for key, value in asdict(recipe.frontend).items() if key not in ("model", "revision")},
         "weights": weights,
         "crop": excerpts.crop,
         "augmentation": None if number is None else asdict(recipe.augmentation),
@@ -75,6 +77,8 @@ def make_part(
 ) -> None:
     """Write one part of a cache: `part<part>.npy` and `part<part>.json` in the folder `output`.
 
+    A part that is there already is kept. Nothing that was made of something else is overwritten.
+
     Args:
         trial_list: what to take excerpts of.
         recipe: front-end, crops and augmentation.
@@ -83,8 +87,8 @@ def make_part(
         number: view of the training draws; None: the fixed development excerpts.
 
     Raises:
-        ConfigError: no such part or view, too little disk for what is still to be made in this folder, or a value
-            beyond float16's range.
+        ConfigError: no such part or view, parts in `output` that were made of something else or share the excerpts
+            otherwise, too little disk for what is still to be made in this folder, or a value beyond float16's range.
     """
     if not 0 <= part < n_parts:
         raise ConfigError(f"part {part} of {n_parts}: parts are counted from 0")
@@ -99,14 +103,19 @@ def make_part(
     bounds = [len(excerpts) * k // n_parts for k in range(n_parts + 1)]
     first, last = bounds[part], bounds[part + 1]
     n_frames, dim = frontend(torch.zeros(1, excerpts.crop, device=place)).shape[1:]
+    shape = (last - first, n_frames, dim)
+    identity = identify(trial_list, recipe, excerpts, number, tensors_hash(frontend.state_dict()))
+    for path in sorted(output.glob("part*.json")):
+        _read_record(path, {**identity, "parts": n_parts})
+    if (output / f"part{part}.json").exists() and _shape(output / f"part{part}.npy") == shape:
+        tqdm.write(f"{output / f'part{part}.npy'}: already made; kept", file=sys.stderr)
+        return
     absent = [k for k in range(n_parts) if k == part or not (output / f"part{k}.json").exists()]
     _compare_disk(output, sum(bounds[k + 1] - bounds[k] for k in absent) * n_frames * dim * 2)
-    identity = identify(trial_list, recipe, excerpts, number, tensors_hash(frontend.state_dict()))
     batches = DataLoader(
         Subset(excerpts, range(first, last)), batch_size, num_workers=workers, worker_init_fn=ignore_termination
     )
     with writing(output / f"part{part}.npy") as path:
-        shape = (last - first, n_frames, dim)
         frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         done = 0
         for waveforms, _ in tqdm(batches, desc=f"{output.name} part {part + 1}/{n_parts}", unit="batch", mininterval=2):
@@ -131,6 +140,32 @@ def make_part(
         path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def _read_record(path: Path, identity: dict) -> dict:
+    """What a part says of itself, if it was made of this."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = {**record["identity"], "parts": record["parts"]}
+        record["first"], record["last"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: not readable as the record of a part ({error!r}); delete {path.parent} and make the cache again"
+        ) from None
+    if differing := sorted(key for key in identity if found.get(key) != identity[key]):
+        raise ConfigError(
+            f"{path.with_suffix('.npy')}: made with another {', '.join(differing)}; delete {path.parent} and make the "
+            "cache again"
+        )
+    return record
+
+
+def _shape(path: Path) -> tuple[int, ...] | None:
+    """Of an array's file; None if it is missing or damaged."""
+    try:
+        return np.load(path, mmap_mode="r").shape
+    except (OSError, ValueError, EOFError):
+        return None
+
+
 class CachedFrames(Dataset):
     """Frames (T, D) of a cache by position, float16; the parts are mapped into memory, not read.
 
@@ -144,9 +179,9 @@ class CachedFrames(Dataset):
     """
 
     def __init__(self, folder: Path, identity: dict, labels: np.ndarray | None = None) -> None:
-        records = []
-        for path in folder.glob("part*.json"):
-            records.append((json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".npy")))
+        records = [
+            (_read_record(path, identity), path.with_suffix(".npy")) for path in sorted(folder.glob("part*.json"))
+        ]
         if len(counts := sorted({record["parts"] for record, _ in records})) > 1:
             raise ConfigError(
                 f"{folder}: holds parts of {' and of '.join(map(str, counts))}; delete it and make the cache again"
@@ -154,10 +189,6 @@ class CachedFrames(Dataset):
         records.sort(key=lambda r: r[0]["first"])
         position, self.starts, self.parts = 0, [], []
         for record, path in records:
-            if differing := sorted(k for k in identity if record["identity"].get(k) != identity[k]):
-                raise ConfigError(
-                    f"{path}: made with another {', '.join(differing)}; delete {folder} and make the cache again"
-                )
             if record["first"] != position:
                 break
             frames = np.load(path, mmap_mode="r")

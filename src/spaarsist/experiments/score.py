@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
+from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, read_metadata, trials_hash, writing
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts, ignore_termination
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
@@ -69,40 +70,63 @@ def score(
     metadata (key `spaarsist`, JSON) says which back-end, checkpoint, code, excerpt and versions made it. The batch size
     changes scores by no more than rounding.
 
+    Columns that `output` holds already, made by the same checkpoint, trials, code and versions, are taken over, and
+    only the missing ones cost a pass; where none is missing and none is too many, the file is left untouched.
+
     Raises:
         ConfigError: variants of a back-end that has none, an unreadable file, or a score that is not finite (names the
             trial).
     """
-    place = prepare_torch(threads, device)
-    trials = read_trials(trial_list)
     detector, record = load_checkpoint(checkpoint)
-    detector = detector.to(place)
     if variants and detector.column == AS_TRAINED:
         raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
     columns = [variant.column for variant in variants] or [detector.column]
     crop = record["recipe"]["crop"]
-    excerpts = Excerpts(trials, crop)
-    scores = score_excerpts(detector, excerpts, variants, batch_size, workers, f"score {trial_list.stem}")
-    if not np.isfinite(scores).all():
-        row, column = np.argwhere(~np.isfinite(scores))[0]
-        raise ConfigError(f"trial {trials['trial_id'][row]}, column {columns[column]}: score is not finite")
     metadata = {
         "system": record["system"],
         "seed": record["seed"],
         "corpus": corpus or trial_list.stem,
         "backend": record["backend"]["kind"],
         "checkpoint": file_hash(checkpoint / "model.safetensors"),
-        "trial_list": file_hash(trial_list),
+        "trial_list": trials_hash(trial_list),
         "crop": f"centre {crop} samples",
         "polarity": "higher = more bona fide; log P(bona fide) - log P(spoof), nats",
         "trained_with": record["provenance"],
         "provenance": provenance(backend=record["backend"]["kind"]),
     }
-    table = {"trial_id": trials["trial_id"].to_numpy(dtype=object)}
-    table |= {column: scores[:, i] for i, column in enumerate(columns)}
-    table = pyarrow.table(table).replace_schema_metadata({SCORE_METADATA: json.dumps(metadata, sort_keys=True)})
+    present = _present(output, metadata)
+    if present.column_names == ["trial_id", *columns] and read_metadata(output) == metadata:
+        tqdm.write(f"{output}: already holds these scores; kept", file=sys.stderr)
+        return
+    place = prepare_torch(threads, device)
+    trials = read_trials(trial_list)
+    content = {"trial_id": trials["trial_id"].to_numpy(dtype=object)}
+    content |= {column: present[column].to_numpy() for column in columns if column in present.column_names}
+    if missing := [column for column in columns if column not in content]:
+        absent = [variant for variant in variants if variant.column in missing]
+        excerpts = Excerpts(trials, crop)
+        scores = score_excerpts(detector.to(place), excerpts, absent, batch_size, workers, f"score {trial_list.stem}")
+        if not np.isfinite(scores).all():
+            row, column = np.argwhere(~np.isfinite(scores))[0]
+            raise ConfigError(f"trial {trials['trial_id'][row]}, column {missing[column]}: score is not finite")
+        content |= {column: scores[:, i] for i, column in enumerate(missing)}
+    table = pyarrow.table({name: content[name] for name in ["trial_id", *columns]})
+    table = table.replace_schema_metadata({SCORE_METADATA: json.dumps(metadata, sort_keys=True)})
     with writing(output) as path:
         pyarrow.parquet.write_table(table, path)
+
+
+def _present(output: Path, metadata: dict) -> pyarrow.Table:
+    """What a score file holds that was made as `metadata` says, whatever the corpus is called; else nothing."""
+    nothing = pyarrow.table({})
+    if not output.exists():
+        return nothing
+    try:
+        if read_metadata(output) | {"corpus": ""} != metadata | {"corpus": ""}:
+            return nothing
+        return pyarrow.parquet.read_table(output)
+    except (ConfigError, OSError, pyarrow.ArrowInvalid):  # damaged
+        return nothing
 
 
 def export_scores(scores: Path, output: Path, column: str) -> None:

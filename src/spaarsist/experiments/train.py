@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import csv
 import ctypes
+import json
 import os
 import resource
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -32,8 +34,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import file_hash, provenance, tensors_hash, writing
-from spaarsist.config import Stage, TrainingRecipe, to_json
+from spaarsist.artefacts import provenance, tensors_hash, trials_hash, writing
+from spaarsist.config import Stage, TrainingRecipe, parse, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
@@ -41,12 +43,15 @@ from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_ep
 from spaarsist.experiments.features import CachedFrames, identify
 from spaarsist.experiments.score import score_excerpts
 from spaarsist.models.detector import Detector, prepare_torch, save_checkpoint
+from spaarsist.models.frontend import build_frontend
 from spaarsist.names import AS_TRAINED, ConfigError, System, system_name
 
 HISTORY = (
     "stage", "epoch", "train_loss", "dev_eer", "lr", "seconds", "trials_per_second", "peak_memory_mb",
 )  # fmt: skip
 SAVE_EVERY_S = 900.0
+NAMED = 5
+"""How many differences an error message names."""
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after a SIGTERM that left a state to resume from."""
 
@@ -92,6 +97,8 @@ def train(
     resumes, and the result is an undisturbed run's. It is saved after every epoch, every 15 minutes within one, and on
     SIGTERM (a cluster's time limit), after which the process exits with code 143. It is removed at the end.
 
+    A finished training of the same system, recipe, seed and lists is kept as it is, whatever code made it.
+
     Args:
         train_list: trial list to train on.
         dev_list: trial list that selects the epoch.
@@ -105,8 +112,18 @@ def train(
 
     Raises:
         ConfigError: bad lists, recipe or caches; no GPU where one is asked for; a loss that is not finite (names the
-            batch's trials); or an unfinished run of another recipe, seed, list or code in `output/last`.
+            batch's trials); a finished training of another system, recipe, seed or list in `output`; or an unfinished
+            run of another one, or of other code, in `output/last`.
     """
+    asked = {
+        "system": system,
+        "seed": seed,
+        "train_list": trials_hash(train_list),
+        "dev_list": trials_hash(dev_list),
+    }
+    if _is_finished(output):
+        _keep(output, asked, recipe)
+        return
     place = prepare_torch(threads, device)
     if device == "cpu":
         keep_freed_memory()
@@ -119,11 +136,8 @@ def train(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     identity = {
-        "system": system,
+        **asked,
         "recipe": to_json(recipe),
-        "seed": seed,
-        "train_list": file_hash(train_list),
-        "dev_list": file_hash(dev_list),
         "threads": threads,
         "processes": accelerator.num_processes,
         "device": device,
@@ -140,6 +154,66 @@ def train(
         run.finish()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_finished(output: Path) -> bool:
+    files = ("model.safetensors", "model.json")
+    return all((output / name).exists() for name in files) and not (output / "last").exists()
+
+
+def _keep(output: Path, asked: dict, recipe: TrainingRecipe) -> None:
+    """See that a finished training is the one asked for, and say that it is kept.
+
+    Args:
+        output: its folder.
+        asked: system, seed and hashes of the lists.
+        recipe: the one asked for.
+
+    Raises:
+        ConfigError: it is another one; names what differs.
+    """
+    way_out = "nothing was deleted: delete or move the folder, or choose another `experiment`"
+    try:
+        record = json.loads((output / "model.json").read_text(encoding="utf-8"))
+        # Parsed, so that a key that came into recipes later has its default
+        trained = {key: record[key] for key in asked}
+        trained["training"] = json.loads(to_json(parse(TrainingRecipe, record["recipe"])))
+        code = record["provenance"]["code_hash"]
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise ConfigError(
+            f"{output}/model.json: not readable as the record of a training ({error!r}); {way_out}"
+        ) from None
+    before, now = (dict(_flatten(tree)) for tree in (trained, asked | {"training": json.loads(to_json(recipe))}))
+    differing = {key: (before.get(key, "absent"), now.get(key, "absent")) for key in now | before}
+    differing = {key: values for key, values in differing.items() if values[0] != values[1]}
+    # A front-end's folder may move, and a hub's model be fetched into a folder: its weights say whether it is the same.
+    # For the room corpus, which may move too, nothing cheap does
+    moved = len(differing) > 0 and {*differing} <= {"training.frontend.model", "training.frontend.revision"}
+    if moved and record.get("frontend_weights") == tensors_hash(build_frontend(recipe.frontend).state_dict()):
+        differing = {}
+    if differing:
+        changes = [
+            f"{key} {a} -> {b}" if key not in ("train_list", "dev_list") else f"{key} (other trials)"
+            for key, (a, b) in differing.items()
+        ]
+        more = f" and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
+        raise ConfigError(f"{output}: holds another training: {', '.join(changes[:NAMED])}{more}; {way_out}")
+    # What a process killed in its last moment may have left
+    shutil.rmtree(output / ".last", ignore_errors=True)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        mine = provenance()["code_hash"]
+        by = "" if code == mine else f" by another state of the code ({code}, now {mine})"
+        how = "; delete the folder to train anew" if by else ""
+        print(f"{output}: already trained{by}; kept{how}", file=sys.stderr)
+
+
+def _flatten(tree: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """The leaves of nested mappings and lists, by dotted key; empty ones have none."""
+    if isinstance(tree, dict | list):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _flatten(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, tree
 
 
 class _Run:
@@ -166,6 +240,7 @@ class _Run:
         self.saved = time.monotonic()
         torch.manual_seed(seed)
         self.detector = Detector(recipe.frontend, recipe.backend)
+        self.frontend_weights = tensors_hash(self.detector.frontend.state_dict())
         _check_name(identity["system"], self.detector)
         for stage in recipe.stages:
             if stage.batch_size % accelerator.num_processes:
@@ -193,7 +268,7 @@ class _Run:
         self.identity["cached"] = {"train": train_features is not None, "dev": dev_features is not None}
         if not any(self.identity["cached"].values()):
             return
-        weights = tensors_hash(self.detector.frontend.state_dict())
+        weights = self.frontend_weights
         if train_features is not None:
             for number in range(recipe.views):
                 draws = view(recipe, self.train, number, self.augmenter)
@@ -290,6 +365,7 @@ class _Run:
             "seed": self.seed,
             "frontend": asdict(self.recipe.frontend),
             "backend": asdict(self.recipe.backend),
+            "frontend_weights": self.frontend_weights,
             "architecture": self.detector.frontend.architecture,
             "feature_dim": self.detector.frontend.feature_dim,
             "n_layers": self.detector.frontend.n_layers,
