@@ -1,10 +1,12 @@
 import csv
+import json
 import math
 import re
 from decimal import Decimal
 
 import pandas as pd
 import pytest
+from pydantic import validate_call
 
 from conftest import REPOSITORY
 from spaarsist.evaluation.comparison import read_comparisons
@@ -835,6 +837,14 @@ class TestTheLedger:
         (tmp_path / "other.tsv").write_text("claim_id\nC1\n")
         with pytest.raises(ConfigError, match=r"other\.tsv: not a readable ledger"):
             read_ledger(tmp_path / "other.tsv")
+
+    def test_settings_as_json_gives_them(self, files, tmp_path):
+        """Paths as texts, pairs as lists: what the command line passes on."""
+        files["comparisons"] = [write_comparison(tmp_path / "baseline.tsv", [{}])]
+        expected = judge(**files, output_stem=None, paper_corpora=True)
+        settings = json.loads(json.dumps(files, default=str)) | {"output_stem": str(tmp_path / "ledger")}
+        validate_call(judge)(**settings, paper_corpora=True)
+        assert render(read_ledger(tmp_path / "ledger.tsv")) == render(expected)
 
     def test_rendering(self, files):
         text = render(judge(**files, output_stem=None, paper_corpora=False))
