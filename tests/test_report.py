@@ -670,8 +670,6 @@ class TestPdf:
         [
             (True, "front-end in bfloat16", [], False),
             (False, "mini & toy", ["temperature", "ablation_trained"], True),
-            (False, "", ["temperature"], False),
-            (True, "", ["ablation_trained"], True),
         ],
     )
     def test_the_report_itself(self, inputs, paper_corpora, label, families, with_speed):
