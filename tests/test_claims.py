@@ -1,10 +1,12 @@
 import csv
+import json
 import math
 import re
 from decimal import Decimal
 
 import pandas as pd
 import pytest
+from pydantic import validate_call
 
 from conftest import REPOSITORY
 from spaarsist.evaluation.comparison import read_comparisons
@@ -20,7 +22,7 @@ from spaarsist.reporting.claims import (
     read_claims,
     read_ledger,
     render,
-    tex,
+    typeset,
 )
 
 CLAIMS = REPOSITORY / "paper" / "claims.csv"
@@ -734,7 +736,7 @@ class TestTheLedger:
             f"C{n}" for n in range(5, 12)
         }
         lines = (tmp_path / "ledger.md").read_text().splitlines()
-        assert sum("| not run | other corpora" in line for line in lines) == 32
+        assert sum("| – | not run<br>other corpora" in line for line in lines) == 32
 
     def test_accuracy_is_judged_on_the_paper_s_corpora(self, files):
         verdicts = judge(**files, output_stem=None, paper_corpora=True).set_index("claim_id")["verdict"]
@@ -793,13 +795,17 @@ class TestTheLedger:
         assert "footer>" not in (tmp_path / "a.tsv").read_text()
         tex = (tmp_path / "a.tex").read_text()
         assert tex.isascii()
-        assert len(re.findall(r"\\raggedright\nCode c0de\\_1, 1 \\% \\& more\.\}\n\\end\{table\*\}", tex)) == 3
-        assert tex.count(r"\textbf{mini corpora; not the paper's numbers \& 100~\% \_toy\_.}") == 3
-        assert tex.count(r"\begin{table*}") == tex.count(r"\end{table*}") == 3
-        body = [line for line in tex.splitlines() if line.endswith(r"\addlinespace[1pt]")]
-        assert len(body) == len(ledger) and all(len(re.findall(r"(?<!\\)&", line)) == 5 for line in body)
-        assert not re.search(r"(?<!\\)[%#]|(?<!\\)_(?!\{)", tex)
-        assert r"$-$20.7~\%" in tex and r"4.1$\times" not in tex and r"$4.1\times10^{-7}$" in tex
+        assert len(re.findall(r"\\raggedright\nCode c0de\\_1, 1 \\% \\& more\.\}\n\\end\{table\*\}", tex)) == 1
+        assert tex.count(r"\caption{\textbf{mini corpora; not the paper's numbers \& 100 \% \_toy\_.}") == 1
+        assert tex.count(r"\label{tab:claims}") == tex.count(r"\label") == 1
+        body = [line for line in tex.splitlines() if re.match(r"[CSF]\d", line)]
+        assert [line.split()[0] for line in body] == ledger["claim_id"].tolist()
+        assert all(len(re.findall(r"(?<!\\)&", line)) == 5 for line in body)
+        assert r"$-$20.7~\%" in tex and r"4.1$\times$10$^-$$^7$" in tex and "counted at" not in tex
+        differ = {line.split()[0] for line in body if line.endswith(r"\underline{differs} \\")}
+        assert differ == set(ledger["claim_id"][ledger["verdict"] == "differs"])
+        reasons = [line for line in (tmp_path / "a.md").read_text().splitlines() if line.startswith("| C1 ")]
+        assert [line.endswith("<ins>differs</ins><br>" + ledger["why"][0] + " |") for line in reasons] == [True]
 
     def test_the_paper_s_claims_are_never_counted_with_our_findings(self, files, tmp_path):
         ledger = judge(**files, output_stem=tmp_path / "ledger", paper_corpora=False)
@@ -831,6 +837,14 @@ class TestTheLedger:
         (tmp_path / "other.tsv").write_text("claim_id\nC1\n")
         with pytest.raises(ConfigError, match=r"other\.tsv: not a readable ledger"):
             read_ledger(tmp_path / "other.tsv")
+
+    def test_settings_as_json_gives_them(self, files, tmp_path):
+        """Paths as texts, pairs as lists: what the command line passes on."""
+        files["comparisons"] = [write_comparison(tmp_path / "baseline.tsv", [{}])]
+        expected = judge(**files, output_stem=None, paper_corpora=True)
+        settings = json.loads(json.dumps(files, default=str)) | {"output_stem": str(tmp_path / "ledger")}
+        validate_call(judge)(**settings, paper_corpora=True)
+        assert render(read_ledger(tmp_path / "ledger.tsv")) == render(expected)
 
     def test_rendering(self, files):
         text = render(judge(**files, output_stem=None, paper_corpora=False))
@@ -938,10 +952,10 @@ class TestRefusals:
             judge(**files, output_stem=None, paper_corpora=False)
 
 
-def test_texts_in_latex():
-    assert tex("-9 % [-12.5, +1], p < 0.001 (AST-05-05)") == (
-        r"$-$9~\% {[}$-$12.5, +1{]}, p \textless{} 0.001 (AST-05-05)"
-    )
+def test_texts_for_readers():
+    assert typeset("-9 % [-12.5, +1], p < 0.001 (AST-05-05)") == "−9\u00a0% [−12.5, +1], p < 0.001 (AST-05-05)"
+    assert typeset("4.1e-07 and 2e+10, -3e05 k") == "4.1×10⁻⁷ and 2×10¹⁰, −3×10⁵\u00a0k"
+    assert typeset("12 kinds of Mag at 5 M.") == "12 kinds of Mag at 5\u00a0M."
 
 
 def test_claimed_numbers_stay_as_printed(tmp_path):

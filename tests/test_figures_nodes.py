@@ -9,7 +9,19 @@ from matplotlib.figure import Figure
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import nodes as figures
 from spaarsist.reporting.figures.nodes import kept, overlap, stack_attention
-from test_tables_nodes import CORPORA, LABEL, LAYERS, RATIOS, SPREAD, TEMPERATURES, TRAININGS, jaccard, of, write
+from test_tables_nodes import (
+    CORPORA,
+    LABEL,
+    LAYERS,
+    RATIOS,
+    SPREAD,
+    TEMPERATURES,
+    TRAININGS,
+    jaccard,
+    of,
+    without_columns,
+    write,
+)
 
 SPECTRAL, TEMPORAL = (colour for colour, _ in figures._GRAPHS.values())
 
@@ -43,7 +55,7 @@ def marked(axes):
 
 
 def test_overlap_is_drawn_as_it_is(folders, tmp_path, drawn):
-    overlap(of(folders, "nodes"), CORPORA, tmp_path / "overlap", LABEL)
+    overlap(folders, CORPORA, tmp_path / "overlap", LABEL)
     ((figure, note),) = drawn
     assert len(figure.axes) == 2 * 3 * len(TRAININGS)
     assert legend(figure) == ["spectral nodes", "temporal nodes", "two random choices"]
@@ -75,7 +87,7 @@ def test_overlap_is_drawn_as_it_is(folders, tmp_path, drawn):
 
 
 def test_kept_shows_the_lowest_seed_of_the_first_training_at_the_smallest_k(folders, tmp_path, drawn):
-    kept(of(folders[::-1], "kept"), CORPORA[::-1], tmp_path / "kept", LABEL)
+    kept(folders[::-1], CORPORA[::-1], tmp_path / "kept", LABEL)
     ((figure, note),) = drawn
     assert note.startswith("AST-05, seed 1, k = 0.1 at inference") and "not frequency bands" in note
     panels = np.array(figure.axes).reshape(2, 2)
@@ -98,7 +110,7 @@ def test_kept_shows_the_lowest_seed_of_the_first_training_at_the_smallest_k(fold
 
 
 def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
-    stack_attention(of(folders, "stack"), CORPORA, tmp_path / "stack", LABEL)
+    stack_attention(folders, CORPORA, tmp_path / "stack", LABEL)
     ((figure, _),) = drawn
     panels = np.array(figure.axes).reshape(4, len(TRAININGS))
     assert [axes.get_title() for axes in panels[0]] == TRAININGS
@@ -136,20 +148,20 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
 
 
 def test_attention_that_is_a_mean_in_all_places(folders, tmp_path, drawn):
-    paths = of(write(tmp_path / "mean", ["AST-05"]), "stack")
-    for path in paths:
+    inspected = write(tmp_path / "mean", ["AST-05"])
+    for path in of(inspected, "stack"):
         table = pd.read_csv(path, sep="\t")
         table.loc[table["quantity"] == "total_variation", "value"] = 0.0
         table.to_csv(path, sep="\t", index=False)
-    stack_attention(paths, CORPORA, tmp_path / "stack")
+    stack_attention(inspected, CORPORA, tmp_path / "stack")
     assert (marked(drawn[0][0].axes[0])[0].get_ydata() == 0).all()
 
 
 def test_one_seed_one_corpus_has_no_bars(tmp_path, drawn):
     folders = write(tmp_path, ["AST-03"], seeds=[1], corpora=["home"], variants=())
-    overlap(of(folders, "nodes"), CORPORA[:1], tmp_path / "overlap")
-    kept(of(folders, "kept"), CORPORA[:1], tmp_path / "kept")
-    stack_attention(of(folders, "stack"), CORPORA[:1], tmp_path / "stack")
+    overlap(folders, CORPORA[:1], tmp_path / "overlap")
+    kept(folders, CORPORA[:1], tmp_path / "kept")
+    stack_attention(folders, CORPORA[:1], tmp_path / "stack")
     assert [len(figure.axes) for figure, _ in drawn] == [3, 2, 2]
     bars = [path.vertices for bars in drawn[0][0].axes[0].collections for path in bars.get_paths()]
     assert np.isnan(np.concatenate(bars)[:, 1]).all()
@@ -157,20 +169,19 @@ def test_one_seed_one_corpus_has_no_bars(tmp_path, drawn):
 
 def test_refuses(folders, tmp_path):
     for draw, name in ((overlap, "nodes"), (kept, "kept"), (stack_attention, "stack")):
-        paths = of(folders, name)
-        with pytest.raises(ConfigError, match="no files were given"):
+        with pytest.raises(ConfigError, match="no folders were given"):
             draw([], CORPORA, tmp_path / "refused")
         with pytest.raises(ConfigError, match="hold nothing of AST-05 on corpus 'moon'"):
-            draw(paths, [*CORPORA, ("moon", "Moon")], tmp_path / "refused")
+            draw(folders, [*CORPORA, ("moon", "Moon")], tmp_path / "refused")
         with pytest.raises(ConfigError, match="was given in"):
-            draw([*paths, paths[3]], CORPORA, tmp_path / "refused")
-        with pytest.raises(ConfigError, match="columns missing"):
-            draw(of(folders, "agreement"), CORPORA, tmp_path / "refused")
-    assert not list(tmp_path.iterdir())
+            draw([*folders, folders[3]], CORPORA, tmp_path / "refused")
+        with pytest.raises(ConfigError, match=rf"{name}\.tsv: columns missing"):
+            draw([without_columns(tmp_path / name, name)], CORPORA, tmp_path / "refused")
+    assert not list(tmp_path.glob("refused*"))
 
 
-@pytest.mark.parametrize(("draw", "name"), [(overlap, "nodes"), (kept, "kept"), (stack_attention, "stack")])
-def test_files_are_whole_labelled_and_the_same_every_time(folders, tmp_path, monkeypatch, draw, name):
+@pytest.mark.parametrize("draw", [overlap, kept, stack_attention])
+def test_files_are_whole_labelled_and_the_same_every_time(folders, tmp_path, monkeypatch, draw):
     texts = []
     supxlabel = Figure.supxlabel
     monkeypatch.setattr(
@@ -178,7 +189,7 @@ def test_files_are_whole_labelled_and_the_same_every_time(folders, tmp_path, mon
     )
     monkeypatch.setitem(figures.STYLE, "savefig.dpi", 60)
     for stem in "ab":
-        draw(of(folders, name), CORPORA, tmp_path / stem, LABEL)
+        draw(folders, CORPORA, tmp_path / stem, LABEL)
     assert len(texts) == 2 and all(LABEL in " ".join(text.split()) for text in texts)
     for ending in ("png", "pdf", "tsv"):
         content = (tmp_path / f"a.{ending}").read_bytes()

@@ -3,14 +3,19 @@ r"""The report: no number typed by hand, every \val{...} defined, LaTeX's compla
 import json
 import re
 import shutil
+import subprocess
+from itertools import product
 
 import pandas as pd
 import pytest
+from pydantic import validate_call
 
 from conftest import REPOSITORY
+from spaarsist.audit.nodes import COLUMNS
 from spaarsist.names import ConfigError
+from spaarsist.reporting import report
 from spaarsist.reporting.claims import LEDGER_COLUMNS
-from spaarsist.reporting.report import build_pdf, write_macros
+from spaarsist.reporting.report import build_pdf, write_report
 from test_tables_latency import ABOUT, TIMES, without, write_backend_file, write_detector_file
 
 CORPORA = [("home", "Home & garden"), ("wild", "In-the-Wild-like")]
@@ -28,7 +33,34 @@ def prose(text):
     return re.sub(r"\\parbox\{[^{}]*\}", " ", body)
 
 
-SOURCE = (REPOSITORY / "paper" / "main.tex").read_text()
+MAIN = REPOSITORY / "paper" / "main.tex"
+SOURCE = MAIN.read_text()
+FLAGS = ("papercorpora", "labelled", "speed", "speedoncpu", "temperature", "ablationtrained")
+TIMED = re.compile(r"(backend|detector|training|scoring)\.")
+"""Keys of what is measured with a clock."""
+
+
+def chosen(text, true):
+    """What LaTeX makes of the text's conditionals where these flags are true."""
+    kept, open_branches = [], []
+    for part in re.split(rf"(\\if(?:{'|'.join(FLAGS)})(?![a-z])|\\else(?![a-z])|\\fi(?![a-z]))", text):
+        if part.startswith(r"\if"):
+            open_branches.append(part.removeprefix(r"\if") in true)
+        elif part == r"\else":
+            open_branches[-1] = not open_branches[-1]
+        elif part == r"\fi":
+            open_branches.pop()
+        elif all(open_branches):
+            kept.append(part)
+    assert not open_branches
+    return "".join(kept)
+
+
+def flags_of(macros):
+    """The flags that a file of macros sets to true, and that it knows all."""
+    assert re.findall(r"\\newif\\if([a-z]+)", macros) == re.findall(r"\\([a-z]+?)(?:true|false)\n", macros)
+    assert {*re.findall(r"\\newif\\if([a-z]+)", macros)} == {*FLAGS}
+    return {*re.findall(r"\\([a-z]+)true\n", macros)}
 
 
 def test_no_number_is_typed_by_hand():
@@ -58,14 +90,14 @@ def test_digits_in_the_preamble_are_names_and_settings():
 
 
 @pytest.fixture
-def inputs(tmp_path):
+def inputs(tmp_path, monkeypatch):
     summary = pd.DataFrame({"system": ["AST-05-05", "MHFA"], "trained": ["AST-05", "MHFA"]})
     for column in ("k_train", "k_infer", "variant", "graph_temperature", "stack_temperature"):
         summary[column] = None
     summary["trained_graph_temperature"] = summary["trained_stack_temperature"] = summary["trained_variant"] = None
     summary = summary.assign(n_params=[611784, 4461904], n_macs=[713035196, 68411392], counter="fvcore", n_frames=201)
     summary = summary.assign(n_layers=24, embedding_dim=1024, n_params_as_run=[300, None], code_hash=["a+b", "a"])
-    summary = summary.assign(feature_dim=1024, latency_ms=[13.74, None], latency_iqr_ms=[0.1, None])
+    summary = summary.assign(feature_dim=1024, latency_ms=None, latency_iqr_ms=None)
     for name, _ in CORPORA:
         summary[f"{name}.n_seeds"] = 2
         for metric in ("eer", "min_dcf", "act_dcf", "cllr", "ece"):
@@ -101,12 +133,18 @@ def inputs(tmp_path):
     record = {"recipe": recipe, "n_layers": 24, "provenance": {"code_hash": "c0de", "torch": "2.11.0"}}
     (tmp_path / "model.json").write_text(json.dumps(record))
 
-    def write(label="", corpora=CORPORA, **others):
-        files = (tmp_path / f"{name}.tsv" for name in ("summary", "composite", "findings", "ledger"))
-        write_macros(*files, tmp_path / "model.json", corpora, tmp_path / "paper" / "macros.tex", label, **others)
+    settings = {name: tmp_path / f"{name}.tsv" for name in tables}
+    settings |= {"record": tmp_path / "model.json", "corpora": CORPORA, "paper_corpora": False}
+    settings |= dict.fromkeys(("comparisons", "calibration", "inspected"), ())
+
+    def write(pdf=lambda *paths: None, **others):
+        """The file of macros and the values in it; `pdf` compiles."""
+        monkeypatch.setattr(report, "build_pdf", pdf)
+        write_report(MAIN, tmp_path, tmp_path / "main.pdf", **settings | others)
         text = (tmp_path / "paper" / "macros.tex").read_text()
         return text, dict(re.findall(r"\\csname val@(.*?)\\endcsname\{(.*)\}$", text, re.MULTILINE))
 
+    write.settings = settings
     write.folder = tmp_path
     return write
 
@@ -116,8 +154,6 @@ def test_values(inputs):
     expected = {
         "AST-05-05.params": "611,784",
         "AST-05-05.macs": "713.0",
-        "AST-05-05.latency": "13.7",
-        "AST-05-05.latency_iqr": "0.1",
         "AST-05-05.params_as_run": "300",
         "run.code": "a, b",
         "recipe.frozen": "frozen, then trained",
@@ -157,14 +193,49 @@ def test_values(inputs):
         "recipe.frontend": r"a\_b",
     }
     assert {key: values[key] for key in expected} == expected
-    assert {"MHFA.latency", "run.replicates"}.isdisjoint(values)
+    assert "run.replicates" not in values
     assert (
         values["MHFA.in.eer.ci"] == values["AST-05-05.in.eer.speakers"] == "--"
         and values["run.speakers.in"] == "unknown"
     )
     assert not any(re.match(r"tested|significant|dial|nodes|stack|.*\.(diff|dev)(\.|$)", key) for key in values)
-    assert r"\papercorporafalse" in text and r"\ablationtrainedfalse" in text
-    assert r"\papercorporatrue" in inputs()[0]
+    assert flags_of(text) == {"labelled"} and flags_of(inputs()[0]) == set()
+
+
+def test_one_switch_says_whose_corpora_these_are(inputs):
+    """The label is a remark, of the paper's corpora as of others."""
+    macros, values = inputs(paper_corpora=True, label="front-end in bfloat16")
+    assert flags_of(macros) == {"papercorpora", "labelled"} and values["run.label"] == "front-end in bfloat16"
+    text = chosen(SOURCE, flags_of(macros))
+    assert r"A remark on this run: \val{run.label}." in text and r"\textbf{\val{run.label}.}" in text
+    of_others = ("stand-in", "small front-end", "not made from", "no claim is judged", "remains open")
+    assert not [words for words in of_others if words in text]
+    macros, _ = inputs(paper_corpora=True)
+    assert flags_of(macros) == {"papercorpora"} and "run.label" not in chosen(SOURCE, flags_of(macros))
+    macros, _ = inputs()
+    text = chosen(SOURCE, flags_of(macros))
+    assert not [words for words in of_others if words not in text] and "run.label" not in text
+
+
+@pytest.mark.parametrize(
+    "switches", [*product((True, False), repeat=len(FLAGS))], ids=lambda s: "".join(map("01".__getitem__, s))
+)
+def test_the_text_needs_no_more_than_is_given(switches):
+    """Whatever a run may lack: its numbers, tables and figures, and what refers to them."""
+    true = {flag for flag, on in zip(FLAGS, switches, strict=True) if on}
+    text = chosen(SOURCE, true)
+    keys = re.findall(r"\\val\{(.*?)\}", text[text.index(r"\begin{document}") :])
+    assert any(TIMED.match(key) for key in keys) == ("speed" in true)
+    for family, flag in {"temperature": "temperature", "ablation_trained": "ablationtrained"}.items():
+        assert any(key.startswith(f"tested.{family}") for key in keys) == (flag in true)
+        assert (f"fig:{family}" in text) == (rf"\shown{{{family}}}" in text) == (flag in true)
+    labels = {f"fig:{name}" for name in re.findall(r"\\(?:shown|drawn)\{([a-z_]+)\}", text)}
+    other = {"table1": "systems", "table2": "backends", "stack_attention": "stack"}
+    tables = re.findall(r"\\input\{tables/([a-z_0-9]+)\}", text)
+    labels |= {f"tab:{other.get(name, name)}" for name in tables}
+    assert {*re.findall(r"\\ref\{(.*?)\}", text)} <= labels
+    assert ({"latency", "detector"} <= {*tables}) == ("speed" in true)
+    assert ("latency" in tables) == ("fig:latency" in labels)
 
 
 def write(path, rows, **usual):
@@ -291,6 +362,15 @@ def test_calibration(inputs):
     assert {key: values[key] for key in without} == without  # EER and Cllr in domain are the summary's
 
 
+def inspected(folder, number=0, **rows):
+    """A folder as `inspect` leaves it: these rows of the files that are named, nothing in the others."""
+    folder = folder / f"inspected{number}"
+    folder.mkdir()
+    for name in ("nodes", "agreement", "stack"):
+        pd.DataFrame(rows.get(name, []), columns=COLUMNS[name]).to_csv(folder / f"{name}.tsv", sep="\t", index=False)
+    return folder
+
+
 def test_nodes(inputs):
     """Means over poolings and seeds of all trials on these corpora."""
     columns = ("seed", "corpus", "label", "layer", "k", "jaccard", "chance", "spearman")
@@ -302,9 +382,8 @@ def test_nodes(inputs):
         (1, "wild", "all", "spectral_pool", 0.02, 0.25, 0.25, None),
         (1, "third", "all", "spectral_pool", 0.1, 1, 1, 1),
     ]
-    rows = [dict(zip(columns, row, strict=True)) for row in rows]
-    files = [write(inputs.folder / f"{i}.tsv", rows[i::2], trained="AST-05") for i in range(2)]
-    _, values = inputs(nodes=files)
+    rows = [{"trained": "AST-05"} | dict(zip(columns, row, strict=True)) for row in rows]
+    _, values = inputs(inspected=[inspected(inputs.folder, i, nodes=rows[i::2]) for i in range(2)])
     assert {k: v for k, v in values.items() if k.startswith("nodes")} == {
         "nodes.05.in.01.jaccard": "0.30",
         "nodes.05.in.01.chance": "0.06",
@@ -315,29 +394,14 @@ def test_nodes(inputs):
 
 
 def test_agreement_and_score_changes(inputs):
-    """From the file beside nodes.tsv: all trials of all quartiles, mean over seeds."""
-    node = {
-        "corpus": "home",
-        "label": "all",
-        "layer": "spectral_pool",
-        "k": 0.1,
-        "jaccard": 0,
-        "chance": 0,
-        "spearman": 0,
-    }
-    files = []
+    """Of all trials in all quartiles, mean over seeds."""
+    folders = []
     for seed, change, rho in ((1, 1.0, -0.5), (2, 3.0, 0.1)):
-        folder = inputs.folder / str(seed)
-        folder.mkdir()
         row = {"trained": "AST-05", "seed": seed, "corpus": "home", "label": "all", "k": 0.1, "variant": "Mag"}
         rows = [row | {"quartile": "all", "score_change": change, "spearman": rho}]
-        rows += [
-            row | {"quartile": "1", "score_change": 9, "spearman": None},
-            rows[0] | {"label": "spoof", "score_change": 8},
-        ]
-        write(folder / "agreement.tsv", rows)
-        files.append(write(folder / "nodes.tsv", [node | {"seed": seed}], trained="AST-05"))
-    _, values = inputs(nodes=files)
+        rows += [row | {"quartile": "1", "score_change": 9}, rows[0] | {"label": "spoof", "score_change": 8}]
+        folders.append(inspected(inputs.folder, seed, agreement=rows))
+    _, values = inputs(inspected=folders)
     assert {k: v for k, v in values.items() if "Mag" in k} == {
         "nodes.05.in.01.Mag.change": "2.00",
         "nodes.05.in.01.Mag.spoof": "$-$0.20",
@@ -364,8 +428,8 @@ def test_stack(inputs):
         (1, "wild", "all", "something_new", None, None, "linear", 1),
         (1, "third", "all", "score_change", None, None, "linear", 1),
     ]
-    path = write(inputs.folder / "s.tsv", [dict(zip(columns, row, strict=True)) for row in rows], trained="AST-03")
-    _, values = inputs(stack=[path])
+    rows = [{"trained": "AST-03"} | dict(zip(columns, row, strict=True)) for row in rows]
+    _, values = inputs(inspected=[inspected(inputs.folder, stack=rows)])
     assert {k: v for k, v in values.items() if k.startswith("stack")} == {
         "stack.AST-03.in.100.entropy": "0.9998",
         "stack.AST-03.in.0.1.entropy": "0.5000",
@@ -381,7 +445,7 @@ def test_stack(inputs):
 
 
 def test_the_number_of_replicates(inputs):
-    assert inputs(n_replicates=1000)[1]["run.replicates"] == "1,000"
+    assert inputs(bootstrap=1000)[1]["run.replicates"] == "1,000"
 
 
 TRAINING = [
@@ -461,15 +525,13 @@ def test_speed(inputs):
         "scoring.table1_shared": "77.0",
     }
     assert {key: values[key] for key in expected} == expected
-    assert r"\speedoncputrue" in text
-    text, values = inputs()
-    assert r"\speedoncpufalse" in text
-    assert not any(key.startswith(("backend.", "detector.", "training.", "scoring.")) for key in values)
+    assert flags_of(text) == {"speed", "speedoncpu"}
+    assert not any(TIMED.match(key) for key in inputs()[1])
 
 
 def test_speed_on_a_gpu(inputs):
     text, values = inputs(speed=speed(inputs.folder, training=ON_GPU, device="cuda"))
-    assert r"\speedoncpufalse" in text and values["training.plain.default.bfloat16.faster"] == "1.0"
+    assert flags_of(text) == {"speed"} and values["training.plain.default.bfloat16.faster"] == "1.0"
 
 
 def test_one_batch_size_is_small_and_large(inputs):
@@ -477,11 +539,6 @@ def test_one_batch_size_is_small_and_large(inputs):
     _, values = inputs(speed=speed(inputs.folder, times))
     assert values["backend.small"] == values["backend.large"] == "8"
     assert values["backend.AST-05-05.plain.small.ms"] == values["backend.AST-05-05.plain.large.ms"] == "100"
-
-
-def test_threads_of_the_latency_beside_the_errors(inputs):
-    path = write(inputs.folder / "latency.tsv", [{"system": "MHFA", "threads": 3}])
-    assert inputs(latency=path)[1]["run.latency.threads"] == "3"
 
 
 @pytest.mark.parametrize(
@@ -504,26 +561,28 @@ def test_broken_speed_files(inputs, file, change, message):
         inputs(speed=folder)
 
 
-@pytest.mark.parametrize(("training", "device", "branch"), [(TRAINING, "cpu", 1), (ON_GPU, "cuda", 2)])
-def test_every_time_that_the_text_tells_is_there(inputs, training, device, branch):
-    """Of each branch: kept memory on a CPU, bfloat16 on a GPU."""
-    folder = speed(inputs.folder, training=training, device=device)
+@pytest.mark.parametrize(("training", "device"), [(TRAINING, "cpu"), (ON_GPU, "cuda")])
+def test_every_time_that_the_text_tells_is_there(inputs, training, device):
+    """Kept memory on a CPU, bfloat16 on a GPU."""
+    macros, values = inputs(speed=timed_three(inputs.folder, training=training, device=device))
+    told = [key for key in re.findall(r"\\val\{(.*?)\}", chosen(SOURCE, flags_of(macros))) if TIMED.match(key)]
+    assert len(told) > 40 and not {*told} - values.keys()
+
+
+def timed_three(folder, **others):
+    """Speed files with the third system that the text tells of."""
+    folder = speed(folder, **others)
     for name in ("backend", "detector"):
         table = pd.read_csv(folder / f"{name}.tsv", sep="\t")
         third = table[table["system"] == "AST-03-01-Mag"].assign(system="AST-03-01-MagMean")
         pd.concat([table, third]).to_csv(folder / f"{name}.tsv", sep="\t", index=False)
-    _, values = inputs(speed=folder)
-    text, guarded = re.subn(r"\\ifspeedoncpu(.*?)\\else(.*?)\\fi", rf"\{branch}", SOURCE, flags=re.DOTALL)
-    told = re.findall(r"\\val\{((?:backend|detector|training|scoring)\..*?)\}", text)
-    assert guarded == 1 and len(told) > 40 and not {*told} - values.keys()
+    return folder
 
 
 @pytest.mark.parametrize(
     ("source", "row", "message"),
     [
         ("calibration", {"system": "MHFA", "corpus": "home", "quantity": "gap", "seed": 1}, "missing: value"),
-        ("nodes", {"trained": "AST-05", "corpus": "home", "label": "all", "k": 0.1}, "missing: seed, layer, jaccard"),
-        ("stack", {"trained": "AST-05", "corpus": "home", "label": "all"}, "missing: quantity, stack_temperature"),
         ("comparisons", {"system": "MHFA", "reference": "AST-05-05"}, "missing: corpus, metric"),
         (
             "calibration",
@@ -536,6 +595,30 @@ def test_broken_files(inputs, source, row, message):
     path = write(inputs.folder / "other.tsv", [row])
     with pytest.raises(ConfigError, match=message):
         inputs(**{source: [path]})
+
+
+@pytest.mark.parametrize(("name", "message"), [("nodes", "k, seed, layer"), ("agreement", "k"), ("stack", "quantity")])
+def test_broken_folders(inputs, name, message):
+    folder = inspected(inputs.folder)
+    write(folder / f"{name}.tsv", [{"trained": "AST-05", "corpus": "home", "label": "all"}])
+    with pytest.raises(ConfigError, match=rf"{name}\.tsv: columns missing: {message}"):
+        inputs(inspected=[folder])
+    (folder / f"{name}.tsv").unlink()
+    with pytest.raises(ConfigError, match=rf"{name}\.tsv: not a readable TSV"):
+        inputs(inspected=[folder])
+
+
+def test_settings_as_json_gives_them(inputs):
+    """Paths as texts, pairs as lists: what the command line passes on."""
+    row = ("MHFA", "AST-05-05", "home", "eer", -0.01239, -0.02, 0.00004, 0.0123)
+    others = {"comparisons": [comparison(inputs.folder, "temperature", row)], "speed": speed(inputs.folder)}
+    others |= {"inspected": [inspected(inputs.folder)], "bootstrap": 100, "label": "a_b"}
+    expected, _ = inputs(**others)
+    (inputs.folder / "paper" / "macros.tex").unlink()
+    places = {"source": MAIN, "results": inputs.folder, "output": inputs.folder / "main.pdf"}
+    settings = json.loads(json.dumps(inputs.settings | others | places, default=str))
+    validate_call(write_report)(**settings)
+    assert (inputs.folder / "paper" / "macros.tex").read_text() == expected
 
 
 def test_a_file_given_twice(inputs):
@@ -559,8 +642,7 @@ class TestPdf:
         source.write_text(
             r"\documentclass{article}\input{paper/macros}\begin{document}" + body + r"\end{document}", "utf-8"
         )
-        inputs(**others)
-        build_pdf(source, inputs.folder, inputs.folder / "main.pdf")
+        inputs(lambda _, *others: build_pdf(source, *others), **others)
         return (inputs.folder / "main.pdf").read_bytes()
 
     def test_the_same_every_time(self, inputs):
@@ -570,7 +652,7 @@ class TestPdf:
 
     def test_every_value_sets(self, inputs):
         row = ("MHFA", "AST-05-05", "home", "eer", -0.01239, -0.02, 0.00004, 0)
-        others = {"comparisons": [comparison(inputs.folder, "baseline", row)], "n_replicates": 1000}
+        others = {"comparisons": [comparison(inputs.folder, "baseline", row)], "bootstrap": 1000}
         body = r"\noindent " + r" \\ ".join(rf"\val{{{key}}}" for key in inputs(**others)[1])
         assert self.build(inputs, body, **others).startswith(b"%PDF")
 
@@ -583,8 +665,51 @@ class TestPdf:
             self.build(inputs, body)
         assert not (inputs.folder / "main.pdf").exists()
 
+    @pytest.mark.parametrize(
+        ("paper_corpora", "label", "families", "with_speed"),
+        [
+            (True, "front-end in bfloat16", [], False),
+            (False, "mini & toy", ["temperature", "ablation_trained"], True),
+        ],
+    )
+    def test_the_report_itself(self, inputs, paper_corpora, label, families, with_speed):
+        """Whatever was not measured is not asked for: its values, tables and figures are not there."""
+        row = ("MHFA", "AST-05-05", "home", "eer", -0.01239, -0.02, 0.00004, 0)
+        given = {"comparisons": [comparison(inputs.folder, family, row) for family in families]}
+        given |= {"speed": timed_three(inputs.folder)} if with_speed else {}
+
+        def build(source, results, output):
+            """Made-up values, tables and figures for all that every run has."""
+            macros = results / "paper" / "macros.tex"
+            text = chosen(SOURCE, flags_of(macros.read_text()))
+            keys = {*re.findall(r"\\val\{(.*?)\}", text[text.index(r"\begin{document}") :])}
+            told = [key for key in keys if not TIMED.match(key) and f"val@{key}\\" not in macros.read_text()]
+            lines = [rf"\expandafter\def\csname val@{key}\endcsname{{7}}" for key in told]
+            macros.write_text("\n".join([macros.read_text(), *lines, ""]))
+            for table in re.findall(r"\\input\{(tables/.*?)\}", text):
+                (results / table).parent.mkdir(exist_ok=True)
+                (results / f"{table}.tex").write_text(f"Here is {table.rpartition('/')[2].replace('_', ' ')}.\n\n")
+            (results / "figures").mkdir()
+            for figure in re.findall(r"\\(?:shown|drawn)\{([a-z_]+)\}", text):
+                shutil.copy(blank, results / "figures" / f"{figure}.pdf")
+            build_pdf(source, results, output)
+
+        self.build(inputs, r"\null")
+        blank = (inputs.folder / "main.pdf").rename(inputs.folder / "blank.pdf")
+        inputs(build, paper_corpora=paper_corpora, label=label, **given)
+        if not shutil.which("pdftotext"):
+            return
+        shown = subprocess.check_output(["pdftotext", inputs.folder / "main.pdf", "-"], text=True)
+        text = " ".join(shown.split())
+        assert ("stand-in" in text) == ("not made from" in text) == (not paper_corpora)
+        assert (f"{label}. Difference in EER" in text) == bool(label)
+        assert (f"A remark on this run: {label}." in text) == (paper_corpora and bool(label))
+        assert ("Here is detector." in text) == ("one scoring pass" in text) == with_speed
+        assert ("Here is temperature." in text) == ("temperature" in families)
+        assert ("Here is ablation trained." in text) == ("ablation_trained" in families)
+
 
 def test_without_an_engine(inputs, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigError, match=r"needs latexmk with pdflatex .* or tectonic"):
-        build_pdf(REPOSITORY / "paper" / "main.tex", inputs.folder, inputs.folder / "main.pdf")
+        inputs(build_pdf)

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import validate_call
 
 from spaarsist.evaluation.calibration import COLUMNS
 from spaarsist.names import ConfigError
@@ -131,6 +132,14 @@ def test_many_of_them_are_not_all_named(tmp_path, monkeypatch):
 def test_same_input_same_bytes(written, tmp_path):
     for old, new in zip(written, write(tmp_path, files(tmp_path)), strict=True):
         assert old.read_bytes() == new.read_bytes()
+
+
+def test_settings_as_json_gives_them(written, tmp_path):
+    """Paths as texts, pairs as lists: what the command line passes on."""
+    settings = {"calibration": [*map(str, files(tmp_path))], "corpora": [[*pair] for pair in CORPORA]}
+    settings |= {"systems": SYSTEMS, "output_stem": str(tmp_path / "again"), "label": LABEL, "footer": FOOTER}
+    validate_call(write_calibration)(**settings)
+    assert (tmp_path / "again.md").read_bytes() == written[1].read_bytes()
 
 
 def test_refuses(tmp_path):

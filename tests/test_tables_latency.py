@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import validate_call
 
 from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.latency import FORMS, read_backend, read_detector, write_detector, write_latency
@@ -242,6 +243,18 @@ def test_refuses_of_the_detector(tmp_path, rows, complaint):
     ):
         write_detector(path, tmp_path / "whole")
     assert not [*tmp_path.glob("whole*")]
+
+
+@pytest.mark.parametrize(
+    ("write", "make", "name"),
+    [(write_latency, write_backend_file, "backend"), (write_detector, write_detector_file, "detector")],
+)
+def test_settings_as_json_gives_them(tmp_path, write, make, name):
+    """Paths as texts: what the command line passes on."""
+    path = make(tmp_path)
+    write(path, tmp_path / "a")
+    validate_call(write)(**{name: str(path), "output_stem": str(tmp_path / "b")})
+    assert (tmp_path / "a.md").read_bytes() == (tmp_path / "b.md").read_bytes()
 
 
 def test_a_missing_file(tmp_path):

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import validate_call
 
 from spaarsist.audit.nodes import COLUMNS
 from spaarsist.names import ConfigError
@@ -121,14 +122,14 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def nodes(folders, tmp_path_factory):
     stem = tmp_path_factory.mktemp("tables") / "nodes"
-    write_nodes(of(folders, "nodes"), stem, CORPORA, LABEL, FOOTER)
+    write_nodes(folders, stem, CORPORA, LABEL, FOOTER)
     return stem
 
 
 @pytest.fixture(scope="module")
 def stack(folders, tmp_path_factory):
     stem = tmp_path_factory.mktemp("tables") / "stack"
-    write_stack(of(folders, "stack"), stem, CORPORA, LABEL, FOOTER)
+    write_stack(folders, stem, CORPORA, LABEL, FOOTER)
     return stem
 
 
@@ -224,15 +225,15 @@ def test_layers_of_several_temperatures_are_not_called_as_trained(tmp_path):
         table = pd.read_csv(path, sep="\t")
         table.loc[table["quantity"].str.contains("spread|change"), "stack_temperature"] = np.nan
         table.to_csv(path, sep="\t", index=False)
-    write_stack(of(folders, "stack"), tmp_path / "stack", CORPORA)
+    write_stack(folders, tmp_path / "stack", CORPORA)
     text = (tmp_path / "stack.md").read_text()
     assert "as trained" not in text and "τ = 100 |" in text and "| a plain mean | 2.1000 ± 0.9899 |" in text
 
 
 def test_one_seed_has_no_spread_and_what_was_not_scored_no_row(tmp_path):
     folders = write(tmp_path, ["AST-05"], seeds=[1], variants=())
-    write_nodes(of(folders, "nodes"), tmp_path / "nodes", CORPORA)
-    write_stack(of(folders, "stack"), tmp_path / "stack", CORPORA)
+    write_nodes(folders, tmp_path / "nodes", CORPORA)
+    write_stack(folders, tmp_path / "stack", CORPORA)
     lines = rows(tmp_path / "nodes.md")
     assert lines[3][2:4] == ["0.28 [0.05]", "0.20 [0.25]"] and lines[4][2] == "−0.15"
     for name in ("nodes", "stack"):
@@ -243,20 +244,20 @@ def test_one_seed_has_no_spread_and_what_was_not_scored_no_row(tmp_path):
 
 
 def test_order_is_that_of_the_tables_and_of_the_corpora(folders, tmp_path):
-    write_nodes(of(folders[::-1], "nodes"), tmp_path / "nodes", CORPORA[::-1], LABEL, FOOTER)
+    write_nodes(folders[::-1], tmp_path / "nodes", CORPORA[::-1], LABEL, FOOTER)
     lines = rows(tmp_path / "nodes.md")
     assert [line[0] for line in lines if line[0].startswith("*")] == ["*AST-05*", "*AST-03*"]
     assert lines[0][2].startswith("In-the-Wild") and "bona fide" in lines[5][2] and "bona fide" not in lines[5][4]
-    write_nodes(of(folders, "nodes"), tmp_path / "home", CORPORA[:1])
+    write_nodes(folders, tmp_path / "home", CORPORA[:1])
     assert len(rows(tmp_path / "home.md")[0]) == 4
-    write_nodes(of(folders, "nodes"), tmp_path / "again", CORPORA[:1])
+    write_nodes(folders, tmp_path / "again", CORPORA[:1])
     for ending in ("tsv", "md", "tex", "html"):
         assert (tmp_path / f"home.{ending}").read_bytes() == (tmp_path / f"again.{ending}").read_bytes()
 
 
 def test_trainings_of_every_kind_have_a_place(tmp_path):
     names = ["AST-05+stack1", "AST-05+Mag", "AST-05"]
-    table = read_inspected(of(write(tmp_path, names), "nodes"), ["wild", "home"], ["layer"])
+    table = read_inspected(write(tmp_path, names), "nodes.tsv", ["wild", "home"], ["layer"])
     assert [*table["trained"].unique()] == ["AST-05", "AST-05+stack1", "AST-05+Mag"]
     assert [*table["corpus"].unique()] == ["wild", "home"]
 
@@ -269,21 +270,36 @@ def test_means_over_seeds_by_hand():
     assert means["share.seeds_std"][0] == pytest.approx(np.sqrt(4.5)) and np.isnan(means["share.seeds_std"][1])
 
 
+def without_columns(folder, name):
+    """A folder whose file of that name has none but the first few."""
+    folder.mkdir()
+    (folder / f"{name}.tsv").write_text("trained\tseed\tcorpus\tlabel\n")
+    return folder
+
+
 def test_refuses(folders, tmp_path):
-    paths = of(folders, "nodes")
     for given, corpora, complaint in (
-        ([], CORPORA, "no files were given"),
-        ([*paths, paths[0]], CORPORA, r"nodes\.tsv: AST-05, seed 1, on home was given in .*nodes\.tsv already"),
-        (paths[:1] + paths[4:], CORPORA, "hold nothing of AST-05 on corpus 'wild'; inspect it there too"),
-        (paths, [*CORPORA, ("moon", "Moon")], "hold nothing of AST-05 on corpus 'moon'"),
-        ([paths[0].with_name("none.tsv")], CORPORA, "none.tsv: not a readable TSV"),
-        (of(folders, "stack"), CORPORA, "columns missing: layer|columns missing: k"),
+        ([], CORPORA, "no folders were given"),
+        ([*folders, folders[0]], CORPORA, r"nodes\.tsv: AST-05, seed 1, on home was given in .*nodes\.tsv already"),
+        (folders[:1] + folders[4:], CORPORA, "hold nothing of AST-05 on corpus 'wild'; inspect it there too"),
+        (folders, [*CORPORA, ("moon", "Moon")], "hold nothing of AST-05 on corpus 'moon'"),
+        ([tmp_path / "none"], CORPORA, r"none/nodes\.tsv: not a readable TSV"),
+        ([without_columns(tmp_path / "short", "nodes")], CORPORA, r"short/nodes\.tsv: columns missing: layer, k"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             write_nodes(given, tmp_path / "refused", corpora)
     lonely = tmp_path / "lonely" / "nodes.tsv"
     lonely.parent.mkdir()
-    lonely.write_bytes(paths[0].read_bytes())
+    lonely.write_bytes((folders[0] / "nodes.tsv").read_bytes())
     with pytest.raises(ConfigError, match=r"lonely/agreement\.tsv: not a readable TSV"):
-        write_nodes([lonely], tmp_path / "refused", CORPORA[:1])
+        write_nodes([lonely.parent], tmp_path / "refused", CORPORA[:1])
     assert not list(tmp_path.glob("refused*"))
+
+
+def test_settings_as_json_gives_them(folders, tmp_path):
+    """Paths as texts, pairs as lists: what the command line passes on."""
+    settings = {"inspected": [str(folder) for folder in folders], "corpora": [list(pair) for pair in CORPORA]}
+    for name, write_it in {"nodes": write_nodes, "stack": write_stack}.items():
+        write_it(folders, tmp_path / f"{name}_0", CORPORA)
+        validate_call(write_it)(**settings, output_stem=str(tmp_path / f"{name}_1"))
+        assert (tmp_path / f"{name}_0.md").read_bytes() == (tmp_path / f"{name}_1.md").read_bytes()

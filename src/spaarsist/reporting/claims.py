@@ -7,7 +7,6 @@ result, not a failure.
 from __future__ import annotations
 
 import csv
-import html
 import math
 import re
 import textwrap
@@ -21,11 +20,11 @@ from typing import NamedTuple
 import pandas as pd
 from scipy.special import stdtrit
 
-from spaarsist.artefacts import read_table, refuse_mixed_code, writing
+from spaarsist.artefacts import read_table, refuse_mixed_code
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.names import ConfigError, System
-from spaarsist.reporting.tables.layout import escape, html_page, p_text
+from spaarsist.reporting.tables.layout import SECTION, p_text, write
 
 VERDICTS = ("reproduced", "consistent", "differs", "not comparable", "not run")
 
@@ -60,14 +59,11 @@ _COMPARED = ("n_seeds", "value", "reference_value", "difference", "ci_low", "ci_
 _QUANTITY = re.compile(r"F\d+_")  # of the findings file
 
 SECTIONS = {
-    "C": ("What the paper claims", "tab:claims"),
-    "S": ("Second-hand: from a third party's digest of the paper, not verified", "tab:second-hand"),
-    "F": (
-        "Our findings about the released code, each confirmed (reproduced) or not (differs) by a measurement",
-        "tab:findings",
-    ),
+    "C": "What the paper claims",
+    "S": "Second-hand: from a third party's digest of the paper, not verified",
+    "F": "Our findings about the released code, each confirmed (reproduced) or not (differs) by a measurement",
 }
-"""First letter of a claim's id -> heading and LaTeX label of its table."""
+"""First letter of a claim's id -> heading of its part of the ledger."""
 
 LEDGER_COLUMNS = (
     "claim_id", "where", "source", "statement", "system", "corpus", "metric", "claimed", "ours", "ci_low", "ci_high",
@@ -292,14 +288,21 @@ def judge(
     )
     ledger = pd.DataFrame([_judge(claim, run) for claim in read_claims(claims)], columns=LEDGER_COLUMNS)
     if output_stem is not None:
-        with writing(f"{output_stem}.tsv") as path:
-            ledger.to_csv(path, sep="\t", index=False, float_format="%.10g")
-        with writing(f"{output_stem}.md") as path:
-            path.write_text(_markdown(ledger, label, footer), encoding="utf-8")
-        with writing(f"{output_stem}.tex") as path:
-            path.write_text(_latex(ledger, label, footer), encoding="utf-8")
-        with writing(f"{output_stem}.html") as path:
-            path.write_text(_html(ledger, label, footer), encoding="utf-8")
+        shown = _shown_to_readers(ledger)
+        write(
+            output_stem,
+            ledger,
+            shown,
+            heading="Claims",
+            subject="Every claim beside what we obtain.",
+            notes=_NOTES,
+            tex_label="tab:claims",
+            label=label,
+            footer=footer,
+            marked=shown.apply(lambda column: (column.name == "Verdict") & column.str.startswith("differs")),
+            brief_latex=True,
+            wrapped={"Claim": 76, "Ours": 54},
+        )
     return ledger
 
 
@@ -588,14 +591,13 @@ def counts(ledger: pd.DataFrame) -> dict[str, Counter[str]]:
     return {letter: Counter(ledger["verdict"][letters == letter]) for letter in SECTIONS}
 
 
-def _sections(ledger: pd.DataFrame) -> list[tuple[str, str, str, list[NamedTuple]]]:
-    """Heading, count of verdicts, LaTeX label and rows of each section that has any."""
+def _sections(ledger: pd.DataFrame) -> list[tuple[str, str, list[NamedTuple]]]:
+    """Heading, count of verdicts and rows of each section that has any."""
     parts = []
     for letter, verdicts in counts(ledger).items():
         if rows := [row for row in ledger.itertuples(index=False) if row.claim_id.startswith(letter)]:
-            heading, key = SECTIONS[letter]
             count = ", ".join(f"{verdict} {verdicts[verdict]}" for verdict in VERDICTS)
-            parts.append((heading, f"{len(rows)} in all: {count}", key, rows))
+            parts.append((SECTIONS[letter], f"{len(rows)} in all: {count}", rows))
     return parts
 
 
@@ -615,14 +617,14 @@ def render(ledger: pd.DataFrame) -> str:
             lines.append("  ".join(f"{text:{width}}" for text, width in zip(texts, widths, strict=True)).rstrip())
 
     sections = _sections(ledger)
-    for heading, _, _, rows in sections:
+    for heading, _, rows in sections:
         lines += [heading.upper(), ""]
         put("id", "verdict", "claimed", "ours", "claim")
         put(*("-" * width for width in widths))
         for row in rows:
             put(row.claim_id, row.verdict, _claimed(row), row.ours or "-", row.statement)
         lines.append("")
-    for heading, count, _, rows in sections:
+    for heading, count, rows in sections:
         lines += [heading, f"  {count}"]
         for verdict in ("not comparable", "not run"):
             reasons = Counter(row.why for row in rows if row.verdict == verdict)
@@ -643,67 +645,23 @@ _NOTES = (
 )
 
 
-def _markdown(ledger: pd.DataFrame, label: str, footer: str) -> str:
-    lines = [f"# Claims{f' ({label})' if label else ''}", "", _NOTES]
-    for heading, count, _, rows in _sections(ledger):
-        lines += ["", f"## {heading}", "", f"{count}.", "", "| id | source | claim | claimed | ours | verdict | why |"]
-        lines.append("| :--- | :--- | :--- | ---: | ---: | :--- | :--- |")
-        for row in rows:
-            verdict = f"**{row.verdict}**" if row.verdict == "differs" else row.verdict
-            cells = (row.claim_id, row.source, row.statement, _claimed(row), row.ours or "–", verdict, row.why)
-            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join([*lines, *(["", footer] if footer else []), ""])
-
-
-def _html(ledger: pd.DataFrame, label: str, footer: str) -> str:
-    sections = {
-        f"{heading}. {count}": pd.DataFrame(
-            [(r.claim_id, r.source, r.statement, _claimed(r), r.ours or "–", r.verdict, r.why) for r in rows],
-            columns=["id", "source", "claim", "claimed", "ours", "verdict", "why"],
-        ).map(html.escape)
-        for heading, count, _, rows in _sections(ledger)
-    }
-    return html_page("Claims", label, _NOTES, sections, footer)
-
-
-def tex(text: str) -> str:
-    """Set a text of the ledger in LaTeX: minus signs, powers of ten, no line break between a number and its unit."""
-    text = re.sub(r"(^|[ (\[])-(?=\d)", r"\1−", text)  # a minus sign, not the hyphen of a name
-    text = escape(text)
-    text = re.sub(r"([\d.]+)e-0?(\d+)", r"$\1\\times10^{-\2}$", text)
-    return re.sub(r"(?<=\d) (?=(\\%|k|M|nats|bits)(\W|$))", "~", text)
-
-
-def _latex(ledger: pd.DataFrame, label: str, footer: str) -> str:
-    """One float over both columns for each section: all together would not fit a page."""
+def _shown_to_readers(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The ledger's cells; below a verdict its reason, for which a page of LaTeX has no room."""
     lines = []
-    named = rf"\textbf{{{tex(label)}.}} " if label else ""
-    for heading, count, key, rows in _sections(ledger):
-        caption = f"{heading}. {count}. {_NOTES if not lines else ''}".strip()
-        lines += [
-            r"\begin{table*}[p]",
-            r"\centering",
-            rf"\caption{{{named}{tex(caption)}}}",
-            rf"\label{{{key}}}",
-            r"\scriptsize",
-            r"\setlength{\tabcolsep}{3pt}",
-            r"\begin{tabular}{@{}llp{.40\textwidth}rp{.25\textwidth}l@{}}",
-            r"\toprule",
-            r"Id & Source & Claim & Claimed & Ours & Verdict \\",
-            r"\midrule",
-        ]
+    for heading, count, rows in _sections(ledger):
+        lines.append((f"{SECTION}{heading}. {count}", *[""] * 5))
         for row in rows:
-            style = {"differs": "textbf", "not run": "textit"}.get(row.verdict, "textrm")
-            cells = [
-                row.claim_id, row.source, rf"\raggedright {tex(row.statement)}", tex(_claimed(row)),
-                rf"\raggedright {tex(row.ours or '–')}", rf"\{style}{{{row.verdict}}}",
-            ]  # fmt: skip
-            lines.append(rf"{' & '.join(cells)} \\ \addlinespace[1pt]")
-        lines += [r"\bottomrule", r"\end{tabular}"]
-        if footer:
-            lines += [
-                r"\par\smallskip\parbox{\textwidth}{\fontsize{5.5}{6.6}\selectfont\raggedright",
-                rf"{escape(footer)}}}",
-            ]
-        lines += [r"\end{table*}", ""]
-    return "\n".join(lines)
+            verdict = "\n".join(filter(None, [row.verdict, row.why]))
+            lines.append((row.claim_id, row.source, row.statement, _claimed(row), row.ours or "–", verdict))
+    return pd.DataFrame(lines, columns=["Id", "Source", "Claim", "Claimed", "Ours", "Verdict"]).map(typeset)
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def typeset(text: str) -> str:
+    """A text of the ledger for readers: minus signs, powers of ten, no line break between a number and its unit."""
+    text = re.sub(r"(^|[ (\[])-(?=\d)", r"\1−", text)  # a minus sign, not the hyphen of a name
+    text = re.sub(r"(?<=\d) (?=(%|k|M|nats|bits)(\W|$))", "\u00a0", text)
+    power = re.compile(r"(?<=\d)e\+?(-?)0*(\d+)")
+    return power.sub(lambda found: "×10" + "".join(found.groups()).translate(_SUPERSCRIPTS), text)

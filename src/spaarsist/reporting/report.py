@@ -23,7 +23,7 @@ from spaarsist.artefacts import read_table, writing
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region, read_comparisons
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.names import BASELINE, ConfigError, System, ratio_code
-from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, tex
+from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, typeset
 from spaarsist.reporting.tables.latency import read_backend, read_detector
 from spaarsist.reporting.tables.layout import escape, interval, number, p_text
 
@@ -53,25 +53,31 @@ ROLES = ("in", "out")
 """What the first two corpora are called in keys."""
 
 
-def write_macros(
+FAMILIES = ("temperature", "ablation_trained")
+"""Families of comparisons that a run may do without, and the text then does too."""
+
+
+def write_report(
+    source: Path,
+    results: Path,
+    output: Path,
+    *,
     summary: Path,
     composite: Path,
     findings: Path,
     ledger: Path,
     record: Path,
+    comparisons: Sequence[Path],
+    calibration: Sequence[Path],
+    inspected: Sequence[Path],
     corpora: Sequence[tuple[str, str]],
-    output: Path,
+    paper_corpora: bool,
     label: str = "",
-    comparisons: Sequence[Path] = (),
-    calibration: Sequence[Path] = (),
-    nodes: Sequence[Path] = (),
-    stack: Sequence[Path] = (),
-    n_replicates: int = 0,
+    bootstrap: int = 0,
     confidence: float = 0.95,
-    latency: Path | None = None,
     speed: Path | None = None,
 ) -> None:
-    r"""Write a LaTeX file that defines `\val{<key>}` for every number a report may need.
+    r"""Write the report: its numbers as `\val{<key>}` to `<results>/paper/macros.tex`, and the PDF.
 
     Where it says role, `in` and `out` stand for the corpora in and out of domain; ratios are codes such as 05.
 
@@ -79,7 +85,7 @@ def write_macros(
     key                                         text
     ==========================================  =====================================================================
     <system>.params, .params_as_run             parameters at the size that is counted, and of this run
-    <system>.macs, .latency, .latency_iqr       MACs in millions; latency in milliseconds, median, interquartile range
+    <system>.macs                               multiply-accumulates in millions
     <system>.<role>.eer, .min_dcf, ...          mean (and standard deviation over seeds); EER in percent
     <system>.<role>.<metric>.ci, .speakers      its bootstrap intervals, over trials and over speakers
     <system>.<role>.<metric>.diff               difference from the baseline, with its sign; EER in points
@@ -107,7 +113,6 @@ def write_macros(
     run.speakers.in, .out, run.replicates       number of known speakers, and of bootstrap replicates
     run.alpha, run.confidence                   what counts as significant; confidence of the intervals, in percent
     recipe.<key>                                of the training recipe: crop, stages, ...
-    run.latency.threads                         CPU threads that <system>.latency was measured with
     backend.<system>.params.change, .macs.      of `audit.speed`'s backend.tsv: changes from the baseline in %,
     change, <system>.<batch>.floor              the floor in milliseconds; batch: `small` or `large`
     backend.<system>.<form>.<batch>.ms, .iqr,   median, interquartile range in milliseconds, change from the baseline in
@@ -128,27 +133,32 @@ def write_macros(
 
     There are only the keys that the files give. Minus signs are LaTeX's.
 
-    `\ifpapercorpora` is true where no label says otherwise, `\ifablationtrained` where the family ablation_trained was
-    given, `\ifspeedoncpu` where training was timed on the CPU, which has keys of its own (memory `kept`). A dash stands
-    for what does not exist, such as a change of the baseline from itself.
+    `\ifpapercorpora` is as `paper_corpora`; `\iflabelled` is true with a label, `\ifspeed` with the speed files,
+    `\iftemperature` and `\ifablationtrained` with the family of that name, and `\ifspeedoncpu` where training was timed
+    on the CPU, which has keys of its own (memory `kept`). A dash stands for what does not exist, such as a change of
+    the baseline from itself.
 
     Args:
+        source: the main `.tex` file; what lies beside it (the bibliography) is found as well.
+        results: folder that `\input` and `\includegraphics` start from.
+        output: PDF to write.
         summary, composite, findings, ledger: files of the steps of these names (ledger: TSV of `claims.judge`).
         record: `model.json` of the baseline, for the recipe.
-        corpora: (name in the summary, title), the in-domain one first.
-        output: file to write.
-        label: what the corpora are, unless the paper's own.
         comparisons: files of `evaluation.comparison.compare`, each named after its family; `baseline` for differences
-            from the baseline.
+            from the baseline. The text needs all but `FAMILIES`.
         calibration: files of `evaluation.calibration.calibrate`.
-        nodes, stack: files of these names, of any trainings, seeds and corpora.
-        n_replicates: of the bootstrap; 0: not told.
+        inspected: folders of `audit.nodes.inspect`, of any trainings, seeds and corpora.
+        corpora: (name in the summary, title), the in-domain one first.
+        paper_corpora: whether these are the paper's, and the front-end too; else the text disowns their error rates.
+        label: a remark on the run, or nothing.
+        bootstrap: number of resamples; 0: not told.
         confidence: of the intervals.
-        latency: file of `audit.complexity.write_latency`.
-        speed: folder of `backend.tsv`, `detector.tsv`, `training.tsv` and `scoring.tsv` of `audit.speed`.
+        speed: folder of `backend.tsv`, `detector.tsv`, `training.tsv` and `scoring.tsv` of `audit.speed`; without it
+            the text tells no times.
 
     Raises:
-        ConfigError: a file is unreadable or lacks what is needed, or files hold a value twice.
+        ConfigError: a file is unreadable or lacks what is needed, files hold a value twice, no LaTeX is installed, or
+            it stopped (its complaint is quoted).
     """
     roles = {name: role for role, (name, _) in zip(ROLES, corpora, strict=False)}
     table = read_summary(summary, [name for name, _ in corpora])
@@ -162,51 +172,44 @@ def write_macros(
     values = dict(_calibration_values(calibration, roles))
     values |= dict(_system_values(table, roles))
     values |= dict(_difference_values(comparisons, roles))
-    values |= dict(_node_values(nodes, roles))
-    values |= dict(_stack_values(stack, roles))
+    values |= dict(_node_values(inspected, roles))
+    values |= dict(_stack_values(inspected, roles))
     values |= dict(_composite_values(ranked))
     for row in found.itertuples():
         factor, form = FINDING_UNITS.get(row.unit, (1, ".3g"))
         values[row.quantity] = _power_of_ten(format(row.value * factor, form))
     for row in claims.to_dict("records"):
         row["claimed"] = f"{row['claimed']:,f} {row['unit']}".strip()
-        values |= {f"{row['claim_id']}.{key}": tex(row[key]) for key in ("claimed", "ours", "verdict")}
+        values |= {f"{row['claim_id']}.{key}": escape(typeset(row[key])) for key in ("claimed", "ours", "verdict")}
     for section, tally in counts(claims).items():
         values |= {f"verdict.{section}.{name}": str(tally[name]) for name in VERDICTS}
         values[f"verdict.{section}.all"] = str(tally.total())
     values |= dict(_run_values(trained, table, corpora, label))
     values["run.alpha"], values["run.confidence"] = f"{SIGNIFICANCE:g}", f"{100 * confidence:g}"
-    if n_replicates:
-        values["run.replicates"] = f"{n_replicates:,}"
-    if latency is not None:
-        values["run.latency.threads"] = str(read_table(latency, ["threads"])["threads"].iloc[0])
+    if bootstrap:
+        values["run.replicates"] = f"{bootstrap:,}"
     if speed is not None:
         values |= dict(_backend_values(speed / "backend.tsv"))
         values |= dict(_detector_values(speed / "detector.tsv"))
         values |= dict(_training_values(speed / "training.tsv"))
         values |= dict(_scoring_values(speed / "scoring.tsv"))
     lines = [f"\\expandafter\\def\\csname val@{key}\\endcsname{{{text}}}" for key, text in values.items()]
+    given = {path.stem for path in comparisons}
     flags = {
-        "papercorpora": not label,
-        "ablationtrained": any(path.stem == "ablation_trained" for path in comparisons),
+        "papercorpora": paper_corpora,
+        "labelled": bool(label),
+        "speed": speed is not None,
         "speedoncpu": values.get("training.device") == "cpu",
+        **{family.replace("_", ""): family in given for family in FAMILIES},
     }
     lines = [*(f"\\newif\\if{flag}\\{flag}{str(on).lower()}" for flag, on in flags.items()), *lines]
-    with writing(output) as path:
+    with writing(results / "paper" / "macros.tex") as path:
         path.write_text(_HEAD + "\n".join([*lines, ""]), "utf-8")
+    build_pdf(source, results, output)
 
 
 def build_pdf(source: Path, results: Path, output: Path) -> None:
-    r"""Compile the report with latexmk or tectonic, whichever is installed.
-
-    Args:
-        source: the main `.tex` file; what lies beside it (the bibliography) is found as well.
-        results: folder that `\input` and `\includegraphics` start from.
-        output: PDF to write.
-
-    Raises:
-        ConfigError: neither engine is installed, or LaTeX stopped (its complaint is quoted).
-    """
+    """Compile the report with latexmk or tectonic, whichever is installed; arguments and errors: `write_report`."""
     source, results = source.resolve(), results.resolve()
     search = os.pathsep.join([str(results), str(source.parent), ""])
     with tempfile.TemporaryDirectory() as folder:
@@ -252,9 +255,6 @@ def _system_values(table: pd.DataFrame, roles: Mapping[str, str]) -> Iterator[tu
     for system, row in table.iterrows():
         yield f"{system}.params", f"{row['n_params']:,.0f}"
         yield f"{system}.macs", f"{row['n_macs'] / 1e6:.1f}"
-        if not math.isnan(row["latency_ms"]):
-            yield f"{system}.latency", f"{row['latency_ms']:.1f}"
-            yield f"{system}.latency_iqr", f"{row['latency_iqr_ms']:.1f}"
         if not math.isnan(row["n_params_as_run"]):
             yield f"{system}.params_as_run", f"{row['n_params_as_run']:,.0f}"
         for (name, role), (metric, (factor, digits)) in product(roles.items(), METRIC_DIGITS.items()):
@@ -318,16 +318,17 @@ def _calibration_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iter
             yield f"{system}.{roles[corpus]}.{quantity}", escape(number(value * factor, digits))
 
 
-def _node_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _node_values(inspected: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    paths = [folder / "nodes.tsv" for folder in inspected]
     means = _means(paths, ["trained", "corpus", "label", "k"], ["seed", "layer"], ["jaccard", "chance", "spearman"])
     for (trained, corpus, label, k), row in means.iterrows():
         if label == "all" and corpus in roles:
             stem = f"nodes.{trained.removeprefix('AST-')}.{roles[corpus]}.{ratio_code(k)}"
             for quantity, value in row.dropna().items():
                 yield f"{stem}.{quantity}", escape(number(value, 2))
-    beside = [path.with_name("agreement.tsv") for path in paths]
+    paths = [folder / "agreement.tsv" for folder in inspected]
     keys = ["trained", "corpus", "label", "k", "variant", "quartile"]
-    means = _means([path for path in beside if path.exists()], keys, ["seed"], ["score_change", "spearman"])
+    means = _means(paths, keys, ["seed"], ["score_change", "spearman"])
     for (trained, corpus, label, k, variant, quartile), row in means.iterrows():
         if quartile == "all" and corpus in roles:
             stem = f"nodes.{trained.removeprefix('AST-')}.{roles[corpus]}.{ratio_code(k)}.{variant}"
@@ -337,7 +338,8 @@ def _node_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tu
                 yield f"{stem}.{label}", escape(number(row["spearman"], 2, "+"))
 
 
-def _stack_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _stack_values(inspected: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    paths = [folder / "stack.tsv" for folder in inspected]
     keys = ["trained", "corpus", "label", "quantity", "stack_temperature", "aggregation"]
     for row in _means(paths, keys, ["seed", "layer"], ["value"]).dropna().reset_index().to_dict("records"):
         if row["label"] == "all" and row["corpus"] in roles and row["quantity"] in STACK_QUANTITIES:

@@ -26,14 +26,14 @@ _TICKS = {"attention": "attention", "uniform": "plain\nmean", "linear": "release
 _NO_BANDS = "Spectral nodes: groups of three neighbouring features of a learned projection, not frequency bands"
 
 
-def overlap(nodes: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
+def overlap(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
     """Draw how far the learned scorer and the squared norm keep the same nodes, against the share that is kept.
 
     A row per training; three columns per corpus, for the first poolings and those in the branches. Dashed lines are
     what two random choices have in common. A pooling that keeps all it gets has no mark.
 
     Args:
-        nodes: `nodes.tsv` of every training, seed and corpus, by `audit.nodes.inspect`.
+        inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         corpora: (name in the files, title) of each group of columns.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, corpus,
             pooling and k: the Jaccard index (mean over trials and seeds, standard deviation over seeds) and chance.
@@ -42,7 +42,7 @@ def overlap(nodes: Sequence[Path], corpora: Sequence[tuple[str, str]], output_st
     Raises:
         ConfigError: see `spaarsist.reporting.tables.nodes.read_inspected`.
     """
-    rows = read_inspected(nodes, [name for name, _ in corpora], ["layer", "k", "jaccard", "chance"])
+    rows = read_inspected(inspected, "nodes.tsv", [name for name, _ in corpora], ["layer", "k", "jaccard", "chance"])
     points = over_seeds(rows[rows["label"] == "all"], ["trained", "corpus", "layer", "k", "chance"], ["jaccard"])
     trainings, ratios = points["trained"].unique(), sorted(points["k"].unique())
     with mpl.rc_context(STYLE):
@@ -84,14 +84,14 @@ def _draw_overlap(axes: Axes, points: pd.DataFrame, ratios: Sequence[float], gra
     axes.plot(at, points["jaccard"], color=colour, marker=marker, **DOT, lw=1, zorder=3)
 
 
-def kept(kept: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
+def kept(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
     """Draw how often the node at each position is kept, by learned scorer and squared norm, for both classes.
 
     Shown are the first poolings of one training, the first in the order of tables, at the smallest k; and of its lowest
     seed alone, since the number of a spectral node means something else in every training.
 
     Args:
-        kept: `kept.tsv` of every training, seed and corpus, by `audit.nodes.inspect`.
+        inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         corpora: (name in the files, title) of each column.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has the rows that are drawn.
         label: printed small below the panels.
@@ -100,7 +100,7 @@ def kept(kept: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: 
         ConfigError: see `spaarsist.reporting.tables.nodes.read_inspected`.
     """
     columns = ["layer", "k", "scorer", "position", "seconds", "share"]
-    rows = read_inspected(kept, [name for name, _ in corpora], columns)
+    rows = read_inspected(inspected, "kept.tsv", [name for name, _ in corpora], columns)
     rows = rows[rows["trained"] == rows["trained"].iloc[0]]
     rows = rows[(rows["seed"] == rows["seed"].min()) & (rows["k"] == rows["k"].min()) & (rows["label"] != "all")]
     trained, seed, k = rows[["trained", "seed", "k"]].iloc[0]
@@ -139,7 +139,7 @@ def kept(kept: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: 
 
 
 def stack_attention(
-    stack: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = ""
+    inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = ""
 ) -> None:
     """Draw how far the stack node's attention is from a mean, and how much the stack node depends on the input.
 
@@ -149,7 +149,7 @@ def stack_attention(
     takes the place of attention.
 
     Args:
-        stack: `stack.tsv` of every training, seed and corpus, by `audit.nodes.inspect`.
+        inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         corpora: (name in the files, title) of each row.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, corpus,
             quantity, layer, temperature and aggregation: mean over trials and seeds, standard deviation over seeds.
@@ -159,7 +159,7 @@ def stack_attention(
         ConfigError: see `spaarsist.reporting.tables.nodes.read_inspected`.
     """
     keys = ["trained", "corpus", "quantity", "layer", "stack_temperature", "aggregation"]
-    rows = read_inspected(stack, [name for name, _ in corpora], [*keys[2:], "value"])
+    rows = read_inspected(inspected, "stack.tsv", [name for name, _ in corpora], [*keys[2:], "value"])
     points = over_seeds(rows[rows["label"] == "all"], keys, ["value"])
     distances, spreads = (points[points["quantity"].str.endswith(end)] for end in ("total_variation", "_spread"))
     trainings = points["trained"].unique()

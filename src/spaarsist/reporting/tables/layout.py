@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -36,6 +37,7 @@ def write(
     footer: str = "",
     marked: pd.DataFrame | None = None,
     brief_latex: bool = False,
+    wrapped: Mapping[str, int] | None = None,
 ) -> None:
     """Write a table as `<output_stem>.tsv` (for machines), `.md`, `.tex` and `.html` (for readers).
 
@@ -58,6 +60,7 @@ def write(
         marked: which cells are set off, in the shape of `shown`: bold in the first column, in the others the number (up
             to the first space) underlined.
         brief_latex: LaTeX gets the first line of each cell only.
+        wrapped: column -> most characters of a line in LaTeX, which breaks no lines by itself.
     """
     columns = [("", column) if isinstance(column, str) else tuple(column) for column in shown.columns]
     shown = shown.set_axis(pd.MultiIndex.from_tuples(columns), axis=1)
@@ -71,12 +74,13 @@ def write(
     with writing(f"{output_stem}.tex") as path:
         caption = rf"\textbf{{{escape(label)}.}} " if label else ""
         caption += escape(f"{subject} {notes}")
-        set_in_latex = shown.map(lambda text: text.partition("\n")[0]) if brief_latex else shown
+        set_in_latex = shown.map(lambda text: text.partition("\n")[0]) if brief_latex else shown.copy()
+        for column, width in (wrapped or {}).items():
+            cells = set_in_latex["", column]
+            set_in_latex["", column] = ["\n".join(textwrap.wrap(text, width)) for text in cells]
         path.write_text("\n".join(_latex(set_in_latex, marks, caption, tex_label, footer)), encoding="utf-8")
     with writing(f"{output_stem}.html") as path:
-        page = html_page(heading, label, f"{subject} {notes}", {"": _html_cells(shown, marks)}, footer)
-        across = re.compile(rf"<td>{_ACROSS}(.*?)</td>(\s*<td></td>)*")
-        path.write_text(across.sub(rf'<th colspan="{len(columns)}">\1</th>', page), encoding="utf-8")
+        path.write_text(_html_page(title, f"{subject} {notes}", shown, marks, footer), encoding="utf-8")
 
 
 def number(value: float, digits: int, sign: str = "") -> str:
@@ -90,31 +94,6 @@ def number(value: float, digits: int, sign: str = "") -> str:
 def interval(low: float, high: float, digits: int, sign: str = "") -> str:
     """An interval for readers; NaN is a dash."""
     return "–" if math.isnan(low) else f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
-
-
-def html_page(heading: str, label: str, text: str, sections: Mapping[str, pd.DataFrame], footer: str = "") -> str:
-    """A page for the browser: what `snakemake --report` shows of a table.
-
-    Args:
-        heading: of the page.
-        label: remark behind it, e.g. that the corpora are miniatures.
-        text: paragraph below the heading.
-        sections: heading -> table of texts, which are HTML.
-        footer: small paragraph at the end.
-    """
-    title = html.escape(f"{heading} ({label})" if label else heading, quote=False)
-    parts = [f"<h1>{title}</h1>", f"<p>{html.escape(text, quote=False)}</p>"]
-    for name, table in sections.items():
-        parts += [f"<h2>{html.escape(name, quote=False)}</h2>"] if name else []
-        parts.append(table.to_html(index=False, border=0, escape=False))
-    parts += [f"<footer>{html.escape(footer, quote=False)}</footer>"] if footer else []
-    style = (
-        "body{font:14px sans-serif;margin:2em}p,footer{max-width:60em}footer{font-size:11px;margin-top:2em}"
-        "table{border-collapse:collapse}td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}"
-        "thead{border-bottom:2px solid #333}td:first-child{white-space:nowrap}"
-    )
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
-    return "\n".join([head, *parts, "</html>", ""])
 
 
 _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
@@ -137,7 +116,10 @@ _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "τ": r"$\tau$",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
+    "\u00a0": "~",
+    "⁻": r"$^-$",
 }
+_TEX |= {digit: rf"$^{value}$" for value, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 
 
 def p_text(p: float) -> str:
@@ -200,6 +182,22 @@ def _markdown_table(shown: pd.DataFrame, marks: list[list[bool]]) -> str:
             cells.append(number + _markdown(rest))
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _html_page(title: str, text: str, shown: pd.DataFrame, marks: list[list[bool]], footer: str) -> str:
+    """A page for the browser: what `snakemake --report` shows of a table."""
+    title, text, footer = (html.escape(part, quote=False) for part in (title, text, footer))
+    table = _html_cells(shown, marks).to_html(index=False, border=0, escape=False)
+    across = re.compile(rf"<td>{_ACROSS}(.*?)</td>(\s*<td></td>)*")
+    table = across.sub(rf'<th colspan="{shown.shape[1]}">\1</th>', table)
+    style = (
+        "body{font:14px sans-serif;margin:2em}p,footer{max-width:60em}footer{font-size:11px;margin-top:2em}"
+        "table{border-collapse:collapse}td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}"
+        "thead{border-bottom:2px solid #333}td:first-child{white-space:nowrap}"
+    )
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    parts = [head, f"<h1>{title}</h1>", f"<p>{text}</p>", table]
+    return "\n".join([*parts, *([f"<footer>{footer}</footer>"] if footer else []), "</html>", ""])
 
 
 _ACROSS = "<!--across-->"

@@ -49,12 +49,13 @@ _SCORE_CHANGES = {
 
 
 def read_inspected(
-    paths: Sequence[Path], corpora: Sequence[str], columns: Sequence[str], *, partial: bool = False
+    inspected: Sequence[Path], file: str, corpora: Sequence[str], columns: Sequence[str], *, partial: bool = False
 ) -> pd.DataFrame:
     """Put files of one name that `audit.nodes.inspect` wrote together.
 
     Args:
-        paths: one per training, seed and corpus.
+        inspected: folders that it wrote, one per training, seed and corpus.
+        file: name of the files, such as `nodes.tsv`.
         corpora: names of those to read; others are dropped.
         columns: that must be there besides `trained, seed, corpus, label`.
         partial: a training may lack a corpus.
@@ -63,14 +64,14 @@ def read_inspected(
         Their rows: trainings in the order of tables, then corpora in the order given.
 
     Raises:
-        ConfigError: no file, one is unreadable or lacks columns, two are of one training, seed and corpus, or a
+        ConfigError: no folder, a file is unreadable or lacks columns, two are of one training, seed and corpus, or a
             training lacks a corpus.
     """
     texts = dict.fromkeys(
         ["trained", "corpus", "label", "layer", "variant", "quartile", "quantity", "aggregation"], str
     )
     tables, seen = [], {}
-    for path in paths:
+    for path in (Path(folder, file) for folder in inspected):
         table = read_table(path, [*_RUN, *columns], dtype=texts)
         for run in table[_RUN[:3]].drop_duplicates().itertuples(index=False, name=None):
             if run in seen:
@@ -78,12 +79,12 @@ def read_inspected(
             seen[run] = path
         tables.append(table[table["corpus"].isin(corpora)])
     if not tables:
-        raise ConfigError("no files were given of what was found inside the back-ends")
+        raise ConfigError("no folders were given of what was found inside the back-ends (`spaarsist inspect`)")
     rows = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     trainings = sorted(rows["trained"].unique(), key=lambda name: System.parse(system_name(name, "10")).order)
     for name in [] if partial else trainings or ["any training"]:
         if absent := [c for c in corpora if c not in rows.loc[rows["trained"] == name, "corpus"].array]:
-            raise ConfigError(f"the files given hold nothing of {name} on corpus {absent[0]!r}; inspect it there too")
+            raise ConfigError(f"the folders given hold nothing of {name} on corpus {absent[0]!r}; inspect it there too")
     order = {name: index for index, name in enumerate([*trainings, *corpora])}
     return rows.sort_values(["trained", "corpus"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
@@ -103,7 +104,7 @@ def over_seeds(rows: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -
 
 
 def write_nodes(
-    nodes: Sequence[Path],
+    inspected: Sequence[Path],
     output_stem: Path,
     corpora: Sequence[tuple[str, str]],
     label: str = "",
@@ -112,7 +113,7 @@ def write_nodes(
     """Write the table of node overlap: how far the learned scorer and the squared norm keep the same nodes.
 
     Args:
-        nodes: `nodes.tsv` of every training, seed and corpus, with its `agreement.tsv` beside it.
+        inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         output_stem: path of the outputs without `.tsv`, `.md`, `.tex` and `.html`. The TSV has rows of classes, and of
             quartiles of agreement, as well.
         corpora: (name in the files, title) of each group of columns.
@@ -124,12 +125,12 @@ def write_nodes(
     """
     names = [name for name, _ in corpora]
     keys, values = ["trained", "corpus", "label", "layer", "k"], ["jaccard", "chance", "spearman"]
-    rows = read_inspected(nodes, names, [*keys[3:], "n_nodes", "n_kept", "n_trials", *values])
+    rows = read_inspected(inspected, "nodes.tsv", names, [*keys[3:], "n_nodes", "n_kept", "n_trials", *values])
     overlap = over_seeds(rows, [*keys, "n_nodes", "n_kept", "n_trials"], values)
     keys = ["trained", "corpus", "label", "k", "variant", "quartile"]
     values = ["n_trials", "jaccard", "score_change", "spearman"]
-    beside = [path.with_name("agreement.tsv") for path in nodes]
-    changes = over_seeds(read_inspected(beside, names, [*keys[3:], *values], partial=True), keys, values)
+    changes = read_inspected(inspected, "agreement.tsv", names, [*keys[3:], *values], partial=True)
+    changes = over_seeds(changes, keys, values)
     data = pd.concat([overlap, changes.assign(layer="all")], ignore_index=True)
 
     ratios = sorted(overlap["k"].unique())
@@ -185,7 +186,7 @@ def write_nodes(
 
 
 def write_stack(
-    stack: Sequence[Path],
+    inspected: Sequence[Path],
     output_stem: Path,
     corpora: Sequence[tuple[str, str]],
     label: str = "",
@@ -194,7 +195,7 @@ def write_stack(
     """Write the table of the stack node: how far its attention is from a mean, and what replacing it does.
 
     Args:
-        stack: `stack.tsv` of every training, seed and corpus.
+        inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         output_stem: path of the outputs without `.tsv`, `.md`, `.tex` and `.html`. The TSV has rows of each branch and
             class as well.
         corpora: (name in the files, title) of each group of columns.
@@ -206,7 +207,7 @@ def write_stack(
     """
     names = [name for name, _ in corpora]
     keys = ["trained", "corpus", "label", "quantity", "layer", "stack_temperature", "aggregation"]
-    rows = read_inspected(stack, names, [*keys[3:], "value", "n_trials"])
+    rows = read_inspected(inspected, "stack.tsv", names, [*keys[3:], "value", "n_trials"])
     data = over_seeds(rows, [*keys, "n_trials"], ["value"])
     rows = rows[rows["label"] == "all"].assign(depth=rows["layer"].str.rpartition(".")[2])
     keys = ["quantity", "depth", "stack_temperature", "aggregation", "corpus", "trained"]
