@@ -494,9 +494,10 @@ def figure(name: Name, settings: Settings = "{}", output_stem: Stem = None) -> N
 def report(settings: Settings, output: Annotated[Path, typer.Option(help="PDF to write.")]) -> None:
     """Fill the replication report with a run's numbers and make its PDF (latexmk or tectonic)."""
     from spaarsist.config import call, read_mapping
+    from spaarsist.plan import in_checkout
     from spaarsist.reporting.report import write_report
 
-    call(write_report, read_mapping(settings) | {"output": output})
+    call(write_report, in_checkout("report") | read_mapping(settings) | {"output": output})
 
 
 @verb(REPORTING)
@@ -516,7 +517,7 @@ def _make(kind: str, name: str, settings: str, **output: Path | None) -> None:
     """Call the function that makes a table, a figure or a benchmark."""
     from spaarsist.artefacts import footer
     from spaarsist.config import ConfigError, call, read_mapping
-    from spaarsist.plan import RESULTS
+    from spaarsist.plan import RESULTS, in_checkout
 
     known = RESULTS[kind]
     if name == "list":
@@ -526,7 +527,7 @@ def _make(kind: str, name: str, settings: str, **output: Path | None) -> None:
         raise ConfigError(f"there is no {kind} {name!r}; there are {', '.join(known)}")
     if missing := [option for option, path in output.items() if path is None]:
         raise ConfigError(f"{kind} {name}: --{missing[0].replace('_', '-')} says where it goes; name it")
-    arguments = read_mapping(settings) | output
+    arguments = in_checkout(f"{kind}_{name}") | read_mapping(settings) | output
     if made_by := arguments.pop("provenance", None):
         arguments["footer"] = footer(Path(made_by))
     module, _, function = known[name][1].rpartition(".")

@@ -93,8 +93,13 @@ READS_GIGABYTES = ("det", "histograms", "reliability")
 WITHOUT_CORPUS = ("latency", "detector")
 """Tables and figures of times, in which no corpus has a part."""
 
-IN_CHECKOUT = {"claims": ("paper/claims.csv",), "report": ("paper/main.tex", "paper/references.bib")}
-"""What is made from files of the checkout too."""
+IN_CHECKOUT = {
+    "table_claims": {"claims": "paper/claims.csv"},
+    "report": {"source": "paper/main.tex"},
+    "benchmark_backend": {"reference": "tests/reference/aasist.py"},
+    "benchmark_training": {"reference": "tests/reference/aasist.py"},
+}
+"""Arguments that are files of the checkout: the verbs know them, since the checkout may move."""
 
 PLACES = ("label", "data", "downloads", "features", "speed", "compute")
 """Sections that decide no number: texts, places, and how jobs run."""
@@ -639,11 +644,6 @@ class Plan:
         """Every figure's files."""
         return [path for result in self.made if result.kind == "figure" for path in result.outputs]
 
-    def fingerprint(self, name: str) -> str:
-        """Hash of the files of the checkout that a table, or the report, is made from too."""
-        contents = [(CHECKOUT / path).read_bytes() for path in IN_CHECKOUT.get(name, ())]
-        return sha256(b"\0".join(contents)).hexdigest()[:16] if contents else ""
-
     def _table(self, name: str, ending: str = "tsv") -> str:
         return f"{self.results_folder}/tables/{name}.{ending}"
 
@@ -671,6 +671,16 @@ def _check_schema(config: dict[str, Any]) -> None:
     if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(config)):
         place = ".".join(map(str, error.absolute_path))
         raise ConfigError(f"{place}: {error.message}" if place else error.message)
+
+
+def in_checkout(name: str) -> dict[str, Path]:
+    """The arguments of a result, or of the report, that are files of the checkout."""
+    return {argument: CHECKOUT / path for argument, path in IN_CHECKOUT.get(name, {}).items()}
+
+
+def fingerprint(*paths: str) -> str:
+    """Hash of files of the checkout: what is made from them is made again when they change, not when they move."""
+    return sha256(b"\0".join((CHECKOUT / path).read_bytes() for path in paths)).hexdigest()[:16]
 
 
 def systems_of(trainings: dict[str, list[str]]) -> list[str]:

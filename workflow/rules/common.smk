@@ -5,7 +5,7 @@ import shlex
 
 from spaarsist import artefacts, code
 from spaarsist.config import ConfigError
-from spaarsist.plan import Plan
+from spaarsist.plan import IN_CHECKOUT, Plan, fingerprint
 
 try:
     PLAN = Plan(config)

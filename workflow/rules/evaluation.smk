@@ -178,6 +178,7 @@ for result in [result for result in PLAN.made if result.kind == "benchmark"]:
         params:
             name=result.name,
             settings=result.arguments,
+            reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
             code=code.meaning(result.function),
         message:
             f"Time: {result.name}"

@@ -31,7 +31,7 @@ for result in [result for result in PLAN.made if result.kind != "benchmark"]:
             verb=f"{result.kind} {result.name}",
             settings=result.arguments,
             stem=result.stem,
-            reads=PLAN.fingerprint(result.name),
+            reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
             code=code.meaning(result.function),
         message:
             f"{result.kind.capitalize()}: {result.title}"
@@ -66,7 +66,7 @@ rule paper:
         runtime=10,
     params:
         settings=PLAN.report,
-        reads=PLAN.fingerprint("report"),
+        reads=fingerprint("paper/main.tex", "paper/references.bib"),
         code=code.meaning("__main__.report"),
     message:
         "Fill and compile the report"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import current_code, read_table
+from spaarsist.artefacts import DECIDES_SCORES, read_table
+from spaarsist.code import meaning
 from spaarsist.config import ConfigError
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
 
@@ -65,6 +66,6 @@ def _stale(checkpoints: Path) -> list[str]:
     found = []
     for path in sorted(checkpoints.glob("*/seed*/model.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["provenance"].get("code_hash") != current_code(record["backend"]["kind"]):
+        if record["provenance"].get("code_hash") != meaning(*DECIDES_SCORES, backend=record["backend"]["kind"]):
             found.append(path.parent.relative_to(checkpoints).as_posix())
     return found

@@ -1,0 +1,209 @@
+"""The plan: what an experiment consists of, and every mistake that a configuration can hold."""
+
+import json
+import subprocess
+import sys
+from copy import deepcopy
+from importlib import import_module
+from inspect import signature
+
+import pytest
+import yaml
+
+from conftest import REPOSITORY
+from spaarsist.names import ConfigError, System
+from spaarsist.plan import FILES, IN_CHECKOUT, RESULTS, Plan
+
+CONFIGS = {path: yaml.safe_load((REPOSITORY / path).read_text())
+           for path in ("config.yaml", "config/synthetic.yaml", "config/paper.yaml")}  # fmt: skip
+
+
+def settings(base="config/synthetic.yaml", **changes):
+    """A configuration with changes: training__views=4 for the key `views` within `training`."""
+    config = deepcopy(CONFIGS[base])
+    for key, value in changes.items():
+        place = config
+        *parents, last = key.split("__")
+        for parent in parents:
+            place = place[int(parent) if isinstance(place, list) else parent]
+        place[last] = value
+    return config
+
+
+def test_it_is_light():
+    """The Snakefile is read again by every job of a cluster."""
+    code = "import sys, spaarsist.plan; print(*({'numpy', 'pandas', 'torch', 'pyarrow', 'scipy'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
+
+
+def test_the_paper_s_tables():
+    plan = Plan(settings("config/paper.yaml"))
+    assert len(plan.table1) == 6 * 6 and plan.table1[0] == "AST-05-05" and "AST-03-01-Mag" in plan.table1
+    assert plan.table2 == ["AST-05-05", "AST-03-01-Mag", "Mean-pool", "MHFA", "CA-MHFA", "SLS"]
+    assert [*plan.trainings] == ["AST-05", "AST-03", "AST-01", "Mean-pool", "MHFA", "CA-MHFA", "SLS"]
+    assert len(plan.scores) == 7 * 3 * 2 and plan.trainings["MHFA"] == []
+    assert {System.parse(name).name for name in plan.systems} == {*plan.systems}
+    assert plan.label == "front-end in bfloat16" and plan.config["paper_corpora"] is True
+
+
+def test_every_k_at_or_below_that_of_training():
+    plan = Plan(settings(systems__k_train=[0.5, 0.3], systems__k_infer=[0.5, 0.1], systems__also=[[0.3, 1.0]]))
+    k = [(System.parse(name).k_train, System.parse(name).variant.k_infer) for name in plan.table1]
+    assert {*k} == {(0.5, 0.5), (0.5, 0.1), (0.3, 0.1), (0.3, 1.0)}
+
+
+def test_what_is_trained_on_demand():
+    trained = {"k_train": 0.5, "graph": [0.5], "stack": [1]}
+    plan = Plan(settings(ablation__trained=["Mag"], temperature__trained=trained))
+    added = {"AST-05+graph0.5": ["05"], "AST-05+stack1": ["05"], "AST-05+Mag": ["05-Mag"]}
+    assert added.items() <= plan.trainings.items()
+    assert {"AST-05+Mag-05-Mag", "AST-05+stack1-05"} <= {*plan.systems}
+    options = json.loads(plan.recipe_of("AST-05+Mag"))["backend"]["options"]
+    assert (options["variant"], options["k_train"]) == ("Mag", 0.5)
+    assert json.loads(plan.recipe_of("AST-05+graph0.5"))["backend"]["options"]["temperatures"] == [0.5, 0.5, 100, 100]
+    assert json.loads(plan.recipe_of("AST-05+stack1"))["backend"]["options"]["stack_temperature"] == 1
+    names = {(result.kind, result.name) for result in plan.made}
+    more = {("table", "ablation_trained"), ("figure", "ablation_trained"), ("table", "temperature_trained")}
+    assert more <= names and more.isdisjoint({(r.kind, r.name) for r in Plan(settings()).made})
+    assert plan.families["ablation_trained"][:2] == [
+        ("AST-05-05-Mag", "AST-05-05"), ("AST-05+Mag-05-Mag", "AST-05-05")
+    ]  # fmt: skip
+
+
+def test_a_family_reads_what_it_compares():
+    plan = Plan(settings())
+    assert plan.trainings_of("ablation") == ["AST-05", "AST-03"]
+    assert plan.trainings_of("baseline") == [*plan.trainings]
+
+
+@pytest.mark.parametrize("base", CONFIGS)
+def test_functions_take_what_the_plan_gives(base):
+    """Every table, figure and measurement: its function exists and takes these arguments, and no file is missed."""
+    config = settings(base, ablation__trained=["Mag"], speed__systems=["AST-05-05"])
+    config["temperature"]["trained"]["stack"] = [1]
+    plan = Plan(config)
+    made = {kind: {result.name for result in plan.made if result.kind == kind} for kind in RESULTS}
+    assert made == {kind: {*names} for kind, names in RESULTS.items()}
+    for result in plan.made:
+        module, _, name = result.function.rpartition(".")
+        given = {**result.arguments, **IN_CHECKOUT.get(result.rule, {})}
+        given["footer"] = given.pop("provenance", "")
+        target = {"output_stem": "", "output": ""}
+        taken = signature(getattr(import_module(f"spaarsist.{module}"), name)).parameters
+        needed = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
+        wanted = {*given} - ({"footer"} - {*taken})
+        assert wanted <= {*taken} and needed <= {*given, *target}, result
+        for key, value in result.arguments.items():
+            assert (key in FILES) == ("results/" in json.dumps(value)), (result.name, key)
+        assert all(path.startswith("results/") for path in result.inputs) and len(result.outputs) in (1, 3, 4)
+
+
+def test_the_report_takes_what_the_plan_gives():
+    report = import_module("spaarsist.reporting.report").write_report
+    taken = signature(report).parameters
+    for config in (settings(), settings(speed__systems=["AST-05-05"])):
+        assert {*Plan(config).report} | {"source", "output"} <= {*taken}
+        needed = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
+        assert needed <= {*Plan(config).report, "source", "output"}
+
+
+def test_the_hash_of_a_configuration_is_of_what_decides_numbers():
+    same = [
+        settings(label="another"),
+        settings(compute__workers=7),
+        settings(data__directory="/disk"),
+        settings(speed__rounds=3),
+        settings(corpora__in_the_wild__audio=["/disk/wild"]),
+        settings(corpora__in_the_wild__title="another"),
+    ]
+    same[2]["corpora"]["asvspoof5_eval"]["protocol"] = "/disk/protocol"
+    ours = Plan(settings()).config_hash
+    assert {Plan(config).config_hash for config in same} == {ours}
+    for config in (settings(seeds=[5]), settings(training__crop=900), settings(evaluation__bootstrap=7)):
+        assert Plan(config).config_hash != ours
+
+
+def test_places_of_releases():
+    """One folder moved moves all that lies in it; what says what a training is made of does not name it."""
+    plan = Plan(settings("config/paper.yaml", downloads__asvspoof5__folder="/big", downloads__xls_r__folder="/xls"))
+    assert plan.archives["flac_T_aa.tar"] == "/big/flac_T_aa.tar"
+    assert plan.receipts["/xls/config.json"] == "results/paper/downloads/xls_r.json" == plan.frontend_proofs[0]
+    assert '"model": "/xls"' in plan.recipe_of("AST-05") and "/xls" not in plan.recipe_of("AST-05", placed=False)
+    assert plan.audio_of("in_the_wild") == ["results/paper/index/release_in_the_wild.zip.tsv"]
+    assert plan.audio_proofs("asvspoof5_dev")[0] == "results/paper/index/flac_D_aa.tar.tsv"
+    assert plan.protocol_proof("in_the_wild") == "results/paper/downloads/in_the_wild.json"
+    assert plan.protocols == []
+
+
+def test_a_protocol_of_the_users_is_no_output():
+    """Snakemake deletes outputs before it makes them: what lies outside data.directory must not be one."""
+    config = settings()
+    config["corpora"]["mine"] = config["corpora"]["in_the_wild"] | {"protocol": "mine.csv", "format": "list"}
+    plan = Plan(config)
+    assert len(plan.protocols) == 4 and "mine.csv" not in plan.protocols and plan.protocol_proof("mine") == "mine.csv"
+
+
+NOTHING_BUT_THE_BASELINE = {
+    "backends": {},
+    "systems__variants": ["Base"],
+    "systems__k_train": [0.5],
+    "systems__k_infer": [0.5],
+    "systems__in_table2": ["AST-05-05"],
+    "systems__in_figures": ["AST-05-05"],
+    "temperature__systems": ["AST-05-05"],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training__crops": 3}, r"training: .*'crops' was unexpected"),
+        ({"systems__variants": ["Bass"]}, r"systems.variants.0: 'Bass' is not one of"),
+        ({"evaluate_on": ["in_the_wold"]}, "evaluate_on names in_the_wold, which is not among corpora"),
+        ({"train_on": "train"}, "train_on names train"),
+        ({"systems__in_figures": ["AST-01-01"]}, "systems.in_figures names AST-01-01"),
+        ({"systems__in_table2": ["SLS-2"]}, "systems.in_table2 names SLS-2"),
+        ({"systems__also": [[0.1, 0.5]]}, "systems.also: k_train 0.1 is not in systems.k_train"),
+        ({"temperature__systems": ["AST-05-10"]}, "temperature.systems names AST-05-10"),
+        (
+            {"temperature__trained": {"k_train": 0.1, "graph": [], "stack": [1]}},
+            "temperature.trained.k_train is not in systems.k_train",
+        ),
+        ({"systems__variants": ["Mag"]}, "systems has no AST-05-05"),
+        ({"label": ""}, "label is empty"),
+        ({"paper_corpora": True}, "paper_corpora is true, but"),
+        ({"backends": {}, "systems__in_table2": [], "systems__in_figures": ["AST-05-05"]}, "Table 2 is empty"),
+        ({"temperature__stack": [1e6]}, "temperature.stack.0: 1000000.0 is greater than the maximum"),
+        ({"backends": {"AST-x": {"kind": "MHFA", "options": {}}}}, "AST-x"),
+        ({"backends__MHFA__kind": "MHFAA"}, "backends.MHFA.kind 'MHFAA': there are AASIST, CAMHFA, "),
+        ({"backends__MHFA__kind": "_Pooling"}, "backends.MHFA.kind '_Pooling'"),
+        (NOTHING_BUT_THE_BASELINE, "nothing but AST-05-05"),
+        ({"systems__k_infer": [0.7]}, "no k_infer at or below k_train 0.5"),
+        ({"analysis__k_infer": [0.77]}, "analysis.k_infer: 0.77 is neither in"),
+        ({"speed__systems": ["AST-99-99"]}, "speed.systems names AST-99-99"),
+        ({"training__frontend__model": "{wavlm}"}, r"\{wavlm\} names a release that is not among downloads: none"),
+        ({"data__directory": "elsewhere"}, "data.directory is elsewhere, .* no protocol of corpora lies within it"),
+        ({"seeds": [2**64]}, "seeds: 18446744073709551616 is no whole number from 0"),
+        ({"seeds": [1.0]}, "seeds: 1.0 is no whole number"),
+        ({"training__augmentation__room": 0.5}, "room > 0 needs room_corpus"),
+        ({"training__stages__0__learning_rate": float("nan")}, "learning_rate"),
+        ({"evaluation__composite": dict.fromkeys(CONFIGS["config.yaml"]["evaluation"]["composite"], 0)}, "a group and"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Plan(settings(**changes))
+
+
+def test_two_archives_of_one_name():
+    config = settings("config/paper.yaml")
+    config["corpora"]["in_the_wild"]["audio"].append("/elsewhere/release_in_the_wild.zip")
+    with pytest.raises(ConfigError, match="two archives are called release_in_the_wild.zip"):
+        Plan(config)
+
+
+def test_what_is_left_out_is_named():
+    config = settings()
+    del config["select_on"]
+    with pytest.raises(ConfigError, match="^'select_on' is a required property$"):
+        Plan(config)
