@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spaarsist import artefacts
+from spaarsist.code import meaning
 from spaarsist.names import ConfigError
 
 
@@ -47,8 +48,10 @@ def test_folders_too(tmp_path):
 def test_hashes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert artefacts.file_hash(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
-    assert len(artefacts.code_hash()) == 16
-    assert artefacts.provenance()["code_hash"] == artefacts.code_hash()
+    hashes = {kind: artefacts.provenance(backend=kind)["code_hash"] for kind in ("AASIST", "MHFA")}
+    assert hashes["AASIST"] != hashes["MHFA"]
+    assert hashes["MHFA"] == meaning("experiments.train.train", "experiments.score.score", backend="MHFA")
+    assert artefacts.provenance("names.ratio_code")["code_hash"] == meaning("names.ratio_code")
 
 
 class TestTrialsHash:
@@ -109,7 +112,8 @@ def test_publish(tmp_path):
     for file in files:
         file.parent.mkdir()
         file.write_text(str(file))
-    scores = [score_file(tmp_path / name, code_hash="abc") for name in ("1.parquet", "2.parquet")]
+    scores = [score_file(tmp_path / f"{n}.parquet", "AASIST", f"AST-0{n}", code_hash="abc") for n in (3, 5)]
+    scores.append(score_file(tmp_path / "m.parquet", "MHFA", "MHFA", code_hash="012"))
     out = tmp_path / "out"
     artefacts.publish(files, scores, results, out)
     made = {p.relative_to(out).as_posix(): p for p in out.rglob("*.*")}
@@ -118,24 +122,37 @@ def test_publish(tmp_path):
     record = json.loads((out / "record.json").read_text())
     assert record["files"] == {f"{f.parent.name}/composite.tsv": artefacts.file_hash(f) for f in files}
     assert record["machine"]["cores"]
-    assert record["code_hash"] == "abc", "the code that made the scores, not the code that publishes"
-    with pytest.raises(ConfigError, match=r"not within .*mini: .*1\.parquet"):
+    made_by = {"AASIST": "abc", "MHFA": "012"}
+    assert record["code_hash"] == made_by, "the code that made the scores, not the code that publishes"
+    with pytest.raises(ConfigError, match=r"not within .*mini: .*3\.parquet"):
         artefacts.publish(scores[:1], scores, results, tmp_path / "other")
-    scores.append(score_file(tmp_path / "3.parquet", code_hash="def"))
-    with pytest.raises(ConfigError, match="2 states of the code"):
-        artefacts.publish(files, scores, results, tmp_path / "other")
+    for stranger, complaint in (
+        (score_file(tmp_path / "a.parquet", "AASIST", "AST-01", code_hash="def"),
+         r"scores: AASIST comes from 2 states of the code: abc \(AST-03 seed 1, AST-05 seed 1\); "
+         r"def \(AST-01 seed 1\); remove checkpoints and scores of the older ones"),
+        (score_file(tmp_path / "b.parquet", "MHFA", "MHFA", {"code_hash": "0"}, code_hash="012"),
+         r"MHFA comes from 2 states of the code: 012 \(MHFA seed 1\); 0 \(MHFA seed 1\)"),
+        (score_file(tmp_path / "c.parquet", "SLS", "SLS", code_hash="x", torch="3"),
+         '2 sets of versions; (.*\n)+  SLS seed 1: {"torch": "3"}'),
+        (score_file(tmp_path / "d.parquet", None, "SLS", code_hash="x"), r"d\.parquet: does not say its back-end"),
+        (score_file(tmp_path / "e.parquet", "SLS", "SLS"), r"e\.parquet: does not say .* how it was made; make"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=complaint):
+            artefacts.publish(files, [*scores, stranger], results, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
-def score_file(path, **provenance):
-    metadata = {"system": "AST-05", "seed": 1, "corpus": "eval", "trained_with": provenance, "provenance": provenance}
+def score_file(path, backend, system, scored=None, **provenance):
+    metadata = {"system": system, "seed": 1, "corpus": "eval"}
+    metadata |= {"trained_with": provenance, "provenance": scored or provenance}
+    metadata |= {"backend": backend} if backend else {}
     table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(metadata)})
     pq.write_table(table, path)
     return path
 
 
 def scored(path, system, seed, corpus, trial_list=None, trained="t", scored="s", torch="2.11.0"):
-    metadata = {"system": system, "seed": seed, "corpus": corpus}
+    metadata = {"system": system, "seed": seed, "corpus": corpus, "backend": system.replace("AST-05", "AASIST")}
     metadata |= {"trained_with": {"code_hash": trained, "torch": torch, "python": "3.11.7"}}
     metadata |= {"provenance": {"code_hash": scored, "torch": "2.11.0", "python": "3.11.7"}}
     metadata |= {"trial_list": trial_list} if trial_list else {}
@@ -153,8 +170,8 @@ def test_provenance_gathers_what_made_the_scores(tmp_path):
     artefacts.write_provenance(scores, tmp_path / "p.json", "0123456789abcdef" * 4)
     record = json.loads((tmp_path / "p.json").read_text())
     assert record == {
-        "training_code": ["t", "u"],
-        "scoring_code": ["s"],
+        "training_code": {"AASIST": ["t", "u"], "MHFA": ["t"]},
+        "scoring_code": {"AASIST": ["s"], "MHFA": ["s"]},
         "config_hash": "0123456789abcdef" * 4,
         "seeds": [1, 8],
         "trainings": ["AST-05", "MHFA"],
@@ -164,9 +181,9 @@ def test_provenance_gathers_what_made_the_scores(tmp_path):
     artefacts.write_provenance(scores[::-1], tmp_path / "q.json", "0123456789abcdef" * 4)
     assert (tmp_path / "q.json").read_bytes() == (tmp_path / "p.json").read_bytes(), "whatever the order of the files"
     text = artefacts.footer(tmp_path / "p.json")
-    package = artefacts.code_hash((".",))
     assert text.startswith(
-        f"Training by code t and u, scores by code s; table by code {package}; config 0123456789abcdef; seeds 1, 8; "
+        f"Training by code AASIST t and u, MHFA t, scores by code AASIST s, MHFA s; "
+        f"table by code {meaning()}; config 0123456789abcdef; seeds 1, 8; "
         "corpora home (trial list aaaaaaaa and cccccccc), wild (trial list bbbbbbbb); torch 2.10.0 and 2.11.0, "
         "Python 3.11.7; made 20"
     )
@@ -195,8 +212,7 @@ def test_footer_tells_date_and_machine(monkeypatch):
     monkeypatch.setattr(artefacts, "processor", lambda: "an abacus")
     for cores, words in ((2, "2 cores"), (1, "1 core")):
         monkeypatch.setattr(artefacts.os, "cpu_count", lambda n=cores: n)
-        code = artefacts.code_hash((".",))
-        assert artefacts.footer(None) == f"Table by code {code}; made 2026-11-23 on an abacus, {words}."
+        assert artefacts.footer(None) == f"Table by code {meaning()}; made 2026-11-23 on an abacus, {words}."
 
 
 def test_provenance_refusals(tmp_path):

@@ -639,6 +639,12 @@ def test_what_was_counted_at_another_size_is_not_comparable(verdict, column):
 
 
 class TestStatesOfTheCode:
+    """Of each kind of back-end there may be one."""
+
+    def test_a_new_back_end_is_another_one(self, verdict):
+        systems = {"AST-03-01-Mag": eer(0.0464) | {"k_train": 0.3, "code_hash": "a1"}, "MHFA": {"code_hash": "b2"}}
+        assert verdict({}, systems | {"SLS": {"code_hash": ""}})["verdict"] == "reproduced"
+
     def test_one_is_accepted_known_or_not(self, verdict):
         for code_hash in ("", "5", "a1"):
             cells = eer(0.0464) | {"code_hash": code_hash}
@@ -647,20 +653,25 @@ class TestStatesOfTheCode:
     @pytest.mark.parametrize(
         ("hashes", "found"),
         [
-            (["a1", "a1", "b2"], "2 states of the code: a1 (AST-05-05, AST-03-01-Mag); b2 (MHFA);"),
-            (["a1+b2"], "2 states of the code: a1 (AST-05-05); b2 (AST-05-05);"),
-            (["a1", ""], "2 states of the code: a1 (AST-05-05); unknown (AST-03-01-Mag);"),
-            (["a1", "a1+b2", "c3"], "3 states of the code: a1 (AST-05-05, AST-03-01-Mag); b2 (AST-03-01-Mag); c3"),
-            (["a1"] * 5 + ["b2"], "a1 (AST-05-05, AST-03-01-Mag, MHFA and 2 more); b2 (CA-MHFA)"),
+            (["a1", "b2", "m"], "AASIST comes from 2 states of the code: a1 (AST-05-05); b2 (AST-03-01-Mag);"),
+            (["a1", "a1", "b2+c3"], "MHFA comes from 2 states of the code: b2 (MHFA); c3 (MHFA);"),
+            (["a1", ""], "AASIST comes from 2 states of the code: a1 (AST-05-05); unknown (AST-03-01-Mag);"),
+            (["a1", "a1+b2"], "2 states of the code: a1 (AST-05-05, AST-03-01-Mag); b2 (AST-03-01-Mag);"),
+            (["a1"] * 5 + ["b2"], "a1 (AST-05-05, AST-03-01-Mag, AST-05-01 and 1 more); b2 (AST-05-03)"),
         ],
     )
     def test_several_are_refused(self, verdict, tmp_path, hashes, found):
-        names = ["AST-05-05", "AST-03-01-Mag", "MHFA", "SLS", "Mean-pool", "CA-MHFA"]
-        systems = {name: {"code_hash": code_hash} for name, code_hash in zip(names, hashes, strict=False)}
+        names = ["AST-05-05", "AST-03-01-Mag", "MHFA"]
+        if len(hashes) > 3:
+            names[2:] = ["AST-05-01", "AST-05-02", "SLS", "AST-05-03"]
+        systems = {
+            name: {"code_hash": code_hash, "k_train": System.parse(name).k_train}
+            for name, code_hash in zip(names, hashes, strict=False)
+        }
         with pytest.raises(ConfigError, match=re.escape(found)) as error:
             verdict({}, systems)
         assert str(tmp_path / "summary.tsv") in str(error.value)
-        assert "remove the older checkpoints and scores" in str(error.value)
+        assert "remove checkpoints and scores of the older ones" in str(error.value)
 
 
 def test_what_the_run_lacks_is_not_run(verdict):
