@@ -518,7 +518,10 @@ class TestConfiguration:
     def test_mistakes_are_named(self, tmp_path):
         """In one line; which mistakes there are is tested without Snakemake, in test_plan.py."""
         for changes, message in (
-            ({"training__crops": 3}, "config: training: Additional properties are not allowed ('crops' was unexpected)"),
+            (
+                {"training__crops": 3},
+                "config: training: Additional properties are not allowed ('crops' was unexpected)",
+            ),
             ({"evaluate_on": ["in_the_wold"]}, "config: evaluate_on names in_the_wold"),
         ):
             result = snakemake(tmp_path, "-n", "--configfile", write_config(tmp_path / "c.yaml", **changes))
