@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,39 @@ from spaarsist.config import Augmentation, BackendConfig, Stage, TrainingRecipe
 
 REPOSITORY = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
+
+CONDA = """\
+#!{python}
+# Stands in for conda: answers what Snakemake asks, and makes an environment whose python only writes down its call.
+import json, pathlib, sys
+root = pathlib.Path({root!r})
+with open(root / "calls", "a") as calls:
+    print(*sys.argv[1:], file=calls)
+match sys.argv[1:]:
+    case ["--version"]:
+        print("conda 25.1.0")
+    case ["info", "--json"]:
+        print(json.dumps({{"conda_prefix": str(root), "platform": "linux-64"}}))
+    case ["config", "--get", "channel_priority", "--json"]:
+        print(json.dumps({{"get": {{"channel_priority": "strict"}}}}))
+    case ["env", "create", *rest]:
+        python = pathlib.Path(rest[rest.index("--prefix") + 1], "bin", "python")
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\\necho "$0 $@" > "$CONDA_STUB_LOG"\\n')
+        python.chmod(0o755)
+    case ["clean", *_]:
+        pass
+    case other:
+        sys.exit(f"the stub knows no conda {{other}}")
+"""
+
+
+def stub_conda(root):
+    """Put an executable in conda's place: `<root>/bin/conda`."""
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "conda").write_text(CONDA.format(python=sys.executable, root=str(root)))
+    (root / "bin" / "conda").chmod(0o755)
+    (root / "bin" / "activate").write_text('export PATH="$1/bin:$PATH"\n')
 
 
 @pytest.fixture(scope="session")

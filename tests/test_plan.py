@@ -198,12 +198,12 @@ def test_mistakes_are_named(changes, message):
 def test_two_archives_of_one_name():
     config = settings("config/paper.yaml")
     config["corpora"]["in_the_wild"]["audio"].append("/elsewhere/release_in_the_wild.zip")
-    with pytest.raises(ConfigError, match="two archives are called release_in_the_wild.zip"):
+    with pytest.raises(ConfigError, match="two archives are called release_in_the_wild"):
         Plan(config)
 
 
 def test_what_is_left_out_is_named():
     config = settings()
     del config["select_on"]
-    with pytest.raises(ConfigError, match="^'select_on' is a required property$"):
+    with pytest.raises(ConfigError, match="'select_on' is a required property"):
         Plan(config)

@@ -14,16 +14,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from conftest import REPOSITORY, stub_conda
 from spaarsist.plan import FIGURES, TABLES, Plan
-
-REPOSITORY = Path(__file__).parents[2]
-STUB_CONDA = """#!/bin/sh
-case "$*" in
-  *info*) echo '{"conda_version": "25.1.1", "conda_prefix": "/nowhere", "active_prefix": null, "platform": "linux-64"}' ;;
-  *channel_priority*) echo '{"channel_priority": "strict"}' ;;
-  *) echo "conda 25.1.1" ;;
-esac
-"""
 
 
 def snakemake(folder, *arguments, checkout=REPOSITORY, path=""):
@@ -327,10 +319,9 @@ def test_how_jobs_run_makes_nothing_again(run, tmp_path, changes):
 
 
 def test_conda_and_limits_make_nothing_again(run, tmp_path):
-    (tmp_path / "conda").write_text(STUB_CONDA)
-    (tmp_path / "conda").chmod(0o755)
+    stub_conda(tmp_path)
     arguments = ("--use-conda", "--set-resources", "train:mem_mb=1", "train:runtime=1")
-    assert not rerun(run, *arguments, path=f"{tmp_path}:")
+    assert not rerun(run, *arguments, path=f"{tmp_path}/bin:")
 
 
 def test_checkout_and_results_may_move(run, tmp_path):
