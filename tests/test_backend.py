@@ -245,6 +245,15 @@ class TestLoadPublicState:
         with pytest.raises(ValueError, match=message):
             AASIST(24, 16).load_public_state(state)
 
+    def test_names_every_tensor_that_is_missing(self):
+        """`load_state_dict(strict=False)`, as in the released code, takes a state of one layer and says nothing."""
+        backend = AASIST(24, 16)
+        missing = [name for name in backend.state_dict() if not name.startswith("projection.")]
+        with pytest.raises(ValueError, match="this is not the state") as raised:
+            backend.load_public_state({name: self.state[name] for name in ("LL.weight", "LL.bias")})
+        assert len(missing) > 100
+        assert str(raised.value).split("\n")[1:] == [f"  missing: {name}" for name in missing]
+
 
 @pytest.mark.parametrize("shape", [(1, 2, 24), (1, 10, 23)])
 def test_unfit_frames_are_refused(backend, shape):

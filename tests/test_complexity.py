@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from spaarsist.audit.complexity import Size, count, ship, size_of, write_complexity, write_latency
+from spaarsist.audit.complexity import Size, count, ship, size_of, write_complexity
 from spaarsist.config import BackendConfig
 from spaarsist.models.backend import AASIST
 from spaarsist.names import ConfigError, Variant
@@ -56,17 +56,6 @@ def test_what_ships():
     assert frames.shape == (1, 3, 12, 8) and backend(frames).shape == (1, 4)
     with pytest.raises(ConfigError, match="system MHFA: no such back-end; there are SLS"):
         ship("MHFA", size, {"SLS": BackendConfig("SLS")})
-
-
-def test_latency(tmp_path):
-    """The plausible and no more: times are positive, in milliseconds, and alike for what ships alike."""
-    size = Size(feature_dim=8, n_layers=2, embedding_dim=4, n_frames=60)
-    systems = ["AST-05-01", "AST-03-01", "Mean-pool"]
-    write_latency(tmp_path / "l.tsv", systems, size, {"Mean-pool": BackendConfig("MeanPool")}, rounds=3)
-    table = pd.read_csv(tmp_path / "l.tsv", sep="\t").set_index("system")
-    assert table.loc["AST-05-01", "latency_ms"] == table.loc["AST-03-01", "latency_ms"]
-    assert 0 < table.loc["Mean-pool", "latency_ms"] < table.loc["AST-05-01", "latency_ms"] < 1000
-    assert (table["latency_iqr_ms"] >= 0).all() and set(table["n_frames"]) == {60}
 
 
 def test_not_a_checkpoint(tmp_path):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spaarsist.artefacts import read_metadata, trials_hash
-from spaarsist.evaluation.evaluate import benchmark, evaluate, read_replicates
+from spaarsist.evaluation.evaluate import evaluate, read_replicates
 from spaarsist.evaluation.metrics import METRICS, compute_metrics
 from spaarsist.evaluation.statistics import SpeakerResampling, TrialResampling, percentile_interval
 from spaarsist.names import ConfigError
@@ -228,15 +228,3 @@ def test_refuses_replicates_that_do_not_go_together(files):
     evaluate(*others, n_bootstrap=4)
     with pytest.raises(ConfigError, match=r"b.replicates.parquet and .*a.* different trial lists"):
         read_replicates(others[3], like=one)
-
-
-def test_benchmark(tmp_path):
-    benchmark(tmp_path / "b.tsv", n_trials=3000, n_columns=2, n_replicates=20, threads=2)
-    table = pd.read_csv(tmp_path / "b.tsv", sep="\t", index_col="quantity")
-    assert [*table.columns] == ["value", "unit", "how"] and (table["value"] > 0).all()
-    for resampling in ("trials", "speakers"):
-        assert table.loc[f"replicates_{resampling}_20", "unit"] == "s"
-        how = table.loc[f"peak_memory_{resampling}_2", "how"]
-        for part in ("3,000 trials", "2 score columns", "2 replicates", resampling, "2 threads"):
-            assert part in how
-    assert 10 < table.loc["peak_memory_speakers_20", "value"] < 10_000

@@ -376,6 +376,14 @@ class TestBadInput:
             export(mean_pool, trial_list, tmp_path / "model.onnx")
         assert not [*tmp_path.iterdir()]
 
+    @pytest.mark.parametrize("name", ["onnx", "onnxruntime", "onnxscript"])
+    def test_without_the_extra(self, name, mean_pool, trial_list, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ConfigError, match=r"^\S*model\.onnx: .*pip install 'spaarsist\[onnx\]'$"):
+            export(mean_pool, trial_list, tmp_path / "model.onnx", n_excerpts=4)
+        assert not [*tmp_path.iterdir()]
+        export(mean_pool, trial_list, tmp_path / "model.pt2", n_excerpts=4)
+
     def test_what_onnx_lacks(self, trial_list, tmp_path):
         """SLS pools to a fixed number of segments, for which ONNX has no operator; PyTorch's own format takes it."""
         checkpoint = random_detector(tmp_path / "SLS", BackendConfig("SLS", 16))

@@ -15,7 +15,7 @@ from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments import features
 from spaarsist.experiments.excerpts import Excerpts, view
-from spaarsist.experiments.features import CachedFrames, benchmark, check_space, identify, make_part
+from spaarsist.experiments.features import CachedFrames, check_space, identify, make_part
 from spaarsist.experiments.train import train
 from spaarsist.models.detector import Detector
 from spaarsist.models.frontend import build_frontend
@@ -268,13 +268,3 @@ def test_views_need_a_frozen_first_stage(recipe):
         with pytest.raises(ValueError, match="views > 0 is for recipes whose first stage"):
             replace(recipe, stages=stages, views=1)
     assert replace(recipe, stages=(Stage(0, 8), Stage(1, 4), tuned), views=1).frozen_stage.batch_size == 4
-
-
-def test_benchmark(synthetic, viewed, cache, tmp_path):
-    benchmark(synthetic / "train.tsv", cache, viewed, tmp_path / "b.tsv", steps=1, threads=1, workers=0)
-    table = pd.read_csv(tmp_path / "b.tsv", sep="\t", index_col="measure")
-    assert table.loc["size of an excerpt's frames", "value"] == pytest.approx(25 * 120 * 2 / 1e6)
-    assert (table["value"] > 0).all() and (table["low"] <= table["high"]).all()
-    assert set(table["unit"]) == {"excerpts/s", "MB", "s"}
-    with pytest.raises(ConfigError, match="2 batches in a view, 3 are needed"):
-        benchmark(synthetic / "train.tsv", cache, viewed, tmp_path / "b.tsv", steps=2, threads=1, workers=0)

@@ -9,7 +9,7 @@ import pytest
 
 from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.selection import composite as select
-from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, SPEED
+from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, on
 from spaarsist.names import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.reporting.figures import composite as module
 from spaarsist.reporting.figures.composite import N_BEST, composite
@@ -22,11 +22,11 @@ def rank(folder, names, corpora, worst=()):
     """Composite files of made-up numbers; the `worst` are far behind in all but compute."""
     rng = np.random.default_rng(3)
     table = pd.DataFrame({"system": names, "n_params": 600_000, "n_macs": rng.integers(5e8, 7e8, len(names))})
-    table[[name for name in (*IDENTITY, *SIZE, *SPEED, *RUN) if name not in table]] = math.nan
+    table[[name for name in (*IDENTITY, *SIZE, *RUN) if name not in table]] = math.nan
     far = np.where(table["system"].isin(worst), 9, 1)
     for corpus in corpora:
         for metric in METRICS:
-            table[f"{corpus}.{metric}.mean"] = far * (0.1 + 0.1 * rng.random(len(names)) + (metric == "act_dcf") * 0.2)
+            table[on(corpus, metric)] = far * (0.1 + 0.1 * rng.random(len(names)) + (metric == "act_dcf") * 0.2)
     table.to_csv(folder / "summary.tsv", sep="\t", index=False)
     files = folder / "composite.tsv", folder / "sensitivity.tsv"
     select(folder / "summary.tsv", corpora, names, CompositeWeights(), *files, n_draws=300)

@@ -12,10 +12,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
-from spaarsist.evaluation.summary import summarise
+from spaarsist.evaluation.summary import on, summarise
 from spaarsist.names import LABELS, ConfigError, System
 from spaarsist.reporting.figures import systems as figures
-from spaarsist.reporting.figures.systems import attacks, eer_vs_cost, k_sweep, temperature
+from spaarsist.reporting.figures.systems import attacks, eer_vs_macs, k_sweep, temperature
 
 CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
 LABEL = "mini corpora; not the paper's numbers, 100 % made up"
@@ -61,11 +61,9 @@ def inputs(tmp_path_factory):
         for name, s in kinds.items()
     ]  # fmt: skip
     size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
-    speed = size[["system"]].assign(latency_ms=rng.uniform(1, 9, len(size)), latency_iqr_ms=0.4)
-    speed.to_csv(folder / "latency.tsv", sep="\t", index=False)
     for name, seeds in (("summary", "*"), ("one", "1")):
         metrics = sorted(folder.glob(f"*.{seeds}.tsv"))
-        summarise(metrics, [folder / "complexity.tsv"], [folder / "latency.tsv"], [], [], [], folder / f"{name}.tsv")
+        summarise(metrics, [folder / "complexity.tsv"], [], [], [], folder / f"{name}.tsv")
     return folder
 
 
@@ -103,12 +101,11 @@ def read(stem):
     return pd.read_csv(f"{stem}.tsv", sep="\t")
 
 
-@pytest.mark.parametrize(("cost", "source"), [("n_macs", "complexity"), ("latency_ms", "latency")])
-def test_costs_errors_and_fronts(inputs, tmp_path, drawn, cost, source):
-    eer_vs_cost(inputs / "summary.tsv", cost, TABLE + OTHERS, CORPORA, tmp_path / "cost")
+def test_costs_errors_and_fronts(inputs, tmp_path, drawn):
+    eer_vs_macs(inputs / "summary.tsv", TABLE + OTHERS, CORPORA, tmp_path / "cost")
     shown = read(tmp_path / "cost")
     assert [*shown["corpus"].unique()] == ["home", "wild"] and len(shown) == 2 * len(TABLE + OTHERS)
-    costs = pd.read_csv(inputs / f"{source}.tsv", sep="\t", index_col="system")[cost]
+    costs = pd.read_csv(inputs / "complexity.tsv", sep="\t", index_col="system")["n_macs"]
     for corpus, part in shown.groupby("corpus"):
         part = part.set_index("system")
         assert [*part.index] == TABLE + OTHERS
@@ -117,7 +114,6 @@ def test_costs_errors_and_fronts(inputs, tmp_path, drawn, cost, source):
         np.testing.assert_allclose(part["high"] - part["eer"], wanted.std(axis=1, ddof=1), rtol=1e-5)
         np.testing.assert_allclose(part["eer"] - part["low"], wanted.std(axis=1, ddof=1), rtol=1e-5)
         np.testing.assert_allclose(part["cost"], costs[part.index], rtol=1e-6)
-        np.testing.assert_allclose(part["cost_high"] - part["cost_low"], 0.4 * (cost == "latency_ms"), atol=1e-6)
         exact = wanted.mean(axis=1)
         for column, rivals in (("on_front", TABLE + OTHERS), ("on_aasist_front", TABLE)):
             front = {
@@ -133,19 +129,19 @@ def test_costs_errors_and_fronts(inputs, tmp_path, drawn, cost, source):
 
 def test_equally_good_and_cheap_systems_share_the_front(inputs, tmp_path, drawn):
     def change(table):
-        table.loc[["AST-05-01", "AST-03-01", "AST-03-03"], "home.eer.mean"] = 0.01
-        table.loc["AST-05-05", "home.eer.mean"] = 0.02  # dearer and worse
+        table.loc[["AST-05-01", "AST-03-01", "AST-03-03"], on("home", "eer")] = 0.01
+        table.loc["AST-05-05", on("home", "eer")] = 0.02  # dearer and worse
         return table
 
     systems = ["AST-05-05", "AST-05-01", "AST-03-01", "AST-03-03"]
-    eer_vs_cost(edited(inputs, tmp_path, change), "n_macs", systems, CORPORA[:1], tmp_path / "cost")
+    eer_vs_macs(edited(inputs, tmp_path, change), systems, CORPORA[:1], tmp_path / "cost")
     assert [*read(tmp_path / "cost")["on_front"]] == [False, True, True, False]
 
 
 def test_cost_panels_name_ring_and_join(inputs, tmp_path, drawn):
-    eer_vs_cost(inputs / "summary.tsv", "n_macs", TABLE + OTHERS, CORPORA, tmp_path / "cost")
-    eer_vs_cost(inputs / "summary.tsv", "n_macs", TABLE, CORPORA, tmp_path / "aasist")
-    eer_vs_cost(inputs / "summary.tsv", "n_macs", OTHERS, CORPORA[:1], tmp_path / "others")
+    eer_vs_macs(inputs / "summary.tsv", TABLE + OTHERS, CORPORA, tmp_path / "cost")
+    eer_vs_macs(inputs / "summary.tsv", TABLE, CORPORA, tmp_path / "aasist")
+    eer_vs_macs(inputs / "summary.tsv", OTHERS, CORPORA[:1], tmp_path / "others")
     assert all("costs are of the back-ends at the paper's size" in figure.note for figure in drawn)
     assert [len(figure.axes) for figure in drawn] == [4, 2, 1]
     shown = read(tmp_path / "cost").query("corpus == 'home'")
@@ -176,11 +172,11 @@ def test_cost_panels_name_ring_and_join(inputs, tmp_path, drawn):
 
 def test_names_keep_off_each_other_and_inside(inputs, tmp_path, drawn):
     def crowd(table):
-        table.loc[OTHERS, "home.eer.mean"] = table["home.eer.mean"].max()  # at the upper edge
+        table.loc[OTHERS, on("home", "eer")] = table[on("home", "eer")].max()  # at the upper edge
         table.loc[OTHERS, "n_macs"] = [60_000_000, 61_000_000, 62_000_000, 5_000_000_000]
         return table
 
-    eer_vs_cost(edited(inputs, tmp_path, crowd), "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
+    eer_vs_macs(edited(inputs, tmp_path, crowd), TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
     drawn[0].draw_without_rendering()
     axes = drawn[0].axes[0]
     boxes = [text.get_window_extent() for text in axes.texts]
@@ -190,10 +186,10 @@ def test_names_keep_off_each_other_and_inside(inputs, tmp_path, drawn):
 
 def test_a_name_is_nearest_to_its_own_mark(inputs, tmp_path, drawn):
     def crowd(table):
-        table.loc[["MHFA", "CA-MHFA"], "home.eer.mean"] = 0.09, 0.08
+        table.loc[["MHFA", "CA-MHFA"], on("home", "eer")] = 0.09, 0.08
         return table
 
-    eer_vs_cost(edited(inputs, tmp_path, crowd), "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
+    eer_vs_macs(edited(inputs, tmp_path, crowd), TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
     drawn[0].draw_without_rendering()
     axes = drawn[0].axes[0]
     at = {text.get_text(): axes.transData.transform(text.xy) for text in axes.texts}
@@ -205,11 +201,11 @@ def test_a_name_is_nearest_to_its_own_mark(inputs, tmp_path, drawn):
 
 def test_marks_hide_no_other_and_stay_near_their_place(inputs, tmp_path, drawn):
     def alike(table):
-        table.loc[TABLE[:12], "home.eer.mean"] = 0.1
+        table.loc[TABLE[:12], on("home", "eer")] = 0.1
         table.loc[TABLE[:6], "n_macs"] = 700_000_000
         return table
 
-    eer_vs_cost(edited(inputs, tmp_path, alike), "n_macs", TABLE, CORPORA[:1], tmp_path / "cost")
+    eer_vs_macs(edited(inputs, tmp_path, alike), TABLE, CORPORA[:1], tmp_path / "cost")
     drawn[0].draw_without_rendering()
     marks = [m for m in drawn[0].axes[0].lines if len(m.get_xdata()) == 1 and m.get_markersize() < 9]
     at = np.array([m.get_transform().transform(np.column_stack(m.get_data()))[0] for m in marks])
@@ -224,11 +220,11 @@ def test_marks_hide_no_other_and_stay_near_their_place(inputs, tmp_path, drawn):
 @pytest.mark.parametrize("failed", [False, True])
 def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn, failed):
     def fail(table):
-        table.loc["AST-03-01-Mag", ["home.eer.mean", "home.eer.std"]] = 0.6, 0.2
+        table.loc["AST-03-01-Mag", [on("home", "eer"), on("home", "eer", "std")]] = 0.6, 0.2
         return table
 
     summary = edited(inputs, tmp_path, fail) if failed else inputs / "summary.tsv"
-    eer_vs_cost(summary, "latency_ms", TABLE + OTHERS, CORPORA, tmp_path / "cost")
+    eer_vs_macs(summary, TABLE + OTHERS, CORPORA, tmp_path / "cost")
     assert drawn[0].axes[0].get_yscale() == ("log" if failed else "linear")
     figure = drawn[0]
     figure.draw_without_rendering()
@@ -239,7 +235,7 @@ def test_all_marks_and_bars_lie_inside_the_frame(inputs, tmp_path, drawn, failed
 
 
 def test_one_seed_has_its_bootstrap_interval(inputs, tmp_path, drawn):
-    eer_vs_cost(inputs / "one.tsv", "n_macs", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
+    eer_vs_macs(inputs / "one.tsv", TABLE + OTHERS, CORPORA[:1], tmp_path / "cost")
     k_sweep(inputs / "one.tsv", LABELS, CORPORA[:1], tmp_path / "sweep")
     temperature(inputs / "one.tsv", CORPORA[:1], trained=TRAINED_AT, output_stem=tmp_path / "temperature")
     notes = [figure.note for figure in drawn]
@@ -253,8 +249,8 @@ def test_one_seed_has_its_bootstrap_interval(inputs, tmp_path, drawn):
 
 def test_an_interval_that_misses_its_estimate_gives_no_negative_bar(inputs, tmp_path, drawn):
     for end, missed in (("low", 0.9), ("high", 0.0)):
-        path = edited(inputs, tmp_path, lambda t, e=end, m=missed: t.assign(**{f"home.eer.ci_{e}": m}), "one")
-        eer_vs_cost(path, "n_macs", TABLE, CORPORA[:1], tmp_path / "cost")
+        path = edited(inputs, tmp_path, lambda t, e=end, m=missed: t.assign(**{on("home", "eer", f"ci_{e}"): m}), "one")
+        eer_vs_macs(path, TABLE, CORPORA[:1], tmp_path / "cost")
         shown = read(tmp_path / "cost")
         assert (shown[end] == shown["eer"]).all()
 
@@ -269,31 +265,30 @@ def test_cost_refuses_what_it_cannot_show(inputs, tmp_path):
 
         return change
 
-    slow = edited(inputs, tmp_path, without("latency_ms", "MHFA"))
+    uncounted = edited(inputs, tmp_path, without("n_macs", "MHFA"))
     for arguments, complaint in (
-        ((good, "dollars", fast, CORPORA), "cost 'dollars' is unknown; take one of n_macs, latency_ms"),
-        ((good, "n_macs", [], CORPORA), "no system"),
-        ((good, "n_macs", [*fast, "AST-07-07"], CORPORA), "holds no system AST-07-07"),
-        ((good, "n_macs", fast, [*CORPORA, ("mars", "Mars")]), "corpus 'mars'"),
-        ((slow, "latency_ms", fast, CORPORA), "edited.tsv: holds no latency_ms of MHFA"),
-        ((inputs / "latency.tsv", "n_macs", fast, CORPORA), "columns missing"),
-        ((tmp_path / "none.tsv", "n_macs", fast, CORPORA), "none.tsv: not a readable"),
+        ((good, [], CORPORA), "no system"),
+        ((good, [*fast, "AST-07-07"], CORPORA), "holds no system AST-07-07"),
+        ((good, fast, [*CORPORA, ("mars", "Mars")]), "corpus 'mars'"),
+        ((uncounted, fast, CORPORA), "edited.tsv: holds no n_macs of MHFA"),
+        ((inputs / "complexity.tsv", fast, CORPORA), "columns missing"),
+        ((tmp_path / "none.tsv", fast, CORPORA), "none.tsv: not a readable"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            eer_vs_cost(*arguments, tmp_path / "refused")
-    deaf = edited(inputs, tmp_path, without("wild.eer.mean", "AST-05-05"))
+            eer_vs_macs(*arguments, tmp_path / "refused")
+    deaf = edited(inputs, tmp_path, without(on("wild", "eer"), "AST-05-05"))
     with pytest.raises(ConfigError, match="no EER of AST-05-05 on corpus 'wild'"):
-        eer_vs_cost(deaf, "n_macs", fast, CORPORA, tmp_path / "refused")
-    half = edited(inputs, tmp_path, lambda table: table.drop(columns="home.eer.std"))
+        eer_vs_macs(deaf, fast, CORPORA, tmp_path / "refused")
+    half = edited(inputs, tmp_path, lambda table: table.drop(columns=on("home", "eer", "std")))
     with pytest.raises(ConfigError, match=r"columns missing: home\.eer\.std"):
-        eer_vs_cost(half, "n_macs", fast, CORPORA, tmp_path / "refused")
+        eer_vs_macs(half, fast, CORPORA, tmp_path / "refused")
     assert not list(tmp_path.glob("*refused*"))
 
 
 def panel(figure, row, column, n_rows=3):
     """A panel of the sweep: three metrics, and flat regions where there are any, below the heading of each corpus."""
     grid = {
-        (a.get_subplotspec().rowspan.start, a.get_subplotspec().colspan.start): a for a in figure.axes[2:] if a.axison
+        (a.get_subplotspec().rowspan.start, a.get_subplotspec().colspan.start): a for a in figure.axes[1:] if a.axison
     }
     rows = sorted({place[0] for place in grid})
     assert len(rows) % n_rows == 0
@@ -331,23 +326,13 @@ def test_sweep_shows_all_it_should_and_nothing_else(inputs, tmp_path, drawn):
     assert headings == [*(title for _, title in CORPORA), "Cost of the back-end"]
 
 
-def test_sweep_shows_costs_and_survives_without_some(inputs, tmp_path, drawn):
-    """Latency is the median over k in training; where it was not measured, the line has a gap."""
-
-    def change(table):
-        table["latency_ms"] = np.nan
-        table.loc["AST-05-05", "latency_ms"], table.loc["AST-05-01", "latency_ms"] = 7.0, 2.0
-        table.loc["AST-03-01", "latency_ms"], table.loc["AST-01-01", "latency_ms"] = 3.0, 9.0
-        return table
-
-    k_sweep(edited(inputs, tmp_path, change), LABELS, CORPORA[:1], tmp_path / "sweep")
-    macs, latency = drawn[0].axes[:2]
-    assert (macs.get_ylabel(), latency.get_ylabel()) == ("MACs (M)", "Latency (ms)")
+def test_sweep_shows_costs(inputs, tmp_path, drawn):
+    k_sweep(inputs / "summary.tsv", LABELS, CORPORA[:1], tmp_path / "sweep")
+    macs = drawn[0].axes[0]
+    assert macs.get_ylabel() == "MACs (M)" and len(macs.lines) == len(LABELS)
     sizes = pd.read_csv(inputs / "complexity.tsv", sep="\t", index_col="system")["n_macs"] / 1e6
     assert [*macs.lines[0].get_xdata()] == [0.02, 0.1, 0.3, 0.5, 1.0]
     np.testing.assert_allclose(macs.lines[0].get_ydata()[1::2], sizes[["AST-05-01", "AST-05-05"]])
-    assert [*latency.lines[0].get_xdata()] == [0.1, 0.5] and [*latency.lines[0].get_ydata()] == [3.0, 7.0]
-    assert len(latency.lines[1].get_xdata()) == 0
 
 
 def sweep_comparisons(path, different):
@@ -437,7 +422,7 @@ def test_more_variants_than_marks_do_no_harm(many_labels, inputs, tmp_path, draw
         return table
 
     summary = edited(inputs, tmp_path, change)
-    eer_vs_cost(summary, "n_macs", ["AST-05-05", *rename.values()], CORPORA, tmp_path / "cost")
+    eer_vs_macs(summary, ["AST-05-05", *rename.values()], CORPORA, tmp_path / "cost")
     k_sweep(summary, LABELS, CORPORA, tmp_path / "sweep")
     keys = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
     assert len(keys) == 2 and all({"New0", "New13"} <= {*key} for key in keys)
@@ -531,7 +516,7 @@ def test_heatmap_refuses_what_it_cannot_show(inputs, tmp_path):
         ((files + files[:1], ["MHFA"], CORPORA), "a number twice"),
         (([*files, paths["grown"]], ["MHFA"], CORPORA), "number of spoofs of attack A17 of corpus 'home'"),
         (([paths["bad"]], ["MHFA"], CORPORA), "bad.tsv: not a readable metrics file"),
-        (([inputs / "latency.tsv"], ["MHFA"], CORPORA), "latency.tsv: not a readable metrics file"),
+        (([inputs / "complexity.tsv"], ["MHFA"], CORPORA), "complexity.tsv: not a readable metrics file"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             attacks(*arguments, tmp_path / "refused")
@@ -592,7 +577,7 @@ def test_temperature_refuses_what_it_cannot_show(inputs, tmp_path):
         return pd.concat([table, rows]).rename_axis("system")
 
     def silence(table):
-        table.loc["AST-05-05+stack1", "wild.eer.mean"] = math.nan
+        table.loc["AST-05-05+stack1", on("wild", "eer")] = math.nan
         return table
 
     for change, complaint in (
@@ -600,7 +585,7 @@ def test_temperature_refuses_what_it_cannot_show(inputs, tmp_path):
         (lambda table: table.drop(index="AST-05-05"), "holds AST-05-05 with other temperatures, but not as trained"),
         (add, "temperatures of 10 systems; at most 7"),
         (silence, r"no EER of AST-05-05\+stack1"),
-        (lambda table: table.drop(columns="wild.eer.mean"), "corpus 'wild'"),
+        (lambda table: table.drop(columns=on("wild", "eer")), "corpus 'wild'"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             summary = edited(inputs, tmp_path, change)
@@ -617,7 +602,7 @@ def test_files_are_whole_labelled_and_the_same_every_time(inputs, tmp_path, monk
     )
     for folder in (tmp_path / "a", tmp_path / "b"):
         summary, corpora = inputs / "summary.tsv", CORPORA[:1]
-        eer_vs_cost(summary, "n_macs", [*TABLE[:4], "MHFA"], corpora, folder / "cost", LABEL)
+        eer_vs_macs(summary, [*TABLE[:4], "MHFA"], corpora, folder / "cost", LABEL)
         k_sweep(summary, LABELS, corpora, folder / "sweep", LABEL, sweep_comparisons(tmp_path / "k_sweep.tsv", ()))
         attacks(sorted(inputs.glob("*.[12].tsv")), TABLE[:3], corpora, folder / "attacks", LABEL)
         attacks(sorted(inputs.glob("wild.[12].tsv")), TABLE[:3], CORPORA[1:], folder / "no_attacks", LABEL)

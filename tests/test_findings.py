@@ -216,53 +216,6 @@ def test_f11_blank_crops_as_often_as_counted(value):
     assert value["F11_blank_crops_crop_first"] == 0
 
 
-def test_f11_missing_weights_are_refused(value):
-    assert value["F11_missing_weights_accepted"] == value["F11_missing_weights_refused"] > 100
-
-
-def test_f11_what_cannot_be_read(value):
-    assert (value["F11_trials_dropped"], value["F11_unreadable_refused"]) == (3, 3)
-
-
-def test_f11_sees_a_reader_that_makes_do(monkeypatch):
-    read, asked = audio.read, []
-
-    def forgiving(path):
-        asked.append(path)
-        try:
-            return read(path)
-        except ConfigError:
-            return np.zeros(4000, np.float32)
-
-    monkeypatch.setattr(audio, "read", forgiving)
-    with torch.inference_mode():
-        value = values(findings._f11_unreadable())
-    assert value == {"F11_trials_dropped": 0, "F11_unreadable_refused": 0}
-    assert len(asked) == 8 + 3 * 6  # skipping all in turn; then scoring, each damaged one beside the five sound ones
-
-
-def test_f11_sees_an_error_that_names_another_file(monkeypatch):
-    def vague(path, read=audio.read):
-        try:
-            return read(path)
-        except ConfigError:
-            raise ConfigError("a recording is not readable") from None
-
-    monkeypatch.setattr(audio, "read", vague)
-    with torch.inference_mode():
-        assert values(findings._f11_unreadable()) == {"F11_trials_dropped": 3, "F11_unreadable_refused": 0}
-
-
-def test_f11_one_seed_one_training(value):
-    assert value["F11_weights_apart_one_seed"] == 0 < value["F11_weights_apart_two_seeds"]
-
-
-def test_f11_sees_a_seed_that_is_not_set(monkeypatch):
-    monkeypatch.setattr(torch, "manual_seed", lambda _seed: None)
-    with torch.inference_mode():
-        assert values(findings._f11_seed())["F11_weights_apart_one_seed"] > 0
-
-
 def history(path, *rows):
     lines = [f"{stage}\t{epoch}\t0.5\t{eer}\t0.0001\t1.0\t100" for stage, epoch, eer in rows]
     path.write_text("\n".join(["stage\tepoch\ttrain_loss\tdev_eer\tlr\tseconds\tpeak_memory_mb", *lines]) + "\n")

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -191,6 +192,18 @@ def test_errors(scored, checkpoint, synthetic, tmp_path):
         table.to_csv(bad, sep="\t", index=False)
     with pytest.raises(ConfigError, match=r"gone\.flac: no such file"):
         score(checkpoint, bad, tmp_path / "a.parquet", VARIANTS[:1])
+    assert not list(tmp_path.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda _: b"", lambda _: b"no audio"])
+def test_a_damaged_recording_ends_scoring_and_is_named(checkpoint, synthetic, tmp_path, damage):
+    """The released code prints a line and leaves the trial out."""
+    trials = read_trials(synthetic / "eval.tsv")
+    (tmp_path / "damaged.flac").write_bytes(damage(Path(trials.loc[3, "path"]).read_bytes()))
+    trials.loc[3, "path"] = str(tmp_path / "damaged.flac")
+    trials.to_csv(tmp_path / "list.tsv", sep="\t", index=False)
+    with pytest.raises(ConfigError, match=r"damaged\.flac: "):
+        score(checkpoint, tmp_path / "list.tsv", tmp_path / "a.parquet", VARIANTS[:1])
     assert not list(tmp_path.glob("*.parquet"))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.selection import FLOOR, composite
-from spaarsist.evaluation.summary import summarise
+from spaarsist.evaluation.summary import on, summarise
 from spaarsist.names import BASELINE, ConfigError
 
 HOME, WILD = "home", "wild"
@@ -32,7 +32,7 @@ def write_summary(path, systems):
     rows = [(system, *size, "fvcore", 201, 1024, 24, 1024) for system, (_, size) in systems.items()]
     columns = ["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim"]
     pd.DataFrame(rows, columns=columns).to_csv(sizes, sep="\t", index=False)
-    summarise([metrics], [sizes], [], [], [], [], path)
+    summarise([metrics], [sizes], [], [], [], path)
     return path
 
 
@@ -96,7 +96,7 @@ def test_composite_by_hand(tmp_path):
 
 def test_means_over_seeds_are_compared(tmp_path):
     table = pd.read_csv(write_summary(tmp_path / "s.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)}), sep="\t")
-    table.loc[table["system"] == "SLS", "home.eer.mean"] *= 3  # the mean alone; std and intervals are left alone
+    table.loc[table["system"] == "SLS", on("home", "eer")] *= 3  # the mean alone; std and intervals are left alone
     table.to_csv(tmp_path / "s.tsv", sep="\t", index=False)
     result, _ = rank(tmp_path, tmp_path / "s.tsv")
     assert result.loc["SLS", "home.eer"] == pytest.approx(3)
@@ -287,7 +287,7 @@ def test_refuses_what_cannot_be_ranked(tmp_path, monkeypatch, change, complaint)
     assert not (tmp_path / "composite.tsv").exists() and not (tmp_path / "sensitivity.tsv").exists()
 
 
-@pytest.mark.parametrize("column", ["home.eer.mean", "wild.act_dcf.mean", "wild.ece.mean", "n_params", "n_macs"])
+@pytest.mark.parametrize("column", [on("home", "eer"), on("wild", "act_dcf"), on("wild", "ece"), "n_params", "n_macs"])
 @pytest.mark.parametrize("value", ["", "inf", "-0.1", "many"])
 def test_refuses_a_value_that_is_none_and_names_it(tmp_path, column, value):
     path = write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)})
@@ -300,6 +300,6 @@ def test_refuses_a_value_that_is_none_and_names_it(tmp_path, column, value):
 
 def test_refuses_a_summary_without_a_column(tmp_path):
     path = write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE)})
-    pd.read_csv(path, sep="\t").drop(columns="wild.cllr.mean").to_csv(path, sep="\t", index=False)
+    pd.read_csv(path, sep="\t").drop(columns=on("wild", "cllr")).to_csv(path, sep="\t", index=False)
     with pytest.raises(ConfigError, match=f"{BASELINE} has no usable value .* in column wild.cllr.mean"):
         rank(tmp_path, path)

@@ -1,3 +1,4 @@
+import sys
 import time
 
 import pandas as pd
@@ -86,6 +87,12 @@ class TestBackend:
         with pytest.raises(ConfigError, match="AST-05-05, optimised: its embeddings differ"):
             speed.write_backend(tmp_path / "a.tsv", REFERENCE, SYSTEMS[:1], SIZE, [1], threads=1, rounds=1)
         assert not [*tmp_path.iterdir()]
+
+    def test_without_the_extra_a_form_less(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "onnxscript", None)
+        speed.write_backend(tmp_path / "a.tsv", REFERENCE, SYSTEMS[:1], SIZE, [1, 3], threads=1, rounds=1)
+        assert [*read(tmp_path / "a.tsv")["form"]] == ["reference", "plain", "optimised", "compiled"] * 2
+        assert capsys.readouterr().err.count("onnxruntime left out, not installed: pip install 'spaarsist[onnx]'") == 1
 
     @pytest.mark.parametrize("system", ["MHFA", "AST-05-05+stack1", "AST-05-05+graph10"])
     def test_only_aasist_at_the_usual_temperatures(self, tmp_path, system):

@@ -10,7 +10,7 @@ import pytest
 
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
 from spaarsist.evaluation.metrics import METRICS
-from spaarsist.evaluation.summary import read_summary, summarise
+from spaarsist.evaluation.summary import INTERVALS, on, read_summary, summarise
 from spaarsist.names import ConfigError, System
 
 CORPORA = ("home", "wild")
@@ -22,7 +22,7 @@ SYSTEMS = [
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Metrics of two seeds and two corpora, sizes and speeds: a folder, and the metrics in one frame."""
+    """Metrics of two seeds and two corpora, and sizes: a folder, and the metrics in one frame."""
     folder = tmp_path_factory.mktemp("inputs")
     rng = np.random.default_rng(0)
     rows = [
@@ -40,16 +40,13 @@ def inputs(tmp_path_factory):
     size["n_macs"] = [713_000_000 - 1_000_000 * i for i in range(len(SYSTEMS))]
     size = size.assign(counter="fvcore", n_frames=201, feature_dim=1024, n_layers=24, embedding_dim=1024)
     size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
-    speed = pd.DataFrame({"system": ["MHFA", "AST-05-05"], "latency_ms": 1.5, "latency_iqr_ms": 0.1})
-    speed.to_csv(folder / "latency.tsv", sep="\t", index=False)
     return folder, results
 
 
 def make(inputs, output, seeds="*", as_run=(), scores=(), replicates=(), **options):
     folder, _ = inputs
     metrics = sorted(folder.glob(f"*-{seeds}.metrics.tsv"))
-    sizes = [folder / "complexity.tsv"], [folder / "latency.tsv"]
-    summarise(metrics, *sizes, as_run, scores, replicates, output, **options)
+    summarise(metrics, [folder / "complexity.tsv"], as_run, scores, replicates, output, **options)
     return read_summary(output)
 
 
@@ -67,11 +64,25 @@ def test_means_over_seeds(inputs, tmp_path):
     ]
     wanted = values(inputs, "AST-03-01-Mag", "wild", "cllr")["value"]
     row = table.loc["AST-03-01-Mag"]
-    assert len(wanted) == row["wild.n_seeds"] == 2
-    assert row["wild.cllr.mean"] == pytest.approx(wanted.mean())
-    assert row["wild.cllr.std"] == pytest.approx(wanted.std(ddof=1))
+    assert len(wanted) == row[on("wild", "n_seeds")] == 2
+    assert row[on("wild", "cllr")] == pytest.approx(wanted.mean())
+    assert row[on("wild", "cllr", "std")] == pytest.approx(wanted.std(ddof=1))
     assert row["n_macs"] == 713_000_000 - 1_000_000 * SYSTEMS.index("AST-03-01-Mag")
     read_summary(tmp_path / "s.tsv", CORPORA)
+
+
+def test_columns_as_they_stand_in_the_file(inputs, tmp_path):
+    statistics = ("mean", "std", "ci_low", "ci_high", "speakers_low", "speakers_high")
+    assert [*make(inputs, tmp_path / "s.tsv")] == [
+        *("trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature"),
+        *("trained_graph_temperature", "trained_stack_temperature", "trained_variant", "n_params", "n_macs", "counter"),
+        *("n_frames", "feature_dim", "n_layers", "embedding_dim", "n_params_as_run", "code_hash"),
+        *(
+            f"{corpus}.{name}"
+            for corpus in CORPORA
+            for name in ("n_seeds", "n_speakers", *(f"{metric}.{part}" for metric in METRICS for part in statistics))
+        ),
+    ]
 
 
 def one_system(folder, rows):
@@ -84,10 +95,10 @@ def one_system(folder, rows):
 def test_mean_and_spread_by_hand(inputs, tmp_path):
     """Three seeds, of which one is far off: the mean, not the median, and n - 1 under the root."""
     metrics = one_system(tmp_path, [(seed, value, 0, 1) for seed, value in enumerate((0.1, 0.2, 0.6))])
-    summarise([metrics], [inputs[0] / "complexity.tsv"], [], [], [], [], tmp_path / "s.tsv")
+    summarise([metrics], [inputs[0] / "complexity.tsv"], [], [], [], tmp_path / "s.tsv")
     row = read_summary(tmp_path / "s.tsv").loc["MHFA"]
-    assert row["home.eer.mean"] == pytest.approx(0.3) and row["home.n_seeds"] == 3
-    assert row["home.eer.std"] == pytest.approx(((0.04 + 0.01 + 0.09) / 2) ** 0.5)
+    assert row[on("home", "eer")] == pytest.approx(0.3) and row[on("home", "n_seeds")] == 3
+    assert row[on("home", "eer", "std")] == pytest.approx(((0.04 + 0.01 + 0.09) / 2) ** 0.5)
 
 
 def test_what_names_say(inputs, tmp_path):
@@ -97,7 +108,6 @@ def test_what_names_say(inputs, tmp_path):
     assert table["trained_variant"].dropna().to_dict() == {"AST-05+Mag-05-Mag": "Mag"}
     row = table.loc["AST-03-01-Mag", ["trained", "k_train", "k_infer", "variant"]]
     assert row.tolist() == ["AST-03", 0.3, 0.1, "Mag"]
-    assert table.loc["MHFA", "latency_ms"] == 1.5 and np.isnan(table.loc["AST-05-01", "latency_ms"])
     assert np.isnan(table.loc["MHFA", "k_train"]) and table.loc["MHFA", "trained"] == "MHFA"
 
 
@@ -121,6 +131,8 @@ def write_replicates(folder, trained, seed, corpus, trials, speakers=None, **abo
 
 
 class TestIntervals:
+    TRIALS, SPEAKERS = ([on("home", "eer", end) for end in INTERVALS[kind]] for kind in ("trials", "speakers"))
+
     def test_of_the_mean_over_seeds(self, inputs, tmp_path):
         """Draws that both seeds share are averaged first; seeds that go opposite ways leave no spread at all."""
         replicates = []
@@ -131,7 +143,7 @@ class TestIntervals:
             speakers |= {"05+stack10": [0] * 5, "05+graph0.5": [0] * 5}
             replicates.append(write_replicates(tmp_path, "AST-05", seed, "home", trials, speakers))
         table = make(inputs, tmp_path / "s.tsv", replicates=replicates, confidence=0.5)
-        ends = ["home.eer.ci_low", "home.eer.ci_high", "home.eer.speakers_low", "home.eer.speakers_high"]
+        ends = [*self.TRIALS, *self.SPEAKERS]
         assert table.loc["AST-05-05", ends].tolist() == pytest.approx([0.1, 0.3, 0, 0])
         assert table.loc["AST-05-05-Mag", ends].tolist() == pytest.approx([0, 0, 1, 1])
         assert table.loc["AST-05-01", ends].tolist() == pytest.approx([0.5, 0.5, 1, 1])
@@ -140,26 +152,24 @@ class TestIntervals:
         # Others have no replicates, and more than one seed.
         assert table.loc["MHFA", ends].isna().all()
         assert table.loc["AST-05-05", [end.replace("home", "wild") for end in ends]].isna().all()
-        assert table.loc[["AST-05-05", "MHFA"], "home.n_speakers"].tolist() == [6, 0]
-        assert table.loc["AST-05-05", ["wild.n_speakers", "wild.n_seeds"]].tolist() == [0, 2]
+        assert table.loc[["AST-05-05", "MHFA"], on("home", "n_speakers")].tolist() == [6, 0]
+        assert table.loc["AST-05-05", [on("wild", "n_speakers"), on("wild", "n_seeds")]].tolist() == [0, 2]
         # The means are the metrics' own, not the replicates'.
         wanted = values(inputs, "AST-05-05", "home", "eer")["value"].mean()
-        assert table.loc["AST-05-05", "home.eer.mean"] == pytest.approx(wanted)
+        assert table.loc["AST-05-05", on("home", "eer")] == pytest.approx(wanted)
 
     def test_of_one_seed_without_replicates(self, inputs, tmp_path):
         row = make(inputs, tmp_path / "s.tsv", seeds="1").loc["MHFA"]
         first = values(inputs, "MHFA", "home", "eer").iloc[0]
-        assert row[["home.eer.ci_low", "home.eer.ci_high"]].tolist() == pytest.approx(
-            [first["ci_low"], first["ci_high"]]
-        )
-        assert row[["home.eer.speakers_low", "home.eer.std"]].isna().all() and row["home.n_seeds"] == 1
+        assert row[self.TRIALS].tolist() == pytest.approx([first["ci_low"], first["ci_high"]])
+        assert row[[*self.SPEAKERS, on("home", "eer", "std")]].isna().all() and row[on("home", "n_seeds")] == 1
         several = make(inputs, tmp_path / "s.tsv").loc["MHFA"]
-        assert several[["home.eer.ci_low", "home.eer.ci_high"]].isna().all()
+        assert several[self.TRIALS].isna().all()
 
     def test_replicates_without_rows_are_none(self, inputs, tmp_path):
         empty = [write_replicates(tmp_path, "MHFA", seed, "home", {"score": []}) for seed in (1, 2)]
         row = make(inputs, tmp_path / "s.tsv", replicates=empty).loc["MHFA"]
-        assert row[["home.eer.ci_low", "home.eer.ci_high", "home.eer.speakers_low"]].isna().all()
+        assert row[[*self.TRIALS, *self.SPEAKERS]].isna().all()
 
     def test_refusals(self, inputs, tmp_path):
         draws = {"score": [0.1, 0.2]}
@@ -209,7 +219,7 @@ def test_refusals(inputs, tmp_path):
         (([tmp_path / "none.tsv"], [complexity]), "none.tsv: not a readable"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            summarise(*arguments, [], [], [], [], tmp_path / "refused.tsv")
+            summarise(*arguments, [], [], [], tmp_path / "refused.tsv")
     assert not (tmp_path / "refused.tsv").exists()
     make(inputs, tmp_path / "s.tsv")
     with pytest.raises(ConfigError, match="no metrics of corpus 'mars'"):

@@ -1,4 +1,4 @@
-"""Size, compute and speed of back-ends: parameters, multiply-accumulates and latency of the module that would ship."""
+"""Size and compute of back-ends: parameters and multiply-accumulates of the module that would ship."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from spaarsist.artefacts import writing
 from spaarsist.config import BackendConfig
 from spaarsist.models.backend import AASIST
-from spaarsist.models.detector import build_backend, prepare_torch
+from spaarsist.models.detector import build_backend
 from spaarsist.names import ConfigError, System, Variant
 
 COUNTER = "fvcore"
@@ -129,48 +127,6 @@ def write_complexity(
          "not_counted"),
     )  # fmt: skip
     _write(breakdown, parts, ("system", "kind", "name", "n_macs"))
-
-
-def write_latency(
-    output: Path,
-    systems: Sequence[str],
-    size: Size,
-    backends: Mapping[str, BackendConfig],
-    threads: int = 1,
-    rounds: int = 15,
-) -> None:
-    """Time every system's back-end on one excerpt, on the CPU, and write a TSV.
-
-    All systems take turns, `rounds` times over, so that a machine that slows down slows all alike. Nothing else should
-    run beside it.
-
-    Args:
-        output: columns `system, latency_ms, latency_iqr_ms, threads, batch_size, n_frames, rounds`: median and
-            interquartile range of one forward pass over the rounds.
-        systems: their names; those that ship alike are timed once.
-        size: of the back-ends and their input.
-        backends: see `ship`.
-        threads: of torch.
-        rounds: turns of every system.
-    """
-    prepare_torch(threads)
-    shipped = {_shipped_alike(system): ship(system, size, backends) for system in systems}
-    with torch.inference_mode():
-        timers = {
-            key: Timer("backend(frames)", globals={"backend": backend, "frames": frames}, num_threads=threads)
-            for key, (backend, frames) in shipped.items()
-        }
-        seconds = {key: [] for key in timers}
-        for timer in timers.values():
-            timer.timeit(2)  # first calls choose and cache kernels
-        for _ in tqdm(range(rounds), desc="time", unit="round", mininterval=2):
-            for key, timer in timers.items():
-                seconds[key].append(timer.timeit(2).mean)
-    rows = []
-    for system in systems:
-        low, median, high = 1000 * np.quantile(seconds[_shipped_alike(system)], [0.25, 0.5, 0.75])
-        rows.append((system, median, high - low, threads, 1, size.n_frames, rounds))
-    _write(output, rows, ("system", "latency_ms", "latency_iqr_ms", "threads", "batch_size", "n_frames", "rounds"))
 
 
 def _shipped_alike(system: str) -> str | Variant:

@@ -7,32 +7,24 @@ or by a few lines that do the same. All input is made up from a fixed seed, but 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
 from fvcore.nn import FlopCountAnalysis
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spaarsist.artefacts import writing
 from spaarsist.audit.complexity import Size, count, ship
-from spaarsist.config import SAMPLE_RATE, Augmentation, BackendConfig, FrontendConfig, Stage, TrainingRecipe
+from spaarsist.config import SAMPLE_RATE, BackendConfig, FrontendConfig, TrainingRecipe
 from spaarsist.data import audio
 from spaarsist.data.augment import mask_span
-from spaarsist.data.protocol import COLUMNS as TRIAL_COLUMNS
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
-from spaarsist.experiments.excerpts import Excerpts
-from spaarsist.experiments.score import score_excerpts
-from spaarsist.experiments.train import train
-from spaarsist.models.backend import AASIST, PUBLIC_NAMES, STACK_DIM, HeterogeneousAttention
+from spaarsist.models.backend import AASIST, STACK_DIM, HeterogeneousAttention
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.models.frontend import SelfSupervised
 from spaarsist.names import ConfigError, Variant
@@ -92,7 +84,6 @@ def measure(
         _f1_sizes, _f2_stack_node, _f2_layer, partial(_f3_macs, n_frames), _f3_enclosing, _f4_batch, _f5_layer_norm,
         _f6_actual_dcf, _f7_ties, partial(_f8_stages, histories),
         partial(_f8_random_excerpts, checkpoint, dev_list, device), _f9_passes, _f10_saturation, _f11_blank_crops,
-        _f11_missing_weights, _f11_unreadable, _f11_seed,
     ]  # fmt: skip
     rows = []
     for finding in findings:
@@ -328,85 +319,6 @@ def _f11_blank_crops() -> Rows:
     in_recipe = first * recipe.augmentation.time_mask
     yield "F11_blank_crops_mask_first_recipe", in_recipe, "fraction", f"{how}masked before the crop with the recipe's p"
     yield "F11_blank_crops_crop_first", last, "fraction", f"{how}all masked after the crop"
-
-
-def _f11_missing_weights() -> Rows:
-    backend = AASIST(feature_dim=8, embedding_dim=4)
-    ours, public = PUBLIC_NAMES["LL"], "LL"
-    state = backend.state_dict()
-    for name in [name for name in state if not name.startswith(ours)]:
-        del state[name]
-    accepted = backend.load_state_dict(state, strict=False).missing_keys
-    refused = []
-    try:
-        backend.load_public_state({name.replace(ours, public): tensor for name, tensor in state.items()})
-    except ValueError as error:
-        refused = re.findall("missing: ", str(error))
-    how = "tensors missing from a state that holds a back-end's first linear layer alone: "
-    yield "F11_missing_weights_accepted", len(accepted), "tensors", how + "load_state_dict(strict=False) takes it"
-    yield "F11_missing_weights_refused", len(refused), "tensors", how + "load_public_state names and refuses them"
-
-
-def _noise_trials(folder: Path, n_trials: int) -> pd.DataFrame:
-    """Write that many quarters of a second of noise, bona fide and spoof in turn; their trial list."""
-    rng, n_samples = np.random.default_rng(SEED), SAMPLE_RATE // 4
-    trials = []
-    for index in range(n_trials):
-        path = folder / f"{index}.flac"
-        soundfile.write(path, 0.1 * rng.standard_normal(n_samples), SAMPLE_RATE)
-        trials.append((path.stem, str(path), ("bonafide", "spoof")[index % 2], "-", "-", "-", n_samples))
-    return pd.DataFrame(trials, columns=TRIAL_COLUMNS)
-
-
-def _f11_unreadable() -> Rows:
-    detector = Detector(FrontendConfig(), BackendConfig(embedding_dim=4))
-    damages = ("cut short", "empty", "text")
-    scored = refused = 0
-    with TemporaryDirectory() as folder:
-        trials = _noise_trials(Path(folder), 8)
-        sound, broken = trials[len(damages) :], trials[: len(damages)]
-        half = Path(broken["path"][0]).read_bytes()[:1000]
-        for path, content in zip(broken["path"], (half, b"", b"no audio"), strict=True):
-            Path(path).write_bytes(content)
-        for path in trials["path"]:
-            try:
-                audio.read(path)
-                scored += 1
-            except ConfigError:  # the released code prints a line here and goes on
-                pass
-        for index, path in enumerate(broken["path"]):
-            excerpts = Excerpts(pd.concat([sound, broken[index : index + 1]]), SAMPLE_RATE // 4)
-            try:
-                score_excerpts(detector, excerpts, (), len(excerpts), 0, f"score beside {Path(path).name}")
-            except ConfigError as error:
-                refused += path in str(error)
-    how = f"of {len(trials)} recordings with {len(damages)} damaged ones ({', '.join(damages)}): "
-    yield "F11_trials_dropped", len(trials) - scored, "trials", how + "lost where what cannot be read is skipped"
-    how += "at which scoring ends with an error that names them"
-    yield "F11_unreadable_refused", refused, "recordings", how
-
-
-def _f11_seed() -> Rows:
-    recipe = TrainingRecipe(
-        backend=BackendConfig(embedding_dim=4),
-        crop=SAMPLE_RATE // 4,
-        stages=(Stage(epochs=1, batch_size=4),),
-        augmentation=Augmentation(0, 0, 0, 0, 0),
-    )
-    runs = []
-    with TemporaryDirectory() as name, torch.inference_mode(False):
-        folder = Path(name)
-        _noise_trials(folder, 8).to_csv(folder / "trials.tsv", sep="\t", index=False)
-        for seed in (1, 1, 2):
-            train(folder / "trials.tsv", folder / "trials.tsv", folder / "run", "AST-05", recipe, seed)
-            runs.append(load_file(folder / "run" / "model.safetensors"))
-
-    def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-        return max((one[name] - other[name]).abs().max().item() for name in one)
-
-    how = "largest difference of a tensor between two trainings of a small AASIST, two steps on noise each, "
-    yield "F11_weights_apart_one_seed", apart(*runs[:2]), "1", how + "under one seed"
-    yield "F11_weights_apart_two_seeds", apart(*runs[1:]), "1", how + "under two, as two runs without one would have it"
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:

@@ -33,7 +33,7 @@ from spaarsist.audit.complexity import Size, count
 from spaarsist.config import SAMPLE_RATE, BackendConfig, FrontendConfig
 from spaarsist.data import archives, audio
 from spaarsist.data.protocol import read_trials
-from spaarsist.deployment.export import onnx_session
+from spaarsist.deployment.export import has_onnx, onnx_session
 from spaarsist.deployment.optimise import compiled, optimise
 from spaarsist.experiments.excerpts import Excerpts
 from spaarsist.experiments.score import score_excerpts
@@ -68,7 +68,8 @@ def write_backend(
     """Time each system's back-end in every form, and how fast this machine does its convolutions alone; write a TSV.
 
     Forms: `reference` (the textbook one of `reference`), `plain` (`AASIST.export`), `optimised`
-    (`deployment.optimise`), `compiled` (that, compiled by PyTorch) and, on the CPU, `onnxruntime` (plain, as ONNX).
+    (`deployment.optimise`), `compiled` (that, compiled by PyTorch) and, on the CPU with the extra `onnx` installed,
+    `onnxruntime` (plain, as ONNX).
 
     Args:
         output: columns `system, form, batch_size, n_frames, n_params, n_macs, median_ms, iqr_ms, floor_ms,
@@ -92,6 +93,8 @@ def write_backend(
     textbook = _reference(reference)
     baseline = _random_backend(size).to(place)
     shipped = {system: baseline.export(_variant(system)) for system in systems}
+    if device == "cpu" and not has_onnx():
+        tqdm.write("form onnxruntime left out, not installed: pip install 'spaarsist[onnx]'", file=sys.stderr)
     rows = []
     for batch_size in batch_sizes:
         frames = torch.randn(batch_size, size.n_frames, size.feature_dim, generator=torch.Generator().manual_seed(0))
@@ -342,7 +345,7 @@ def _forms(
         "compiled": compiled(fast),
     }
     runs = {form: _call(module, frames) for form, module in forms.items()}
-    if frames.device.type == "cpu":
+    if frames.device.type == "cpu" and has_onnx():
         session = onnx_session(shipped, frames, threads)
         runs["onnxruntime"] = lambda: torch.from_numpy(session.run(None, {"frames": frames.numpy()})[0])
     return runs

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,15 @@ ONNX_LIMIT = 1536 * 2**20
 XLS-R 300M has 1.26e9 bytes in float32.
 """
 
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+"""What the extra `onnx` installs; they are imported where they are needed alone."""
+
 BATCH = torch.export.Dim("batch")
+
+
+def has_onnx() -> bool:
+    """Whether the packages of the extra `onnx` are installed."""
+    return all(find_spec(name) for name in ONNX_PACKAGES)
 
 
 class _Scorer(nn.Module):
@@ -76,7 +85,7 @@ class _Scorer(nn.Module):
 class _Onnx:
     """A traced program as ONNX."""
 
-    packages = ("onnx", "onnxruntime", "onnxscript")
+    packages = ONNX_PACKAGES
 
     def __init__(self, program: torch.export.ExportedProgram, input_name: str) -> None:
         if (size := sum(weights.nbytes for weights in program.state_dict.values())) > ONNX_LIMIT:
@@ -160,11 +169,14 @@ def export(
         The largest difference from the original, in nats.
 
     Raises:
-        ConfigError: another ending, a variant of a back-end that has none, too few trials, an unreadable file, a
-            detector that ONNX cannot hold, or scores that differ by more than `TOLERANCES`. Then no file is left.
+        ConfigError: another ending, ONNX without the extra `onnx`, a variant of a back-end that has none, too few
+            trials, an unreadable file, a detector that ONNX cannot hold, or scores that differ by more than
+            `TOLERANCES`. Then no file is left.
     """
     if output.suffix not in FORMATS:
         raise ConfigError(f"{output}: the ending says the format: {' or '.join(FORMATS)}")
+    if output.suffix == ".onnx" and not has_onnx():
+        raise ConfigError(f"{output}: ONNX takes packages that are not installed; pip install 'spaarsist[onnx]'")
     prepare_torch(threads)
     detector, record = load_checkpoint(checkpoint)
     precision = detector.frontend.settings.precision

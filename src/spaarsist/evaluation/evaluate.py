@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spaarsist.artefacts import SCORE_METADATA, processor, read_metadata, trials_hash, writing
+from spaarsist.artefacts import SCORE_METADATA, read_metadata, trials_hash, writing
 from spaarsist.config import CostModel
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, METRICS, RankedTrials
@@ -231,53 +229,6 @@ def read_replicates(path: Path, columns: Sequence[str] | None = None, like: Repl
 
 def _rows(replicates: Replicates) -> dict[str, int]:
     return {resampling: len(values) for resampling, values in replicates.values.items()}
-
-
-def benchmark(
-    output: Path, n_trials: int = 700_000, n_columns: int = 1, n_replicates: int = 1000, threads: int = 2
-) -> None:
-    """Time all metrics and their replicates on made-up scores, and write a TSV: quantity, value, unit, how.
-
-    The scores are normal, in single precision; the classes have the shares that they have in ASVspoof 5's evaluation
-    partition, and each trial has one of 700 speakers.
-
-    Args:
-        output: TSV to write.
-        n_trials: number of trials, both classes together.
-        n_columns: score columns, as of so many variants of a system.
-        n_replicates: replicates of each way of resampling.
-        threads: replicates computed at once.
-    """
-    import resource  # Unix only
-
-    rng = np.random.default_rng(0)
-    n_bonafide = max(1, round(n_trials * 138_688 / 680_774))
-    sizes = (n_bonafide, n_trials - n_bonafide)
-    classes = [
-        [rng.normal(mean, 1, size).astype(np.float32) for mean, size in zip((2, 0), sizes, strict=True)]
-        for _ in range(n_columns)
-    ]
-    speakers = [rng.integers(700, size=size) for size in sizes]
-    start = perf_counter()
-    ranked = [RankedTrials(*scores) for scores in classes]
-    for trials_of_column in ranked:
-        trials_of_column.metrics()
-    of = f"{n_trials:,} trials, {n_columns} score column{'s' * (n_columns > 1)}, all metrics"
-    rows = [("metrics_once", perf_counter() - start, "s", f"{of}, 1 thread")]
-    statistics = {str(index): trials_of_column.metrics for index, trials_of_column in enumerate(ranked)}
-    for resampling, draw in (("trials", TrialResampling(sizes)), ("speakers", SpeakerResampling(speakers))):
-        for n in sorted({max(n_replicates // 10, 1), n_replicates}):  # memory must not grow with their number
-            start = perf_counter()
-            bootstrap(statistics, draw, n, threads, resampling)
-            how = f"{of}, {n:,} replicates that resample {resampling}, {threads} thread{'s' * (threads > 1)}"
-            rows.append((f"replicates_{resampling}_{n}", perf_counter() - start, "s", how))
-            unit = 2**20 if sys.platform == "darwin" else 2**10  # the one counts bytes, the others kibibytes
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-            rows.append((f"peak_memory_{resampling}_{n}", peak, "MiB", f"of the process until then: {how}"))
-    with writing(output) as path:
-        table = pd.DataFrame(rows, columns=["quantity", "value", "unit", "how"])
-        table["how"] += f"; {processor()}"
-        table.to_csv(path, sep="\t", index=False, float_format="%.4g")
 
 
 def _conditions(listed: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:

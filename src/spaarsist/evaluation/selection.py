@@ -14,7 +14,7 @@ import pandas as pd
 
 from spaarsist.artefacts import writing
 from spaarsist.config import CompositeWeights
-from spaarsist.evaluation.summary import read_summary
+from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, ConfigError
 
 COMPONENTS = {"accuracy": ("eer", "min_dcf"), "calibration": ("gap", "cllr", "ece")}
@@ -141,8 +141,8 @@ def _ratios(summary: Path, corpora: Sequence[str], systems: Sequence[str], basel
     """One row per system, one column per component: its ratio to the baseline's, clipped."""
     table = read_summary(summary, corpora, systems)
     metrics = ("eer", "min_dcf", "act_dcf", "cllr", "ece")
-    needed = [*(f"{corpus}.{metric}.mean" for corpus in corpora for metric in metrics), *COMPUTE]
-    table = table.reindex(columns=needed).apply(pd.to_numeric, errors="coerce")
+    means = {on(corpus, metric): f"{corpus}.{metric}" for corpus in corpora for metric in metrics}
+    table = table.reindex(columns=[*means, *COMPUTE]).apply(pd.to_numeric, errors="coerce")
     unusable = ~(np.isfinite(table) & (table >= 0))
     if unusable.any(axis=None):
         system, column = unusable.stack().idxmax()
@@ -150,7 +150,7 @@ def _ratios(summary: Path, corpora: Sequence[str], systems: Sequence[str], basel
             f"{summary}: {system} has no usable value (a finite number, not negative) in column {column}; evaluate it "
             "there or leave the system out"
         )
-    values = table.rename(columns=lambda column: column.removesuffix(".mean"))
+    values = table.rename(columns=means)
     for corpus in corpora:
         # The file's ten digits leave dust where both are equal.
         values[f"{corpus}.gap"] = (values[f"{corpus}.act_dcf"] - values[f"{corpus}.min_dcf"]).round(9).clip(lower=0)

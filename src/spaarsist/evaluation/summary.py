@@ -1,4 +1,4 @@
-"""One row per system: its size, its speed, and the mean of each metric over training seeds."""
+"""One row per system: its size, its compute, and the mean of each metric over training seeds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ IDENTITY = (
     "trained_graph_temperature", "trained_stack_temperature", "trained_variant",
 )  # fmt: skip
 SIZE = ("n_params", "n_macs", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim")
-SPEED = ("latency_ms", "latency_iqr_ms")
 RUN = ("n_params_as_run", "code_hash")
 INTERVALS = {"trials": ("ci_low", "ci_high"), "speakers": ("speakers_low", "speakers_high")}
 """Way of resampling -> names of the ends of its interval."""
+
+STATISTICS = ("mean", "std", *INTERVALS["trials"], *INTERVALS["speakers"])
+COUNTS = ("n_seeds", "n_speakers")
+
+
+def on(corpus: str, quantity: str, statistic: str = "mean") -> str:
+    """Name the summary's column of a metric's statistic (of `STATISTICS`) on a corpus, or of one of `COUNTS` there."""
+    return f"{corpus}.{quantity}" if quantity in COUNTS else f"{corpus}.{quantity}.{statistic}"
 
 
 def summarise(
     metrics: Sequence[Path],
     complexity: Sequence[Path],
-    latency: Sequence[Path],
     as_run: Sequence[Path],
     scores: Sequence[Path],
     replicates: Sequence[Path],
@@ -39,21 +45,19 @@ def summarise(
 
     Columns: `system`; what its name says (`trained, k_train, k_infer, variant, graph_temperature, stack_temperature,
     trained_graph_temperature, trained_stack_temperature, trained_variant`, empty where it has none); `n_params, n_macs,
-    counter, n_frames, feature_dim, n_layers, embedding_dim` of the size that is counted; `latency_ms, latency_iqr_ms`
-    (empty where not measured); `n_params_as_run`, of the back-end that gave the scores; `code_hash` of the training and
-    the scoring, joined by + if there are several (both empty where not given); and for each corpus `<corpus>.n_seeds`,
-    `<corpus>.n_speakers` (0 where not known) and, for each metric, `<corpus>.<metric>.mean`, `.std` (n - 1 over seeds;
-    empty for one), `.ci_low`, `.ci_high`, `.speakers_low` and `.speakers_high`. Fractions, pooled over all trials.
-    Rows come in the order of `System.order`.
+    counter, n_frames, feature_dim, n_layers, embedding_dim` of the size that is counted; `n_params_as_run`, of the
+    back-end that gave the scores; `code_hash` of the training and the scoring, joined by + if there are several (both
+    empty where not given); and for each corpus, named by `on`, n_seeds, n_speakers (0 where not known) and the
+    statistics of each metric: mean, std (n - 1 over seeds; empty for one), ci_low, ci_high, speakers_low and
+    speakers_high. Fractions, pooled over all trials. Rows come in the order of `System.order`.
 
     The intervals are percentile intervals of the mean over seeds when trials, or speakers, are resampled: every
-    replicate is the mean of all seeds' metrics on one draw. They cover the sampling of test material alone; `.std` says
+    replicate is the mean of all seeds' metrics on one draw. They cover the sampling of test material alone; std says
     what seeds do. Without replicates they are empty, but for ci_low and ci_high of one seed, which its metrics hold.
 
     Args:
         metrics: files of `evaluation.evaluate.evaluate`, any mix of systems, seeds and corpora.
         complexity: files of `audit.complexity.write_complexity`; every system needs a row.
-        latency: files of `audit.complexity.write_latency`; may lack systems.
         as_run: files of `write_complexity` at the size of this run; may lack systems.
         scores: the score files that the metrics were made from.
         replicates: what `evaluate` wrote beside the metrics; of a training and corpus, those of all seeds or none.
@@ -85,7 +89,6 @@ def summarise(
         for s in systems
     }  # fmt: skip
     parts = [pd.DataFrame.from_dict(identity, orient="index", columns=IDENTITY), size.loc[names]]
-    parts.append(_by_system(latency, SPEED).reindex(names))
     parts.append(_by_system(as_run, ["n_params"])["n_params"].reindex(names).rename(RUN[0]))
     hashes: dict[str, set[str]] = {}
     for path in scores:
@@ -95,18 +98,17 @@ def summarise(
     parts.append(pd.Series({s.name: "+".join(sorted(hashes.get(s.trained, []))) for s in systems}, name=RUN[1]))
 
     groups = results.groupby(key)
-    means = groups["value"].agg(["mean", "std", "count"])
-    means[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(means["count"] == 1)
+    means = groups["value"].agg(mean="mean", std="std", n_seeds="count")
+    means[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(means["n_seeds"] == 1)
     means[["speakers_low", "speakers_high", "n_speakers"]] = math.nan, math.nan, 0
     means.update(_intervals(replicates, results, systems, confidence).set_index(key))
     for corpus in results["corpus"].unique():
         part = means.xs(corpus, level="corpus").unstack("metric").reindex(names)
-        for number, name in (("count", "n_seeds"), ("n_speakers", "n_speakers")):
-            parts.append(part[number].max(axis=1).fillna(0).astype(int).rename(f"{corpus}.{name}"))
+        parts += [part[name].max(axis=1).fillna(0).astype(int).rename(on(corpus, name)) for name in COUNTS]
         parts += [
-            part[statistic, metric].rename(f"{corpus}.{metric}.{statistic}")
+            part[statistic, metric].rename(on(corpus, metric, statistic))
             for metric in results["metric"].unique()
-            for statistic in ("mean", "std", *INTERVALS["trials"], *INTERVALS["speakers"])
+            for statistic in STATISTICS
         ]
     with writing(output) as path:
         pd.concat(parts, axis=1).rename_axis("system").to_csv(path, sep="\t", float_format="%.10g")
@@ -123,9 +125,9 @@ def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[s
     Raises:
         ConfigError: it is unreadable, or lacks a corpus or a system (named).
     """
-    table = _read([summary], ["system", *IDENTITY, *SIZE, *SPEED, *RUN]).set_index("system")
+    table = _read([summary], ["system", *IDENTITY, *SIZE, *RUN]).set_index("system")
     for corpus in corpora:
-        if f"{corpus}.eer.mean" not in table:
+        if on(corpus, "eer") not in table:
             raise ConfigError(f"{summary}: holds no metrics of corpus {corpus!r}")
     if systems is None:
         return table

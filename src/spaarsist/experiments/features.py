@@ -9,29 +9,24 @@ holds.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import processor, provenance, tensors_hash, trials_hash, writing
+from spaarsist.artefacts import provenance, tensors_hash, trials_hash, writing
 from spaarsist.code import meaning
 from spaarsist.config import TrainingRecipe
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, ignore_termination, view
-from spaarsist.models.detector import Detector, prepare_torch
+from spaarsist.models.detector import prepare_torch
 from spaarsist.models.frontend import build_frontend
 from spaarsist.names import ConfigError
 
@@ -209,103 +204,6 @@ class CachedFrames(Dataset):
         # Copied: torch takes no read-only memory
         frames = np.array(self.parts[part][position - self.starts[part]])
         return torch.from_numpy(frames), int(self.labels[position])
-
-
-def benchmark(
-    train_list: Path,
-    cache: Path,
-    recipe: TrainingRecipe,
-    output: Path,
-    *,
-    steps: int,
-    device: str = "cpu",
-    threads: int,
-    workers: int,
-) -> None:
-    """Time the first view of a cache: reading it at random, the disk's own speed, and training with and without it.
-
-    The page cache is asked to forget the files before each reading; a file system that does not listen (or a cache that
-    was just written) gives the memory's speed. Training steps are a plain AASIST's, forward and backward; without the
-    cache, reading audio, augmentation and front-end come in front. An epoch's time is the median step's, times their
-    number.
-
-    Args:
-        train_list: that the cache was made of.
-        cache: folder with `view0`.
-        output: TSV `measure, value, low, high, unit, device, threads, workers`; low and high are quartiles.
-        steps: batches timed, after one that is not.
-
-    Raises:
-        ConfigError: the cache is not of this list and recipe, or has fewer batches.
-    """
-    place = prepare_torch(threads, device)
-    trials = read_trials(train_list)
-    stage = recipe.frozen_stage
-    torch.manual_seed(0)
-    detector = Detector(recipe.frontend, recipe.backend).to(place).train()
-    detector.frontend.requires_grad_(False).eval()
-    draws = view(recipe, trials, 0, Augmenter(recipe.augmentation))
-    identity = identify(train_list, recipe, draws, 0, tensors_hash(detector.frontend.state_dict()))
-    frames = CachedFrames(cache / "view0", identity, draws.classes)
-    optimiser = torch.optim.Adam(detector.parameters(), lr=stage.learning_rate)
-    batches = np.random.default_rng(0).permutation(len(draws)).reshape(-1, stage.batch_size)
-    if len(batches) < steps + 1:
-        raise ConfigError(f"{cache}: {len(batches)} batches in a view, {steps + 1} are needed; ask for fewer steps")
-    wanted = batches[: steps + 1].tolist()
-
-    def step(inputs: Tensor, classes: Tensor) -> None:
-        loss = F.cross_entropy(detector(inputs.to(place)), classes.to(place))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        loss.item()
-
-    def timed(excerpts: Dataset, use: Callable[[Tensor, Tensor], None]) -> np.ndarray:
-        _forget(cache / "view0")
-        seconds, began = [], time.perf_counter()
-        for inputs, classes in DataLoader(excerpts, batch_sampler=wanted, num_workers=workers):
-            use(inputs, classes)
-            seconds.append(time.perf_counter() - began)
-            began = time.perf_counter()
-        return np.quantile(seconds[1:], [0.5, 0.25, 0.75])
-
-    read = timed(frames, lambda *_: None)
-    from_cache, from_audio = timed(frames, step), timed(draws, step)
-    row_bytes = frames.parts[0][0].nbytes
-    disk = _sequential_speed(cache / "view0") / row_bytes
-    per_batch, epoch = stage.batch_size / read[[0, 2, 1]], len(draws) / stage.batch_size
-    rows = [
-        ("read at random", *per_batch, "excerpts/s"),
-        ("read in order, the disk's own speed", *disk, "excerpts/s"),
-        ("size of an excerpt's frames", *[row_bytes / 1e6] * 3, "MB"),
-        ("epoch from the cache", *from_cache * epoch, "s"),
-        ("epoch from audio", *from_audio * epoch, "s"),
-    ]
-    table = pd.DataFrame(rows, columns=["measure", "value", "low", "high", "unit"])
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else processor()
-    table = table.assign(device=name, threads=threads, workers=workers)
-    with writing(output) as path:
-        table.to_csv(path, sep="\t", index=False, float_format="%.6g")
-
-
-def _forget(folder: Path) -> None:
-    for path in folder.glob("*.npy"):
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _sequential_speed(folder: Path, block: int = 8 << 20, at_most: int = 4 << 30) -> np.ndarray:
-    """Bytes a second of reading whole files in order: median and quartiles over blocks of 8 MiB."""
-    _forget(folder)
-    speeds: list[float] = []
-    for path in sorted(folder.glob("*.npy")):
-        with path.open("rb", buffering=0) as file:
-            while len(speeds) * block < at_most:
-                began = time.perf_counter()
-                if not (n := len(file.read(block))):
-                    break
-                speeds.append(n / (time.perf_counter() - began))
-    return np.quantile(speeds, [0.5, 0.25, 0.75])
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import Bbox, offset_copy
 
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region
-from spaarsist.evaluation.summary import read_summary
+from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, look, save, width
 from spaarsist.reporting.tables.differences import find, read_family
@@ -30,44 +30,42 @@ _SHAPES = dict(zip(LABELS, cycle("os^DPXv<>p*h"), strict=False))
 _APART = 5.5  # points between the middles of two marks
 _RING = {"ms": 9, "mfc": "none", "mew": 0.8}
 _RINGS = {BASELINE: ("AASIST", "o"), RANK_1: ("rank 1", "s")}
-_COSTS = {"n_macs": ("Back-end multiply-adds (M)", 1e-6), "latency_ms": ("Back-end latency (ms)", 1.0)}
+_MACS = "Back-end multiply-adds (M)"
 _MOST_ROWS = 15  # of a heatmap
 _NODES = {"stack": "stack node", "graph": "graph layers"}  # what has a temperature
 _SWEPT = {"eer": ("EER (%)", 100), "min_dcf": ("minDCF", 1), "cllr": ("Cllr (bits)", 1)}
 _TEMPERATURES = ["graph_temperature", "stack_temperature", "trained_graph_temperature", "trained_stack_temperature"]
 
 
-def eer_vs_cost(
+def eer_vs_macs(
     summary: Path,
-    cost: str,
     systems: Sequence[str],
     corpora: Sequence[tuple[str, str]],
     output_stem: Path,
     label: str = "",
 ) -> None:
-    """Draw the EER of systems against the cost of their back-ends, one row of panels per corpus.
+    """Draw the EER of systems against the multiply-adds of their back-ends, one row of panels per corpus.
 
-    On the left all systems, cost on a logarithmic axis (linear below 1 M multiply-adds); those that are no AASIST bear
-    their names. On the right the AASIST ones, enlarged: colour tells k in training, the marker's shape the variant and
-    its filling k at inference (the darker, the more nodes are kept). With systems of one sort only, one panel remains.
-    The grey staircase joins the Pareto front of its panel: the systems than which no other is both as cheap and as
-    good, and cheaper or better. For legibility, vertical bars stand at these, the named and the ringed systems only;
-    enlarged marks that would overlap are set side by side.
+    On the left all systems on a logarithmic axis (linear below 1 M); those that are no AASIST bear their names. On the
+    right the AASIST ones, enlarged: colour tells k in training, the marker's shape the variant and its filling k at
+    inference (the darker, the more nodes are kept). With systems of one sort only, one panel remains. The grey
+    staircase joins the Pareto front of its panel: the systems than which no other is both as cheap and as good, and
+    cheaper or better. For legibility, vertical bars stand at these, the named and the ringed systems only; enlarged
+    marks that would overlap are set side by side.
 
     Args:
         summary: file of `evaluation.summary.summarise`.
-        cost: `n_macs` or `latency_ms` (whose interquartile range is drawn, centred on the median).
         systems: names of the systems to draw.
         corpora: (name in the summary, title) of each row of panels.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds the cost in its own unit and
-            the EER as a fraction, both with the ends of their bars, and whether the system is on the front of all
-            systems (`on_front`) and on that of the AASIST ones (`on_aasist_front`).
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds the multiply-adds (`cost`),
+            the EER as a fraction with the ends of its bar, and whether the system is on the front of all systems
+            (`on_front`) and on that of the AASIST ones (`on_aasist_front`).
         label: printed small below the panels.
 
     Raises:
-        ConfigError: the cost is unknown, there is no system, or the summary lacks a corpus, a system, a cost or an EER.
+        ConfigError: there is no system, or the summary lacks a corpus, a system, multiply-adds or an EER.
     """
-    points = _cost_points(summary, cost, systems, [name for name, _ in corpora])
+    points = _cost_points(summary, systems, [name for name, _ in corpora])
     is_aasist = points["k_train"].notna()
     views = [view for view, needed in (("all", not is_aasist.all()), ("aasist", is_aasist.any())) if needed]
     ratios = sorted({*points["k_train"].dropna(), *points["k_infer"].dropna()}, reverse=True)
@@ -86,9 +84,9 @@ def eer_vs_cost(
             _scale_eer(row[0], part["eer"], *(part[end].where(part["bar"], part["eer"]) for end in ("low", "high")))
             for axes, view in zip(row, views, strict=True):
                 if view == "all":
-                    _draw_all(axes, part, cost)
+                    _draw_all(axes, part)
                 else:
-                    _scale_aasists(axes, part[part["k_train"].notna()], cost)
+                    _scale_aasists(axes, part[part["k_train"].notna()])
                 axes.label_outer()
         if len(views) == 2:
             panels[0, 0].set_title("All (dots: AASIST back-ends)")
@@ -98,34 +96,29 @@ def eer_vs_cost(
         for row, (corpus, _) in zip(panels, corpora, strict=True):
             part = points[points["corpus"] == corpus]
             if views[0] == "all":
-                _name_others(row[0], part, _COSTS[cost][1])
+                _name_others(row[0], part)
             if views[-1] == "aasist":
-                _draw_aasists(row[-1], part[part["k_train"].notna()], _COSTS[cost][1], colours, fills)
+                _draw_aasists(row[-1], part[part["k_train"].notna()], colours, fills)
         notes = [f"Vertical bars (at named, ringed and front systems): {_spread_note(points)}"]
-        if points["cost_high"].gt(points["cost_low"]).any():
-            notes += ["horizontal: interquartile range of the latency"]
         notes += ["staircase: Pareto front of the panel", "costs are of the back-ends at the paper's size"]
         if "aasist" in views:
             notes += ["overlapping marks set side by side"]
         save(figure, points, output_stem, "; ".join(notes), label)
 
 
-def _cost_points(summary: Path, cost: str, systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
-    """One row per corpus and system: identity, cost and EER with the ends of their bars, membership of the fronts."""
-    if cost not in _COSTS:
-        raise ConfigError(f"cost {cost!r} is unknown; take one of {', '.join(_COSTS)}")
+def _cost_points(summary: Path, systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
+    """One row per corpus and system: identity, cost, EER with the ends of its bar, membership of the fronts."""
     if not systems:
         raise ConfigError("no system was named to draw the cost of")
     table = read_summary(summary, corpora, systems)
-    if absent := [*table.index[table[cost].isna()]]:
-        raise ConfigError(f"{summary}: holds no {cost} of {', '.join(absent)}; measure it or leave these out")
+    if absent := [*table.index[table["n_macs"].isna()]]:
+        raise ConfigError(f"{summary}: holds no n_macs of {', '.join(absent)}; count them or leave these out")
     parts = []
     for corpus in corpora:
         part = table[["k_train", "k_infer", "variant"]].join(_eers(summary, table, corpus))
         if absent := [*part.index[part["eer"].isna()]]:
             raise ConfigError(f"{summary}: holds no EER of {', '.join(absent)} on corpus {corpus!r}")
-        reach = table["latency_iqr_ms"].fillna(0) / 2 if cost == "latency_ms" else 0
-        part = part.assign(cost=table[cost], cost_low=table[cost] - reach, cost_high=table[cost] + reach)
+        part["cost"] = table["n_macs"]
         part["on_front"] = _on_front(part)
         part["on_aasist_front"] = _on_front(part[part["k_train"].notna()]).reindex(part.index, fill_value=False)
         is_named = part["k_train"].isna() | part.index.isin(_RINGS)
@@ -143,46 +136,39 @@ def _on_front(points: pd.DataFrame) -> pd.Series:
     return pd.Series(~(as_good & better).any(axis=0), points.index, bool)
 
 
-def _draw_all(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+def _draw_all(axes: Axes, points: pd.DataFrame) -> None:
     """Every system on a logarithmic cost axis; AASIST back-ends, which nearly coincide, as dots."""
-    axis, unit = _COSTS[cost]
-    _draw_front(axes, points, "on_front", unit)
+    _draw_front(axes, points, "on_front")
     for point in points.itertuples():
-        x, y = point.cost * unit, 100 * point.eer
+        x, y = point.cost / 1e6, 100 * point.eer
         if point.variant in _SHAPES:
             axes.plot(x, y, marker="o", ms=2.5, mec="none", mfc="0.45", zorder=2)
             _ring(axes, point.system, x, y)
         else:
-            _draw_bars(axes, point, unit, color="0.1")
+            _draw_bar(axes, point, color="0.1")
             axes.plot(x, y, **look("0.1", 1, "D") | {"ms": 4}, zorder=3)
-    if cost == "n_macs":
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(-0.3, 2.5 * max(1, points["cost"].max() * unit))
-        axes.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1,000"])
-    else:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(-0.3, 2.5 * max(1, points["cost"].max() / 1e6))
+    axes.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1,000"])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(axis)
+    axes.set_xlabel(_MACS)
 
 
-def _scale_aasists(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    """Front and axis of AASIST back-ends; that of multiply-adds is wider at the cheap end, where most of them crowd."""
-    axis, unit = _COSTS[cost]
-    _draw_front(axes, points, "on_aasist_front", unit)
-    low, high = points["cost_low"].min() * unit, points["cost_high"].max() * unit
-    if cost == "n_macs" and low < high:
+def _scale_aasists(axes: Axes, points: pd.DataFrame) -> None:
+    """Front and axis of AASIST back-ends; it is wider at the cheap end, where most of them crowd."""
+    _draw_front(axes, points, "on_aasist_front")
+    low, high = points["cost"].min() / 1e6, points["cost"].max() / 1e6
+    if low < high:
         _stretch(axes, low, high)
-        axis = f"{axis}, stretched at the cheap end"
+        axes.set_xlabel(f"{_MACS}, stretched at the cheap end")
     else:
-        room = 0.04 * (high - low) or 0.05 * high
-        axes.set_xlim(low - room, high + room)
-    axes.set_xlabel(axis)
+        axes.set_xlim(0.95 * low, 1.05 * low)
+        axes.set_xlabel(_MACS)
 
 
-def _draw_aasists(axes: Axes, points: pd.DataFrame, unit: float, colours: Mapping, fills: Mapping) -> None:
+def _draw_aasists(axes: Axes, points: pd.DataFrame, colours: Mapping, fills: Mapping) -> None:
     """Marks of AASIST back-ends in a panel whose place is fixed; those that would hide each other side by side."""
-    at = axes.transData.transform(np.column_stack([points["cost"] * unit, 100 * points["eer"]]))
+    at = axes.transData.transform(np.column_stack([points["cost"] / 1e6, 100 * points["eer"]]))
     placed = np.full_like(at, np.inf)
     for index in np.argsort(~points["bar"], kind="stable"):  # those with bars stay where they are, if they can
         point = points.iloc[index]
@@ -193,10 +179,10 @@ def _draw_aasists(axes: Axes, points: pd.DataFrame, unit: float, colours: Mappin
         placed[index] = moved
         beside = offset_copy(axes.transData, axes.figure, x=aside, units="points")
         if point["bar"]:
-            _draw_bars(axes, point, unit, color=colours[point["k_train"]], transform=beside)
+            _draw_bar(axes, point, color=colours[point["k_train"]], transform=beside)
         style = look(colours[point["k_train"]], fills[point["k_infer"]], _SHAPES[point["variant"]])
-        axes.plot(point["cost"] * unit, 100 * point["eer"], **style, transform=beside, zorder=3)
-        _ring(axes, point["system"], point["cost"] * unit, 100 * point["eer"], transform=beside)
+        axes.plot(point["cost"] / 1e6, 100 * point["eer"], **style, transform=beside, zorder=3)
+        _ring(axes, point["system"], point["cost"] / 1e6, 100 * point["eer"], transform=beside)
 
 
 def _add_key(figure: Figure, points: pd.DataFrame, colours: Mapping, fills: Mapping) -> None:
@@ -233,17 +219,15 @@ def _stretch(axes: Axes, low: float, high: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _draw_front(axes: Axes, points: pd.DataFrame, column: str, unit: float) -> None:
+def _draw_front(axes: Axes, points: pd.DataFrame, column: str) -> None:
     front = points[points[column]].sort_values(["cost", "eer"])
-    x, y = front["cost"] * unit, front["eer"] * 100
-    end = points["cost"].max() * unit
+    x, y = front["cost"] / 1e6, front["eer"] * 100
+    end = points["cost"].max() / 1e6
     axes.step([*x, end], [*y, y.iloc[-1]], where="post", color="0.6", lw=0.9, zorder=1)
 
 
-def _draw_bars(axes: Axes, point: tuple, unit: float, **style: object) -> None:
-    x, y = point.cost * unit, 100 * point.eer
-    axes.plot([x, x], [100 * point.low, 100 * point.high], **style, lw=0.7, zorder=2)
-    axes.plot([point.cost_low * unit, point.cost_high * unit], [y, y], **style, lw=0.7, zorder=2)
+def _draw_bar(axes: Axes, point: tuple, **style: object) -> None:
+    axes.plot([point.cost / 1e6] * 2, [100 * point.low, 100 * point.high], **style, lw=0.7, zorder=2)
 
 
 def _ring(axes: Axes, system: str, x: float, y: float, **style: object) -> None:
@@ -251,10 +235,10 @@ def _ring(axes: Axes, system: str, x: float, y: float, **style: object) -> None:
         axes.plot(x, y, **look("0.1", 0, _RINGS[system][1]) | _RING | style, zorder=4)
 
 
-def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
+def _name_others(axes: Axes, points: pd.DataFrame) -> None:
     """Write the names of the systems that are no AASIST beside their marks, clear of all marks and of each other."""
     point_size = axes.figure.dpi / 72
-    at = axes.transData.transform(np.column_stack([points["cost"] * unit, 100 * points["eer"]]))
+    at = axes.transData.transform(np.column_stack([points["cost"] / 1e6, 100 * points["eer"]]))
     is_named = points["variant"].isna()
     reaches = point_size * np.where(is_named, 4, np.where(points["system"].isin(_RINGS), 5, 2))
     taken = [Bbox.from_extents(*(centre - r), *(centre + r)) for centre, r in zip(at, reaches, strict=True)]
@@ -263,7 +247,7 @@ def _name_others(axes: Axes, points: pd.DataFrame, unit: float) -> None:
     for index, point in enumerate(points[is_named].itertuples()):
         for x, y, near in sides:
             text = axes.annotate(
-                point.system, (point.cost * unit, 100 * point.eer), (x, y), textcoords="offset points", fontsize=6.5,
+                point.system, (point.cost / 1e6, 100 * point.eer), (x, y), textcoords="offset points", fontsize=6.5,
                 ha="left" if x > 0 else "right", va="center", zorder=5,
                 path_effects=[withStroke(linewidth=1.5, foreground="white")],
             )  # fmt: skip
@@ -290,16 +274,16 @@ def k_sweep(
 
     Rows: EER, minDCF and Cllr on each corpus, and below each corpus its flat regions: the k on either side of that of
     training (a dotted upright) up to where the EER first differs significantly from the EER there. At the bottom
-    multiply-adds and latency, which do not depend on training. All systems of these variants in the summary are drawn,
+    multiply-adds, which do not depend on training. All systems of these variants in the summary are drawn,
     save those with other temperatures and those trained as a variant. The band is that of Base, the variant that was
     trained: more of them would hide each other.
 
     Args:
-        summary: file of `evaluation.summary.summarise`; latencies may be missing.
+        summary: file of `evaluation.summary.summarise`.
         variants: labels of the swept variants, e.g. Base and MagMean.
         corpora: (name in the summary, title) of each group of panels.
         output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per corpus and system:
-            `corpus, system, k_train, k_infer, variant, n_macs, latency_ms, spread`, of each metric the mean and the
+            `corpus, system, k_train, k_infer, variant, n_macs, spread`, of each metric the mean and the
             bounds of its band (`eer, eer_low, eer_high, ...`; fractions) and `flat`, whether the system is in its
             flat region (empty without comparisons).
         label: printed small below the panels.
@@ -332,14 +316,14 @@ def k_sweep(
             axes.set_axis_off()
             axes.text(0.5, 0, text, weight="bold", ha="center", fontsize=8.5, parse_math=False)
 
-        bottom = grid[-1, :].subgridspec(1, 2).subplots(sharex=True)
+        bottom = figure.add_subplot(grid[-1, :])
         for (corpus, title), top in zip(corpora, range(0, len(heights), len(of_corpus)), strict=False):
             add_heading(top, title)
             part = points[points["corpus"] == corpus]
             for row, kind in enumerate(kinds, start=top + 1):
                 first = None
                 for column, k_train in enumerate(ratios):
-                    axes = figure.add_subplot(grid[row, column], sharex=bottom[0], sharey=first)
+                    axes = figure.add_subplot(grid[row, column], sharex=bottom, sharey=first)
                     first = first or axes
                     axes.axvline(k_train, color="0.3", ls=":", lw=0.9, zorder=1)
                     of_training = part[part["k_train"] == k_train]
@@ -357,18 +341,15 @@ def k_sweep(
                     _scale(first, *(scale * values for values in (part[kind], *ends)))
                     first.set_ylabel(name)
         add_heading(-2, "Cost of the back-end")
-        costs = points.groupby(["variant", "k_infer"], observed=True)[["n_macs", "latency_ms"]].median()
-        costs = {"MACs (M)": costs["n_macs"] / 1e6, "Latency (ms)": costs["latency_ms"]}
-        for axes, (name, values) in zip(bottom, costs.items(), strict=True):
-            for variant in variants:
-                line = values[variant].dropna()
-                axes.plot(line.index, line, **looks[variant], zorder=3)
-            axes.set(xlabel="k at inference", ylabel=name)
+        macs = points.groupby(["variant", "k_infer"], observed=True)["n_macs"].first() / 1e6
+        for variant in variants:
+            bottom.plot(macs[variant].index, macs[variant], **looks[variant], zorder=3)
+        bottom.set(xlabel="k at inference", ylabel="MACs (M)")
         low, high = points["k_infer"].min(), points["k_infer"].max()
         ticks = [k for k in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1) if low <= k <= high]
-        bottom[0].set_xscale("log")
-        bottom[0].set_xticks(ticks, [f"{k:g}" for k in ticks])
-        bottom[0].xaxis.set_minor_locator(NullLocator())
+        bottom.set_xscale("log")
+        bottom.set_xticks(ticks, [f"{k:g}" for k in ticks])
+        bottom.xaxis.set_minor_locator(NullLocator())
         handles = [Line2D([], [], **looks[variant]) for variant in variants]
         handles.append(Line2D([], [], color="0.3", ls=":", lw=0.9))
         columns = 7 if len(ratios) > 1 else 4
@@ -382,14 +363,14 @@ def k_sweep(
                 "level lines: flat region, k on either side of that of training up to the first whose EER differs from "
                 f"the one there (p < {SIGNIFICANCE:g} after Holm's correction); open marks lie outside"
             )
-        notes.append("k: share of nodes kept; costs at the paper's size, latency the median over k in training")
+        notes.append("k: share of nodes kept; MACs at the paper's size")
         save(figure, points, output_stem, "; ".join(notes), label)
 
 
 def _sweep_points(
     summary: Path, variants: Sequence[str], corpora: Sequence[str], comparisons: Path | None
 ) -> pd.DataFrame:
-    """One row per corpus and system: identity, costs, each metric with the bounds of its band, flatness."""
+    """One row per corpus and system: identity, MACs, each metric with the bounds of its band, flatness."""
     if unknown := [name for name in variants if name not in LABELS]:
         raise ConfigError(f"no variant {', '.join(unknown)}; there are {', '.join(LABELS)}")
     table = read_summary(summary, corpora)
@@ -399,7 +380,7 @@ def _sweep_points(
     family = None if comparisons is None else read_family(comparisons)
     parts = []
     for corpus in corpora:
-        part = table[["k_train", "k_infer", "variant", *_COSTS]]
+        part = table[["k_train", "k_infer", "variant", "n_macs"]]
         for metric in _SWEPT:
             means = _means(summary, table, corpus, metric)
             part = part.join(means if metric == "eer" else means.drop(columns="spread"))
@@ -675,7 +656,7 @@ def _eers(summary: Path, table: pd.DataFrame, corpus: str) -> pd.DataFrame:
 def _means(summary: Path, table: pd.DataFrame, corpus: str, metric: str) -> pd.DataFrame:
     """`<metric>` of each system on a corpus, the ends of its bar (`_low`, `_high`), and what the bar is (`spread`)."""
     try:
-        mean, std, low, high = (table[f"{corpus}.{metric}.{part}"] for part in ("mean", "std", "ci_low", "ci_high"))
+        mean, std, low, high = (table[on(corpus, metric, part)] for part in ("mean", "std", "ci_low", "ci_high"))
     except KeyError as error:
         raise ConfigError(f"{summary}: columns missing: {error.args[0]}") from None
     spread = np.select([std.notna(), low.notna()], ["standard deviation", "interval"], "none")

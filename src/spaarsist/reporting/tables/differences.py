@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
-from spaarsist.evaluation.summary import read_summary
+from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, ConfigError
 from spaarsist.reporting.tables.layout import SECTION, interval, number, p_text, write
 
@@ -23,7 +23,6 @@ _ABLATED = {"eer": ("ΔEER", 100, 2), "min_dcf": ("ΔminDCF", 1, 3), "cllr": ("�
 _COSTS = {
     "n_params": ("Params", 1, ",.0f", False),
     "n_macs": ("MACs (M)", 1e-6, ".1f", True),
-    "latency_ms": ("Latency (ms)", 1, ".2f", True),
 }
 """Costs in the ablation: heading, factor, format, and whether their change is a share."""
 
@@ -126,9 +125,9 @@ def write_differences(
         for system in systems:
             cells = [system]
             for metric, (_, scale, digits) in TESTED.items():
-                own = table.loc[system, [f"{corpus}.{metric}.{part}" for part in _SUMMARY]].to_numpy(float)
+                own = table.loc[system, [on(corpus, metric, statistic) for statistic in _SUMMARY]].to_numpy(float)
                 _, _, *ends = own * scale
-                cells.append(_mean(table.loc[system], f"{corpus}.{metric}", scale, digits))
+                cells.append(_mean(table.loc[system], corpus, metric, scale, digits))
                 cells += [interval(*ends[:2], digits), interval(*ends[2:], digits)]
                 values = dict(zip(_SUMMARY.values(), own, strict=True))
                 of_file = {"corpus": corpus, "system": system, "metric": metric, **values}
@@ -175,11 +174,11 @@ def write_ablation(
     """Write the table of an ablation: per step its cost and its errors, each with the change from the step's reference.
 
     The TSV has a row per step, corpus and metric (`eer`, `min_dcf`, `cllr`): `section, step, system, reference,
-    n_params, n_macs, latency_ms, n_params_change, n_macs_change, latency_ms_change` (the last two relative), `corpus,
-    metric, mean` and `difference, ci_low, ci_high, n_seeds, n_speakers, p, p_holm`; fractions.
+    n_params, n_params_change, n_macs, n_macs_change` (the last relative), `corpus, metric, mean` and `difference,
+    ci_low, ci_high, n_seeds, n_speakers, p, p_holm`; fractions.
 
     Args:
-        summary: file of `evaluation.summary.summarise`; latencies may be missing.
+        summary: file of `evaluation.summary.summarise`.
         comparisons: file of `evaluation.comparison.compare`, which holds every step's system against its reference.
         steps: (title, system, reference) of each row, in order; a system that is its own reference is shown without
             changes; ("# heading", "", "") is a heading across the table.
@@ -208,14 +207,14 @@ def write_ablation(
             if is_relative:
                 change /= table.loc[reference, cost] or math.nan
             of_step |= {cost: value, f"{cost}_change": change}
-            text = "–" if math.isnan(value) else format(value * scale, form)
+            text = format(value * scale, form)
             if system != reference and not math.isnan(change):
                 text += f"\n{number(100 * change, 1, '+')} %" if is_relative else f"\n{number(change, 0, '+')}"
             cells.append(text)
         for corpus, _ in corpora:
-            cells.append(_mean(table.loc[system], f"{corpus}.eer", 100, 2))
+            cells.append(_mean(table.loc[system], corpus, "eer", 100, 2))
             for metric, (_, scale, digits) in _ABLATED.items():
-                of_corpus = {"corpus": corpus, "metric": metric, "mean": table.loc[system, f"{corpus}.{metric}.mean"]}
+                of_corpus = {"corpus": corpus, "metric": metric, "mean": table.loc[system, on(corpus, metric)]}
                 if system == reference:
                     cells.append("–")
                 else:
@@ -238,8 +237,8 @@ def write_ablation(
         heading="Ablation",
         subject="What each change to the back-end alone, and then several together, do to cost and error.",
         notes=f"Below a step stand its system and, unless it is {BASELINE}, the reference; below a cost its change "
-        "from there. Parameters, multiply-adds (MACs) and median latency are of the exported back-end. EER: mean ± "
-        "standard deviation over training seeds; its differences are in percentage points. "
+        "from there. Parameters and multiply-adds (MACs) are of the exported back-end. EER: mean ± standard deviation "
+        "over training seeds; its differences are in percentage points. "
         f"{note_on_tests(family, family.loc[keys], corpora)} "
         "Differences of Cllr (bits) are not tested.",
         tex_label=f"tab:{output_stem.name}",
@@ -248,10 +247,10 @@ def write_ablation(
     )
 
 
-def _mean(row: pd.Series, name: str, scale: float, digits: int) -> str:
+def _mean(row: pd.Series, corpus: str, metric: str, scale: float, digits: int) -> str:
     """Mean over seeds and, where there are several, the standard deviation."""
-    std = row[f"{name}.std"]
-    text = number(row[f"{name}.mean"] * scale, digits)
+    std = row[on(corpus, metric, "std")]
+    text = number(row[on(corpus, metric)] * scale, digits)
     return text if math.isnan(std) else f"{text} ± {number(std * scale, digits)}"
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from spaarsist.artefacts import read_table
 from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS
-from spaarsist.evaluation.summary import read_summary
+from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, RANK_1, ConfigError
 from spaarsist.reporting.tables.differences import TESTED, find, note_on_stars, read_family, star
 from spaarsist.reporting.tables.layout import SECTION, interval, number, write
@@ -91,7 +91,7 @@ def write_table(
         family = read_family(comparisons)
         tests = _tests(comparisons, family, systems, corpora)
         p_holm = tests["p_holm"].droplevel("reference").unstack(["corpus", "metric"])
-        parts.append(p_holm.set_axis([f"{corpus}.{metric}.p_holm" for corpus, metric in p_holm], axis=1))
+        parts.append(p_holm.set_axis([on(*key, "p_holm") for key in p_holm], axis=1))
         notes = _note_on_tests(family, tests, systems, corpora) if len(tests) else ""
     table = pd.concat(parts, axis=1).copy()  # in one piece, or pandas warns
     shown, best = _cells(table, corpora)
@@ -150,12 +150,12 @@ def _notes(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], cost: CostMo
             "AST-(k in training)-(k at inference)-(variant) are AASIST back-ends, k the share of nodes that a pooling "
             "keeps."
         )
-    seeds = sorted({int(n) for name, _ in corpora for n in table[f"{name}.n_seeds"]} - {0})
+    seeds = sorted({int(n) for name, _ in corpora for n in table[on(name, "n_seeds")]} - {0})
     if seeds == [1]:
         sentences.append("One training seed.")
     else:
         sentences.append(f"Mean ± standard deviation over training seeds (n = {', '.join(map(str, seeds))}; rough).")
-    if any(table[f"{name}.{metric}.ci_low"].notna().any() for name, _ in corpora for metric in TESTED):
+    if any(table[on(name, metric, "ci_low")].notna().any() for name, _ in corpora for metric in TESTED):
         where = "the Markdown and HTML forms of this table"
         sentences.append(
             f"{100 * confidence:g} % bootstrap intervals over trials stand below EER and minDCF in {where}."
@@ -202,8 +202,8 @@ def _cells(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> tuple[pd.
     for corpus, title in corpora:
         for metric, heading in SHOWN.items():
             scale, digits = (100, 2) if metric == "eer" else (1, 3)
-            parts = [table[f"{corpus}.{metric}.{part}"] * scale for part in ("mean", "std", "ci_low", "ci_high")]
-            p_holm = table.get(f"{corpus}.{metric}.p_holm", pd.Series(math.nan, table.index))
+            parts = [table[on(corpus, metric, part)] * scale for part in ("mean", "std", "ci_low", "ci_high")]
+            p_holm = table.get(on(corpus, metric, "p_holm"), pd.Series(math.nan, table.index))
             column = []
             for p, mean, std, *ends in zip(p_holm, *parts, strict=True):
                 text = number(mean, digits) + ("" if math.isnan(std) else f" ± {number(std, digits)}") + star(p)
