@@ -175,7 +175,7 @@ def write_training(
 def write_detector(
     output: Path,
     systems: Sequence[str],
-    variants: Sequence[Variant],
+    columns: Sequence[str],
     embedding_dim: int = 1024,
     n_samples: int = 64_600,
     *,
@@ -192,13 +192,14 @@ def write_detector(
             `one_variant` and `all_variants` (a scoring pass over one excerpt, from its samples). fvcore leaves the
             attention products of a transformer out of its MACs.
         systems: AASIST systems; the first is the one of `one_variant`.
-        variants: of `all_variants`.
+        columns: score columns of the variants of `all_variants`, such as 01-Mag.
         embedding_dim: of the back-ends.
         n_samples: of the excerpt.
         architecture: of the front-end.
         device, threads, rounds: see `write_backend`.
     """
     place = prepare_torch(threads, device)
+    variants = [Variant.from_column(column) for column in columns]
     torch.manual_seed(0)
     settings = FrontendConfig("facebook/wav2vec2-xls-r-300m", "0" * 40)
     detector = Detector(settings, BackendConfig("AASIST", embedding_dim), dict(architecture)).eval().to(place)
@@ -232,7 +233,7 @@ def write_detector(
 
 def write_scoring(
     output: Path,
-    checkpoint: Path,
+    record: Path,
     trial_list: Path,
     systems: Sequence[str],
     *,
@@ -249,16 +250,16 @@ def write_scoring(
             most) and `one_pass_ratio` of the two; `table1_one_by_one`, `table1_shared` and `table1_ratio` (a pass for
             every row against a pass for every checkpoint); `scoring`, `loader_files` and `loader_tar` (FLAC members of
             a tar) with as many processes as threads; `peak_memory_<trials>`.
-        checkpoint: a trained AASIST; it stands for those of every k_train, whose passes cost the same.
+        record: `model.json` of a trained AASIST; it stands for those of every k_train, whose passes cost the same.
         trial_list: whose first `n_trials` excerpts are scored.
         systems: the rows of Table 1; the first one's variant is that of `one_variant`.
         batch_size, device, threads, rounds: see `write_backend`.
     """
     place = prepare_torch(threads, device)
-    detector, record = load_checkpoint(checkpoint)
-    detector = detector.to(place)
+    detector, trained = load_checkpoint(record.parent)
+    detector, crop = detector.to(place), trained["recipe"]["crop"]
     trials = read_trials(trial_list).head(n_trials)
-    excerpts = Excerpts(trials, record["recipe"]["crop"])
+    excerpts = Excerpts(trials, crop)
     by_checkpoint: dict[str, tuple[Variant, ...]] = {}
     for system in systems:
         trained = System.parse(system).trained
@@ -273,8 +274,7 @@ def write_scoring(
     ms = {chosen: 1000 * float(np.median(times)) / len(trials) for chosen, times in seconds.items()}
     one, most = rows_alone[0], max(shared, key=len)
     one_by_one, together = (sum(ms[chosen] for chosen in passes) for passes in (rows_alone, shared))
-    crop_s = record["recipe"]["crop"] / SAMPLE_RATE
-    of = f"{len(trials)} excerpts of {crop_s:g} s in batches of {batch_size}, from audio"
+    of = f"{len(trials)} excerpts of {crop / SAMPLE_RATE:g} s in batches of {batch_size}, from audio"
     rows = [
         ("one_variant", ms[one], "ms/trial", f"{of}, {one[0].column}"),
         ("all_variants", ms[most], "ms/trial", f"{of}, {len(most)} variants"),
