@@ -12,6 +12,7 @@ too little. What is found by no name, as in a registry, is not found.
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -107,10 +108,14 @@ class Package:
         elif not roots:
             waiting = [place for module in self.paths for place in self._all(module)]
         found: Found = set()
+        collecting = gc.isenabled()
+        gc.disable()  # syntax trees are many small objects; looking for garbage among them takes a third of the time
         while waiting:
             if (place := waiting.pop()) not in found:
                 found.add(place)
                 waiting += [to for to in self.definition(*place)[1] if to[0] not in hidden or place[0] in hidden]
+        if collecting:
+            gc.enable()
         return found
 
     def _all(self, module: str) -> list[tuple[str, str]]:
@@ -128,11 +133,12 @@ class Package:
             statements = [
                 part for node in statements for part in (node.body if isinstance(node, _FUNCTIONS) else [node])
             ]
-        imported = own.imported | dict(pair for node in statements for pair in _imports(node))
-        run = [used for used in (module, *own.used_modules) if used in self.paths and self.module(used).effects]
-        found = {(used, EFFECTS) for used in run}
+        used, within = _uses(statements)
+        imported = own.imported | within
+        run = [each for each in (module, *own.used_modules) if each in self.paths and self.module(each).effects]
+        found = {(each, EFFECTS) for each in run}
         text: list[str] = []
-        for path in (path for node in statements for path in _references(node) if path[0] not in bound):
+        for path in (path for path in used if path[0] not in bound):
             if path[0] in imported and imported[path[0]][0] != self.name:
                 text.append(f"{path[0]} is {imported[path[0]]}")
             elif path[0] in imported:
@@ -187,16 +193,16 @@ class _Module:
                 self.effects.append(node)
 
 
-def _imports(node: ast.AST) -> Iterator[tuple[str, list[str]]]:
-    """Names that the import statements in a node bind, with what they stand for."""
-    for each in ast.walk(node):
-        if isinstance(each, ast.Import):
-            for alias in each.names:
-                path = alias.name.split(".")
-                yield (alias.asname, path) if alias.asname else (path[0], path[:1])
-        elif isinstance(each, ast.ImportFrom):
-            for alias in each.names:
-                yield alias.asname or alias.name, [*(each.module or "").split("."), alias.name]
+def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, list[str]]]:
+    """Names that an import statement binds, with what they stand for."""
+    for alias in node.names:
+        path = (
+            [*(node.module or "").split("."), alias.name] if isinstance(node, ast.ImportFrom) else alias.name.split(".")
+        )
+        if isinstance(node, ast.ImportFrom) or alias.asname:
+            yield alias.asname or alias.name, path
+        else:
+            yield path[0], path[:1]
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -216,9 +222,11 @@ def _is_for_types(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
 
-def _references(statement: ast.AST) -> Iterator[list[str]]:
-    """Names that a statement uses, with the attributes taken of them; texts, which may name files."""
-    waiting = [statement]
+def _uses(statements: Iterable[ast.AST]) -> tuple[list[list[str]], dict[str, list[str]]]:
+    """Names that statements use, with attributes taken of them, and texts, which may name files; what they import."""
+    names: list[list[str]] = []
+    imported: dict[str, list[str]] = {}
+    waiting = [*statements]
     while waiting:
         node = waiting.pop()
         attributes: list[str] = []
@@ -226,12 +234,15 @@ def _references(statement: ast.AST) -> Iterator[list[str]]:
             attributes.append(node.attr)
             node = node.value
         if isinstance(node, ast.Name):
-            yield [node.id, *reversed(attributes)]
+            names.append([node.id, *reversed(attributes)])
         elif isinstance(node, ast.Constant):
             if isinstance(node.value, str):
-                yield [node.value]
+                names.append([node.value])
+        elif isinstance(node, _IMPORTS):
+            imported |= _imports(node)
         else:
             waiting += ast.iter_child_nodes(node)
+    return names, imported
 
 
 def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
