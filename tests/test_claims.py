@@ -53,12 +53,11 @@ FINDINGS = {
     "F6_threshold_act_dcf": -0.6418538862, "F6_threshold_act_dcf_released": 2.302585093, "F7_difference": 0.006,
     "F8_dev_eer_random_std": 0.01, "F8_runs_with_a_worse_last_stage": 1, "F9_passes_one_by_one": 24,
     "F9_passes_shared": 3, "F10_saturation_gap": 16.63553143, "F10_distinct_probabilities": 152,
-    "F10_distinct_log_odds": 1000, "F11_missing_weights_accepted": 223, "F11_blank_crops_mask_first": 0.075,
+    "F10_distinct_log_odds": 1000, "F11_blank_crops_mask_first": 0.075,
     "F2_nodes_mixed_linear": 0, "F2_bend_linear": 2e-7, "F2_training_noise_linear": 0, "F2_nodes_mixed_attention": 0.1,
     "F2_bend_attention": 0.14, "F2_training_noise_attention": 2.8, "F2_apart_from_the_mean": 0.19,
     "F3_convolutions_saved": 0, "F3_macs_base_56_frames": 194_847_720, "F3_macs_base_57_frames": 204_753_404,
-    "F3_macs_magmean_44_frames": 149_290_904, "F3_macs_magmean_45_frames": 159_162_732, "F11_trials_dropped": 3,
-    "F11_unreadable_refused": 3, "F11_weights_apart_one_seed": 0, "F11_weights_apart_two_seeds": 5.6,
+    "F3_macs_magmean_44_frames": 149_290_904, "F3_macs_magmean_45_frames": 159_162_732,
 }  # fmt: skip
 
 
@@ -728,7 +727,7 @@ class TestTheLedger:
             ("F7_difference", 0, {"F7"}),
             ("F9_passes_shared", 36, {"F9a", "F9b"}),
             ("F10_saturation_gap", 17.5, {"F10a"}),
-            ("F11_missing_weights_accepted", 0, {"F11a"}),
+            ("F11_blank_crops_mask_first", 0, {"F11b"}),
         ],
     )
     def test_a_finding_that_does_not_show_differs(self, files, tmp_path, quantity, value, ids):
@@ -823,12 +822,12 @@ class TestTheLedger:
         assert counts(ledger) == {
             "C": {"reproduced": 5, "differs": 3, "not run": 13},
             "S": {"reproduced": 4, "differs": 4, "not run": 19},
-            "F": {"reproduced": 37},
+            "F": {"reproduced": 32},
         }
         assert counts(ledger[:1]) == {"C": {"differs": 1}, "S": {}, "F": {}}
         for ending in ("md", "tex", "html"):
             text = (tmp_path / f"ledger.{ending}").read_text()
-            assert [int(number) for number in re.findall(r"(\d+) in all: reproduced", text)] == [21, 27, 37]
+            assert [int(number) for number in re.findall(r"(\d+) in all: reproduced", text)] == [21, 27, 32]
             assert str(len(ledger)) not in re.findall(r"\d+", text)  # the sum
 
     @pytest.mark.parametrize(("system", "claim_id"), [("AST-05-05+stack1", "C10a"), ("AST-05+stack1-05", "C10b")])
@@ -869,7 +868,7 @@ class TestTheLedger:
             "  27 in all: reproduced 4, consistent 0, differs 4, not comparable 0, not run 19",
             "  not run, 19: other corpora or another front-end than the paper's",
             "Our findings about the released code, each confirmed (reproduced) or not (differs) by a measurement",
-            "  37 in all: reproduced 37, consistent 0, differs 0, not comparable 0, not run 0",
+            "  32 in all: reproduced 32, consistent 0, differs 0, not comparable 0, not run 0",
         ]
         assert any(re.match(r"C5a +not run +4.64 % +- +AASIST", line) for line in lines)
         assert any(re.match(r"C7 +not run +≤ \+20 % ", line) for line in lines)
