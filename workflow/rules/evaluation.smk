@@ -177,7 +177,7 @@ for result in [result for result in PLAN.made if result.kind == "benchmark"]:
             gpu=min(COMPUTE["gpu"], 1),
         params:
             name=result.name,
-            settings=result.arguments,
+            settings=json.dumps(result.arguments),
             reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
             code=code.meaning(result.function),
         message:

@@ -29,7 +29,7 @@ for result in [result for result in PLAN.made if result.kind != "benchmark"]:
             runtime=30,
         params:
             verb=f"{result.kind} {result.name}",
-            settings=result.arguments,
+            settings=json.dumps(result.arguments),
             stem=result.stem,
             reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
             code=code.meaning(result.function),
@@ -65,7 +65,7 @@ rule paper:
         mem_mb=2000,
         runtime=10,
     params:
-        settings=PLAN.report,
+        settings=json.dumps(PLAN.report),
         reads=fingerprint("paper/main.tex", "paper/references.bib"),
         code=code.meaning("__main__.report"),
     message:
