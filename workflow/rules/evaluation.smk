@@ -175,7 +175,7 @@ for result in [result for result in PLAN.made if result.kind == "benchmark"]:
             name=result.name,
             settings=json.dumps(result.arguments),
             reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
-            code=code.meaning(result.function),
+            code=code.meaning(result.function, backend="AASIST"),
         message:
             f"Time: {result.name}"
         shell:
@@ -203,7 +203,7 @@ rule findings:
         records=options("--record", PLAN.records),
         checkpoint=first_checkpoint,
         trials=contents(config["select_on"]),
-        code=code.meaning("__main__.findings"),
+        code=code.meaning("__main__.findings", backend="AASIST"),
     message:
         "Measure where the paper and its released code part"
     shell:
