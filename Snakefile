@@ -11,8 +11,9 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
-# What makes a job again is newer input, other input, or another parameter. What code decides a result is among the
-# parameters, by its meaning; neither the text of a rule nor the way its software came here decides any.
+# What makes a job again is newer input, other input, or another parameter; neither the text of a rule nor the way its
+# software came here. What code decides a result is among the parameters, by its meaning, except of corpora, caches,
+# trainings and scores: new code never makes these again by itself, but `spaarsist show` names them.
 type(workflow).rerun_triggers = property(
     lambda self: {*self.dag_settings.rerun_triggers}
     - {RerunTrigger.CODE, RerunTrigger.SOFTWARE_ENV}
@@ -70,4 +71,5 @@ onstart:
 
 
 onsuccess:
-    shell(f"python -m spaarsist show {RESULTS}")
+    if all(os.path.exists(path) for path in PLAN.tables):
+        shell(f"python -m spaarsist show {RESULTS}")

@@ -517,9 +517,9 @@ def _make(kind: str, name: str, settings: str, **output: Path | None) -> None:
     """Call the function that makes a table, a figure or a benchmark."""
     from spaarsist.artefacts import footer
     from spaarsist.config import ConfigError, call, read_mapping
-    from spaarsist.plan import RESULTS, in_checkout
+    from spaarsist.plan import MAKERS, in_checkout
 
-    known = RESULTS[kind]
+    known = MAKERS[kind]
     if name == "list":
         print(*(f"{known_name:20} {title}" for known_name, (title, _) in known.items()), sep="\n")
         return

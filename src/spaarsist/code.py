@@ -5,8 +5,8 @@ that these name in turn: functions, classes and assignments, across modules, one
 says whether two results were made by code of the same meaning: comments, docstrings, formatting, annotations of
 functions, and whatever is not reached leave it as it is. Sources are read, each once in a process; nothing is executed.
 
-A name of an inner function's own counts as the module's of that name, if there is one: rather too much is hashed than
-too little. What is found by no name, as in a registry, is not found.
+A local name of an inner function is taken for the module's definition of that name, if there is one: rather too much is
+hashed than too little. What is found by no name, as in a registry, is not found.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ BACKENDS = ("models.backend", "models.pooling")
 """Modules of which only the back-end in use counts, where one is given."""
 
 COMMAND_LINE = "__main__"
-"""Its functions count by their bodies: help texts and signatures decide no result."""
+"""Its functions count by their bodies and defaults: help texts decide no result."""
 
 EFFECTS = "<effects>"
-"""Stands for what a module does on import beside defining: calls, loops, conditions."""
+"""Stands for what a module does on import besides defining: calls, loops, conditions."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -95,8 +95,8 @@ class Package:
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
     def closure(self, roots: Sequence[str], backend: str | None) -> Found:
-        """All that can be reached; what is hidden counts only for what is hidden itself."""
-        waiting, hidden = [root.rpartition(".")[::2] for root in roots], {__name__.rpartition(".")[2]}
+        """All that can be reached; definitions of closed modules only from within these."""
+        waiting, closed = [root.rpartition(".")[::2] for root in roots], {__name__.rpartition(".")[2]}
         for module, name in waiting:
             if module not in self.paths or name not in self.module(module).definitions:
                 raise ValueError(f"{'.'.join(filter(None, (module, name)))}: no such definition in {self.name}")
@@ -104,18 +104,20 @@ class Package:
             if backend not in self.backends:
                 raise ConfigError(f"backend.kind {backend!r}: no such back-end; there are {', '.join(self.backends)}")
             waiting.append((self.backends[backend], backend))
-            hidden |= {*BACKENDS}
+            closed |= {*BACKENDS}
         elif not roots:
             waiting = [place for module in self.paths for place in self._all(module)]
         found: Found = set()
         collecting = gc.isenabled()
         gc.disable()  # syntax trees are many small objects; looking for garbage among them takes a third of the time
-        while waiting:
-            if (place := waiting.pop()) not in found:
-                found.add(place)
-                waiting += [to for to in self.definition(*place)[1] if to[0] not in hidden or place[0] in hidden]
-        if collecting:
-            gc.enable()
+        try:
+            while waiting:
+                if (place := waiting.pop()) not in found:
+                    found.add(place)
+                    waiting += [to for to in self.definition(*place)[1] if to[0] not in closed or place[0] in closed]
+        finally:
+            if collecting:
+                gc.enable()
         return found
 
     def _all(self, module: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ name the function that makes it, and a line of `Plan.made`, which gives the argu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
@@ -79,15 +79,9 @@ BENCHMARKS = {
 }
 """Name -> title, function within the package: what `spaarsist table <name>`, `figure` and `benchmark` make."""
 
-RESULTS = {"table": TABLES, "figure": FIGURES, "benchmark": BENCHMARKS}
+MAKERS = {"table": TABLES, "figure": FIGURES, "benchmark": BENCHMARKS}
 FORMS = {"table": ("html", "tsv", "md", "tex"), "figure": ("png", "tsv", "pdf"), "benchmark": ("tsv",)}
 """Endings of what is made; the first is for the HTML report."""
-
-FILES = (
-    *("summary", "composite", "comparisons", "findings", "calibration", "inspected", "scores", "trials", "metrics"),
-    *("records", "record", "breakdown", "sensitivity", "provenance", "backend", "detector", "trial_list", "ledger"),
-)
-"""Arguments that are files: a path, a list of paths, or a dictionary of them."""
 
 READS_GIGABYTES = ("det", "histograms", "reliability")
 WITHOUT_CORPUS = ("latency", "detector")
@@ -101,7 +95,7 @@ IN_CHECKOUT = {
 }
 """Arguments that are files of the checkout: the verbs know them, since the checkout may move."""
 
-PLACES = ("label", "data", "downloads", "features", "speed", "compute")
+DECIDE_NOTHING = ("experiment", "label", "data", "downloads", "features", "speed", "compute")
 """Sections that decide no number: texts, places, and how jobs run."""
 
 MAX_SEED = 2**32 - 1
@@ -111,7 +105,7 @@ class Result(NamedTuple):
     """A table, a figure, or a measurement of time.
 
     Attributes:
-        kind: one of `RESULTS`.
+        kind: one of `MAKERS`.
         name: of its files, its caption and its verb.
         stem: path of its files without their endings.
         arguments: of its function.
@@ -122,13 +116,13 @@ class Result(NamedTuple):
     stem: str
     arguments: dict[str, Any]
 
-    title = property(lambda self: RESULTS[self.kind][self.name][0])
-    function = property(lambda self: RESULTS[self.kind][self.name][1])
+    title = property(lambda self: MAKERS[self.kind][self.name][0])
+    function = property(lambda self: MAKERS[self.kind][self.name][1])
     rule = property(lambda self: self.name if self.name.startswith(self.kind) else f"{self.kind}_{self.name}")
     caption = property(lambda self: self.name.removesuffix("_trained"))
     local = property(lambda self: self.kind != "benchmark" and self.name not in READS_GIGABYTES)
     outputs = property(lambda self: [f"{self.stem}.{form}" for form in FORMS[self.kind]])
-    inputs = property(lambda self: _files(self.arguments))
+    inputs = property(lambda self: [*_results_in(self.arguments)])
 
 
 class Plan:
@@ -143,7 +137,8 @@ class Plan:
         systems: every system that these serve.
         table1, table2: their rows.
         families: name -> (system, what it is compared with) of each pair that is tested together.
-        scores, metrics, replicates, calibration, inspected, checkpoints: files of all trainings.
+        scores, metrics, replicates, records: files of all trainings.
+        calibration, inspected: files of those that are not trained on demand, and of AASIST among these.
 
     Raises:
         ConfigError: a value is out of range, or a name refers to nothing; the message names the key.
@@ -174,8 +169,8 @@ class Plan:
         swept = {*systems["k_infer"], *systems["k_sweep"], *(i for _, i in systems["also"])}
         self.ratios = sorted({*systems["k_train"], *swept})
         self.pairs = [(t, i) for t, i in product(systems["k_train"], systems["k_infer"]) if i <= t]
-        of_corpora = [(where, t) for where in ("graph", "stack") for t in self.temperature[where]]
-        self.switched = [f"+{where}{t:g}" for where, t in of_corpora]
+        temperatures = [(where, t) for where in ("graph", "stack") for t in self.temperature[where]]
+        self.switched = [f"+{where}{t:g}" for where, t in temperatures]
         trained = self.temperature["trained"]
         self.trained_so = [f"+{where}{t:g}" for where in ("graph", "stack") for t in trained[where]]
         self.table1 = _unique(
@@ -221,7 +216,7 @@ class Plan:
         return steps
 
     def _ablation_trained(self) -> list[tuple[str, str, str]]:
-        """The variants that are trained as what they are, beside the same ones switched at inference."""
+        """Variants trained as such, beside the same ones switched at inference."""
         steps = [("AASIST", BASELINE, BASELINE)]
         for variant in self.config["ablation"]["trained"]:
             switched, trained = f"{BASELINE}-{variant}", f"AST-05+{variant}-05-{variant}"
@@ -247,8 +242,8 @@ class Plan:
     def families(self) -> dict[str, list[tuple[str, str]]]:
         """Tested together: the p-values of a family are corrected for their number."""
         switched = [(name + t, name) for name in self.temperature["systems"] for t in self.switched]
-        at_home = f"{self.trained_at}-{self.trained_at[4:]}"
-        trained_so = [(name, at_home) for name in systems_of(self.temperatures_trained)]
+        as_usual = f"{self.trained_at}-{self.trained_at.removeprefix('AST-')}"
+        trained_so = [(name, as_usual) for name in systems_of(self.temperatures_trained)]
         families = {
             "baseline": [(name, BASELINE) for name in self.ranked if name != BASELINE],
             "ablation": [(name, other) for _, name, other in self.ablation if name != other],
@@ -273,10 +268,10 @@ class Plan:
     # ---------------------------------------------------------------- checks
 
     def _placed(self, path: str) -> str:
-        """Put the folder of a release in the place of its name: {asvspoof5}/flac_T_aa.tar."""
+        """Replace the name of a release in a path by its folder: {asvspoof5}/flac_T_aa.tar."""
         releases = self.config["downloads"]
         for name, release in releases.items():
-            path = path.replace(f"{{{name}}}", release["folder"])
+            path = path.replace(f"{{{name}}}", str(Path(release["folder"])))
         if "{" in path:
             raise ConfigError(f"{path} names a release that is not among downloads: {', '.join(releases) or 'none'}")
         return path
@@ -286,7 +281,7 @@ class Plan:
         training = config["training"]
         frontend = training["frontend"] | {"model": self._placed(training["frontend"]["model"])}
         self.recipe = parse(TrainingRecipe, training | {"frontend": frontend})
-        self.cost_model = parse(CostModel, config["evaluation"]["cost_model"])
+        parse(CostModel, config["evaluation"]["cost_model"])
         parse(CompositeWeights, config["evaluation"]["composite"])
         for release in config["downloads"].values():
             parse(Release, release)
@@ -304,7 +299,7 @@ class Plan:
             )
 
     def _check_names(self) -> None:
-        """Stop on what no section can know by itself: a name that refers to nothing, a switch that is not so."""
+        """Stop on what no section can know by itself: a name of nothing, a setting that contradicts another."""
 
         def stop(complaint: str) -> None:
             raise ConfigError(complaint)
@@ -355,8 +350,8 @@ class Plan:
     def label(self) -> str:
         """What every table and figure says of the run: the config's remark, and where it departs from the recipe."""
         remarks = [self.config["label"]] if self.config["label"] else []
-        epochs = next((stage.epochs for stage in self.recipe.stages if stage.epochs), 0)
-        if 0 < self.recipe.views < epochs:
+        epochs = self.recipe.frozen_stage.epochs if self.recipe.views else 0
+        if self.recipe.views < epochs:
             remarks.append(f"stage 1: {self.recipe.views} cached views of the training data in {epochs} epochs")
         if self.recipe.frontend.precision != "float32":
             remarks.append(f"front-end in {self.recipe.frontend.precision}")
@@ -366,19 +361,19 @@ class Plan:
     def outline(self) -> str:
         """What a run of all consists of, in a few lines for its beginning."""
         config = self.config
-        n_scorings = len(self.runs(self.trainings)) * len({config["select_on"], *config["evaluate_on"]})
-        names = {kind: sum(result.kind == kind for result in self.made) for kind in RESULTS}
+        n_scorings = len(self.scores) + len(self.calibration)
+        n_made = {kind: sum(result.kind == kind for result in self.made) for kind in MAKERS}
         return (
             f"\n{config['experiment']}: {self.label or 'as in the paper'}\n"
             f"  {len(self.trainings)} trainings x {len(self.seeds)} seeds, {n_scorings} scorings, "
-            f"{names['table']} tables, {names['figure']} figures; what is there already is kept\n"
+            f"{n_made['table']} tables, {n_made['figure']} figures; what is there already is kept\n"
             f"  what a step says: {self.results_folder}/logs/\n"
         )
 
     @property
     def config_hash(self) -> str:
         """First 16 hex digits of a hash of all that decides numbers: what tables name as their configuration."""
-        deciding = {name: self.config[name] for name in self.config if name not in PLACES}
+        deciding = {name: self.config[name] for name in self.config if name not in DECIDE_NOTHING}
         deciding["corpora"] = {
             name: {key: corpus[key] for key in ("format", "checksum", "expected")}
             for name, corpus in self.config["corpora"].items()
@@ -417,14 +412,14 @@ class Plan:
         keys = ("frontend", "crop") + (("epoch_size", "augmentation") if views else ())
         recipe = {key: training[key] for key in keys}
         if views:
-            frozen = next((stage for stage in training["stages"] if stage["epochs"]), {})
-            stage = {key: frozen[key] for key in ("batch_size", "crop")}
-            recipe |= {"stages": [stage | {"epochs": 1}], "views": views}
+            frozen = self.recipe.frozen_stage
+            stage = {"batch_size": frozen.batch_size, "crop": frozen.crop, "epochs": 1}
+            recipe |= {"stages": [stage], "views": views}
         return json.dumps(recipe)
 
     def scored_together(self, system: str) -> list[str]:
         """Columns of Table 1 that one pass makes along with this system's."""
-        trained = "-".join(system.split("-")[:2])
+        trained = System.parse(system).trained
         return [s.removeprefix(f"{trained}-") for s in self.table1 if s.startswith(f"{trained}-")]
 
     # ---------------------------------------------------------------- files
@@ -528,7 +523,10 @@ class Plan:
 
     @cached_property
     def made(self) -> list[Result]:
-        """The tables and figures of this configuration, and what is timed for them."""
+        """The tables and figures of this configuration, and what is timed for them.
+
+        Each has the arguments of its function; without any, the configuration does not ask for it.
+        """
         config, in_figures = self.config, self.config["systems"]["in_figures"]
         summary = {name: self._table(name) for name in ("summary", "composite")}
         corpora = {"corpora": [(name, self.corpora[name]["title"]) for name in config["evaluate_on"]]}
@@ -592,7 +590,7 @@ class Plan:
             "composite": {"composite": summary["composite"], "sensitivity": self._table("composite_sensitivity")},
             "macs_by_module": {
                 "breakdown": f"{self.results_folder}/complexity/paper_size_breakdown.tsv",
-                "systems": self._dissected(),
+                "systems": self._in_breakdown(),
             },
             "differences": self._family("baseline") | {"systems": [n for n, _ in self.families["baseline"]]} | corpora,
             "ablation": of_steps("ablation", self.ablation),
@@ -670,7 +668,7 @@ class Plan:
         """The file of a family's tests, if the config has such a family."""
         return {"comparisons": self._table(f"comparisons/{name}")} if name in self.families else {}
 
-    def _dissected(self) -> list[str]:
+    def _in_breakdown(self) -> list[str]:
         """The baseline, every variant at the fewest nodes, and the other back-ends."""
         k_train, k_infer = min(self.pairs)
         start = f"AST-{ratio_code(k_train)}-"
@@ -709,9 +707,11 @@ def _unique(names: Iterable[str]) -> list[str]:
     return [*dict.fromkeys(names)]
 
 
-def _files(arguments: dict[str, Any]) -> list[str]:
-    """Paths of all arguments that are files."""
-    found: list[str] = []
-    for files in (arguments[name] for name in arguments if name in FILES):
-        found += [files] if isinstance(files, str) else files.values() if isinstance(files, dict) else files
-    return found
+def _results_in(argument: Any) -> Iterator[str]:
+    """Paths of results, wherever they stand in an argument: in a list, in a dictionary, alone."""
+    if isinstance(argument, str):
+        if argument.startswith("results/"):
+            yield argument
+    elif isinstance(argument, dict | list | tuple):
+        for part in argument.values() if isinstance(argument, dict) else argument:
+            yield from _results_in(part)

@@ -25,8 +25,8 @@ REPOSITORY = Path(__file__).parents[2]
 OBSTACLE = obstacle()
 pytestmark = pytest.mark.skipif(bool(OBSTACLE), reason=f"no toy Slurm cluster here: {OBSTACLE}")
 
-ON_GPU = {"features", "dev_features", "train", "score", "inspect", "findings"}
-ON_CPU = {"corpora", "trials", "metrics", "calibrate"}
+ON_GPU = {"features", "dev_features", "train", "score", "inspect"}
+ON_CPU = {"corpora", "trials", "metrics", "calibrate", "findings"}
 ON_CPU |= {"figure_det", "figure_histograms", "figure_reliability"}
 RESULTS = Path("results", "synthetic")
 TRAINED = RESULTS / "checkpoints" / "AST-05" / "seed1"

@@ -38,16 +38,17 @@ def options(flag, values):
     return " ".join(f"{flag} {shlex.quote(str(value))}" for value in values)
 
 
-def each(name):
+def each(name, flag=""):
     """Parameter that repeats an option for every file of the input of that name: --scores a --scores b."""
 
     def of_input(wildcards, input):
-        return options(f"--{name.replace('_', '-')}", input[name])
+        return options(flag or f"--{name}", input[name])
 
     return of_input
 
 
-# How jobs run is no parameter of theirs that makes anything again: what is derived from `threads` is not recorded.
+# Snakemake records no parameter whose function takes `threads`. Some take it for that reason alone: how a job runs, and
+# where files lie, must not make anything again.
 
 
 def for_training(wildcards, threads):
@@ -64,6 +65,11 @@ def for_scoring(wildcards, threads):
     )
 
 
+def settled(paths):
+    """Inputs of which trial lists are ancient: that their contents are the same is told by `contents`."""
+    return [ancient(path) if "/trials/" in path else path for path in paths]
+
+
 def contents(*corpora):
     """Parameter that stands for the contents of trial lists, whose files may move with their corpora.
 
@@ -78,7 +84,7 @@ def contents(*corpora):
     return of_lists
 
 
-def corpora_verb(wildcards):
+def corpora_verb(wildcards, threads):
     """The verb that builds the corpora."""
     if config["data"]["source"] == "mini":
         return f"mini-corpora --jobs 2 --cache {shlex.quote(config['data']['cache'])}"
@@ -92,6 +98,10 @@ def corpora_root(wildcards):
 def downloads(wildcards):
     """All of them, not the one that is fetched alone: they share the disk."""
     return json.dumps(config["downloads"], sort_keys=True)
+
+
+def offline(wildcards, threads):
+    return "--offline" if config["data"]["offline"] else ""
 
 
 def receipt_or_file(path):
@@ -129,7 +139,7 @@ def corpus_options(wildcards):
 
 
 def recipe(wildcards, threads):
-    """With the places that files have now, which may change (see `for_training`); `made_of` is without them."""
+    """With the places that files have now; what Snakemake records is `made_of`, without them."""
     return PLAN.recipe_of(wildcards.trained)
 
 
@@ -138,7 +148,7 @@ def made_of(wildcards):
 
 
 def views_of(wildcards):
-    """Views up to a part's own: the number behind it is not its business. None for fixed excerpts."""
+    """Views up to a part's own: how many follow does not matter to it. None for fixed excerpts."""
     return int(wildcards.view) + 1 if "view" in wildcards.keys() else 0
 
 
@@ -207,5 +217,5 @@ def results_folder(wildcards):
 
 
 def first_checkpoint(wildcards, input):
-    """The detector that F8 is measured on."""
+    """The detector whose development EER is measured on random excerpts (finding F8)."""
     return os.path.dirname(input.records[0])

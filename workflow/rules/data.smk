@@ -38,7 +38,7 @@ rule fetch:
         ENVIRONMENT
     params:
         downloads=downloads,
-        offline="--offline" if config["data"]["offline"] else "",
+        offline=offline,
     message:
         "Fetch and verify {wildcards.release}"
     shell:

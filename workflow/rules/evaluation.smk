@@ -156,7 +156,7 @@ for result in [result for result in PLAN.made if result.kind == "benchmark"]:
         name:
             result.rule
         input:
-            result.inputs,
+            settled(result.inputs),
         output:
             result.outputs,
         log:
@@ -170,7 +170,7 @@ for result in [result for result in PLAN.made if result.kind == "benchmark"]:
         resources:
             mem_mb=16000,
             runtime=120,
-            gpu=min(COMPUTE["gpu"], 1),
+            gpu=int(config["speed"]["device"] == "cuda"),
         params:
             name=result.name,
             settings=json.dumps(result.arguments),
@@ -198,9 +198,8 @@ rule findings:
     resources:
         mem_mb=8000,
         runtime=60,
-        gpu=min(COMPUTE["gpu"], 1),
     params:
-        records=options("--record", PLAN.records),
+        records=each("records", "--record"),
         checkpoint=first_checkpoint,
         trials=contents(config["select_on"]),
         code=code.meaning("__main__.findings", backend="AASIST"),

@@ -7,7 +7,7 @@ for result in [result for result in PLAN.made if result.kind != "benchmark"]:
         name:
             result.rule
         input:
-            result.inputs,
+            settled(result.inputs),
         output:
             others,
             shown=report(
@@ -32,7 +32,12 @@ for result in [result for result in PLAN.made if result.kind != "benchmark"]:
             settings=json.dumps(result.arguments),
             stem=output_stem,
             reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
-            code=code.meaning(result.function),
+            trials=(
+                contents(*config["evaluate_on"])
+                if "trials" in result.arguments
+                else ""
+            ),
+            code=code.meaning(result.function, "artefacts.footer"),
         message:
             f"{result.kind.capitalize()}: {result.title}"
         shell:
@@ -62,7 +67,7 @@ rule paper:
         ENVIRONMENT
     params:
         settings=json.dumps(PLAN.report),
-        reads=fingerprint("paper/main.tex", "paper/references.bib"),
+        reads=fingerprint(*IN_CHECKOUT["report"].values(), "paper/references.bib"),
         code=code.meaning("__main__.report"),
     message:
         "Fill and compile the report"
@@ -84,7 +89,7 @@ rule publish:
     conda:
         ENVIRONMENT
     params:
-        files=options("--file", PLAN.tables + PLAN.figures),
+        files=each("files", "--file"),
         scores=each("scores"),
         results=results_folder,
     message:
