@@ -10,7 +10,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo test lint rehearsal slurm
 demo: $(VENV)/installed
-	snakemake --cores all --profile workflow/profiles/default
+	@echo "The demo: 24 minutes on two cores of an AMD EPYC; stop it whenever you like, the same command goes on"
+	@snakemake --cores all --profile workflow/profiles/default
 
 test: $(VENV)/installed
 	python -m pytest -n 2 --dist loadfile

@@ -33,26 +33,40 @@ rule all:
     input:
         PLAN.tables,
         PLAN.figures,
+    message:
+        "All tables and figures are there"
 
 
 rule downloads:
     input:
         sorted({*PLAN.receipts.values()}),
+    message:
+        "All downloads are verified"
 
 
 rule scores:
     input:
         PLAN.scores,
+    message:
+        "All scores are there"
 
 
 rule tables:
     input:
         PLAN.tables,
+    message:
+        "All tables are there"
 
 
 rule figures:
     input:
         PLAN.figures,
+    message:
+        "All figures are there"
+
+
+onstart:
+    print(PLAN.outline)
 
 
 onsuccess:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -246,7 +247,7 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
         results: folder of the experiment. Its `benchmarks` holds `<rule>.tsv` or `<rule>/.../<job>.tsv`.
         output: the folder to write, replaced if it exists. It gets the files, in the folders that they have within
             `results`, `record.json` (provenance, machine and sha256 of each file) and `times.tsv` (wall-clock seconds
-            of each rule).
+            of each rule); the report too, `paper/main.pdf`, unless it is older than a file that it may show.
 
     Raises:
         ConfigError: a file lies elsewhere, or scores of one back-end come from more than one state of the code, or any
@@ -280,6 +281,12 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
         rule = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
         _header, first, *_ = path.read_text(encoding="utf-8").splitlines()
         seconds.setdefault(rule, []).append(float(first.split("\t")[0]))
+    report = results / "paper" / "main.pdf"
+    if report.exists():
+        if report.stat().st_mtime >= max(file.stat().st_mtime for file in files):
+            files = [*files, report]
+        else:
+            print(f"{report}: older than the tables, so left out; `snakemake paper` makes it anew", file=sys.stderr)
     with writing(output) as folder:
         folder.mkdir(parents=True)
         for file in files:

@@ -363,6 +363,19 @@ class Plan:
         return "; ".join(remarks)
 
     @property
+    def outline(self) -> str:
+        """What a run of all consists of, in a few lines for its beginning."""
+        config = self.config
+        n_scorings = len(self.runs(self.trainings)) * len({config["select_on"], *config["evaluate_on"]})
+        names = {kind: sum(result.kind == kind for result in self.made) for kind in RESULTS}
+        return (
+            f"\n{config['experiment']}: {self.label or 'as in the paper'}\n"
+            f"  {len(self.trainings)} trainings x {len(self.seeds)} seeds, {n_scorings} scorings, "
+            f"{names['table']} tables, {names['figure']} figures; what is there already is kept\n"
+            f"  what a step says: {self.results_folder}/logs/\n"
+        )
+
+    @property
     def config_hash(self) -> str:
         """First 16 hex digits of a hash of all that decides numbers: what tables name as their configuration."""
         deciding = {name: self.config[name] for name in self.config if name not in PLACES}

@@ -19,12 +19,14 @@ import torch
 import yaml
 from cluster import ask, cluster, obstacle
 
+from spaarsist.plan import BENCHMARKS
+
 REPOSITORY = Path(__file__).parents[2]
 OBSTACLE = obstacle()
 pytestmark = pytest.mark.skipif(bool(OBSTACLE), reason=f"no toy Slurm cluster here: {OBSTACLE}")
 
 ON_GPU = {"features", "dev_features", "train", "score", "inspect", "findings"}
-ON_CPU = {"corpora", "trials", "metrics", "calibrate", "latency"}
+ON_CPU = {"corpora", "trials", "metrics", "calibrate"}
 ON_CPU |= {"figure_det", "figure_histograms", "figure_reliability"}
 RESULTS = Path("results", "synthetic")
 TRAINED = RESULTS / "checkpoints" / "AST-05" / "seed1"
@@ -128,7 +130,7 @@ def test_jobs_of_seconds_stay_on_the_login_node(run):
     """What Slurm was given is what is worth a job; the rest ran beside Snakemake."""
     _, said, jobs = run
     assert {job["rule"] for job in jobs.values()} == ON_GPU | ON_CPU
-    assert "localrule table1:" in said and "localrule summary:" in said
+    assert "(Rule: table1)" in said and "(Rule: summary)" in said
 
 
 def test_each_job_ran_where_it_should(run, slurm):
@@ -151,7 +153,12 @@ def test_jobs_are_given_what_their_rules_ask_for(run):
         if job["rule"] in wanted:
             assert (job["NumCPUs"], job["TimeLimit"]) == wanted[job["rule"]], job
         assert "mem=" in job["TRES"], job
-        assert (job["OverSubscribe"] == "NO") == (job["rule"] == "latency"), job  # NO: it has the node to itself
+
+
+def test_what_is_timed_has_the_node_to_itself():
+    profile = yaml.safe_load((REPOSITORY / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    exclusive = {rule for rule, given in profile["set-resources"].items() if given == {"slurm_extra": "'--exclusive'"}}
+    assert exclusive == {f"benchmark_{name}" for name in BENCHMARKS}
 
 
 def disturb(slurm, folder):

@@ -119,11 +119,13 @@ def audio_proofs(wildcards):
 def corpus_options(wildcards):
     """How `trials` is told of a corpus."""
     corpus = PLAN.corpora[wildcards.corpus]
-    return " ".join([
-        f"--protocol {shlex.quote(corpus['protocol'])} --format {corpus['format']}",
-        options("--audio", PLAN.audio_of(wildcards.corpus)),
-        f"--expected {corpus['expected']} --checksum={shlex.quote(corpus['checksum'])}",
-    ])
+    return " ".join(
+        [
+            f"--protocol {shlex.quote(corpus['protocol'])} --format {corpus['format']}",
+            options("--audio", PLAN.audio_of(wildcards.corpus)),
+            f"--expected {corpus['expected']} --checksum={shlex.quote(corpus['checksum'])}",
+        ]
+    )
 
 
 def recipe(wildcards, threads):
@@ -165,7 +167,9 @@ def cached_features(wildcards, threads):
     """The caches that a training is given, wherever they lie."""
     train = f"--train-features {FEATURES}/{config['train_on']}"
     dev = f"--dev-features {FEATURES}/{config['select_on']}/excerpts"
-    return f"{train * bool(PLAN.recipe.views)} {dev * config['features']['development']}"
+    return (
+        f"{train * bool(PLAN.recipe.views)} {dev * config['features']['development']}"
+    )
 
 
 def variants(wildcards):
@@ -191,3 +195,17 @@ def family_pairs(wildcards):
     """What a family compares: --pair AST-05-01/AST-05-05."""
     pairs = PLAN.families[wildcards.family]
     return options("--pair", [f"{name}/{other}" for name, other in pairs])
+
+
+def output_stem(wildcards, output):
+    """Path of a rule's outputs without their endings."""
+    return os.path.splitext(output[0])[0]
+
+
+def results_folder(wildcards):
+    return RESULTS
+
+
+def first_checkpoint(wildcards, input):
+    """The detector that F8 is measured on."""
+    return os.path.dirname(input.records[0])

@@ -33,13 +33,9 @@ rule fetch:
         f"{RESULTS}/logs/fetch/{{release}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/fetch/{{release}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=2880,
     params:
         downloads=downloads,
         offline="--offline" if config["data"]["offline"] else "",

@@ -112,13 +112,9 @@ rule complexity_at_paper_size:
         f"{RESULTS}/logs/complexity_at_paper_size.log",
     benchmark:
         f"{RESULTS}/benchmarks/complexity_at_paper_size.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=30,
     params:
         systems=options("--system", PLAN.systems),
         backends=json.dumps(config["backends"], sort_keys=True),
@@ -179,7 +175,7 @@ for result in [result for result in PLAN.made if result.kind == "benchmark"]:
             name=result.name,
             settings=json.dumps(result.arguments),
             reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
-            code=code.meaning(result.function),
+            code=code.meaning(result.function, backend="AASIST"),
         message:
             f"Time: {result.name}"
         shell:
@@ -205,9 +201,9 @@ rule findings:
         gpu=min(COMPUTE["gpu"], 1),
     params:
         records=options("--record", PLAN.records),
-        checkpoint=os.path.dirname(PLAN.records[0]),
+        checkpoint=first_checkpoint,
         trials=contents(config["select_on"]),
-        code=code.meaning("__main__.findings"),
+        code=code.meaning("__main__.findings", backend="AASIST"),
     message:
         "Measure where the paper and its released code part"
     shell:
@@ -224,13 +220,9 @@ rule provenance:
         f"{RESULTS}/logs/provenance.log",
     benchmark:
         f"{RESULTS}/benchmarks/provenance.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
     params:
         scores=each("scores"),
         config_hash=PLAN.config_hash,
@@ -254,13 +246,9 @@ rule summary:
         f"{RESULTS}/logs/summary.log",
     benchmark:
         f"{RESULTS}/benchmarks/summary.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=10,
     params:
         metrics=each("metrics"),
         replicates=each("replicates"),
@@ -284,13 +272,9 @@ rule comparisons:
         f"{RESULTS}/logs/comparisons/{{family}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/comparisons/{{family}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=30,
     params:
         pairs=family_pairs,
         metrics=each("metrics"),
@@ -314,13 +298,9 @@ rule composite:
         f"{RESULTS}/logs/composite.log",
     benchmark:
         f"{RESULTS}/benchmarks/composite.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=10,
     params:
         corpora=options("--corpus", config["evaluate_on"]),
         systems=options("--system", PLAN.ranked),

@@ -16,13 +16,9 @@ rule features_space:
         f"{RESULTS}/logs/features/space.log",
     benchmark:
         f"{RESULTS}/benchmarks/features_space.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=8000,
-        runtime=30,
     params:
         recipe=space_recipe,
         dev_list=cached_dev_list,

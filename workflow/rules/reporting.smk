@@ -20,9 +20,9 @@ for result in [result for result in PLAN.made if result.kind != "benchmark"]:
             f"{RESULTS}/logs/{result.rule}.log",
         benchmark:
             f"{RESULTS}/benchmarks/{result.rule}.tsv"
+        localrule: result.local
         conda:
             ENVIRONMENT
-        localrule: result.local
         threads: 1
         resources:
             mem_mb=2000 if result.local else 4000,
@@ -30,7 +30,7 @@ for result in [result for result in PLAN.made if result.kind != "benchmark"]:
         params:
             verb=f"{result.kind} {result.name}",
             settings=json.dumps(result.arguments),
-            stem=result.stem,
+            stem=output_stem,
             reads=fingerprint(*IN_CHECKOUT.get(result.rule, {}).values()),
             code=code.meaning(result.function),
         message:
@@ -57,13 +57,9 @@ rule paper:
         f"{RESULTS}/logs/paper.log",
     benchmark:
         f"{RESULTS}/benchmarks/paper.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
     params:
         settings=json.dumps(PLAN.report),
         reads=fingerprint("paper/main.tex", "paper/references.bib"),
@@ -84,17 +80,13 @@ rule publish:
         f"{RESULTS}/logs/publish.log",
     benchmark:
         f"{RESULTS}/benchmarks/publish.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
     params:
         files=options("--file", PLAN.tables + PLAN.figures),
         scores=each("scores"),
-        results=RESULTS,
+        results=results_folder,
     message:
         "Copy the results to results/published"
     shell:

@@ -201,7 +201,7 @@ def _keep(output: Path, asked: dict, recipe: TrainingRecipe) -> None:
     # What a process killed in its last moment may have left
     shutil.rmtree(output / ".last", ignore_errors=True)
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        mine = provenance()["code_hash"]
+        mine = provenance(backend=recipe.backend.kind)["code_hash"]
         by = "" if code == mine else f" by another state of the code ({code}, now {mine})"
         how = "; delete the folder to train anew" if by else ""
         print(f"{output}: already trained{by}; kept{how}", file=sys.stderr)

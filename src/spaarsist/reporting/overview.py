@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import DECIDES_SCORES, read_table
+from spaarsist.artefacts import DECIDES_SCORES, read_metadata, read_table, trials_hash
 from spaarsist.code import meaning
 from spaarsist.config import ConfigError
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
@@ -17,7 +17,8 @@ from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
 def overview(results: Path) -> str:
     """Tell the main results of an experiment: rows of Table 2, verdicts on the paper's claims, and where the rest lies.
 
-    Trainings that were made by another state of the code are named: nothing makes them anew unasked.
+    What is not as it seems is named: corpora whose trial list has changed since it was scored, and trainings that were
+    made by another state of the code, which nothing makes anew unasked.
 
     Args:
         results: folder of the experiment, with `tables/`.
@@ -50,6 +51,8 @@ def overview(results: Path) -> str:
     lines += ["", f"The paper's claims: {verdicts} (spaarsist claims {results})"]
     lines += [f"All {len([*tables.glob('*.md')])} tables: {tables}/, {tables / 'table1.md'} first"]
     lines += [f"All {len([*(results / 'figures').glob('*.png')])} figures: {results / 'figures'}/"]
+    for corpus in _outdated(results):
+        lines += ["", f"{corpus}: its trial list has changed since it was scored; run the same command again."]
     if stale := _stale(results / "checkpoints"):
         lines += ["", f"Kept, though made by another state of the code than this one: {', '.join(stale)}."]
         lines += ["To train them anew, delete their folders in checkpoints/ and run the same command."]
@@ -59,6 +62,18 @@ def overview(results: Path) -> str:
 def _eer(row: pd.Series, corpus: str) -> str:
     mean, std = (100 * row[f"{corpus}.eer.{statistic}"] for statistic in ("mean", "std"))
     return f"{mean:.1f}" if math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
+
+
+def _outdated(results: Path) -> list[str]:
+    """Corpora whose trial list has another content than the one that was scored."""
+    found = []
+    for trials in sorted((results / "trials").glob("*.tsv")):
+        scored = {
+            read_metadata(path).get("trial_list") for path in (results / "scores").glob(f"*/*/{trials.stem}.parquet")
+        }
+        if scored - {trials_hash(trials)}:
+            found.append(trials.stem)
+    return found
 
 
 def _stale(checkpoints: Path) -> list[str]:
