@@ -1,10 +1,22 @@
+import itertools
+import json
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 
+from spaarsist.artefacts import SCORE_METADATA
 from spaarsist.config import Augmentation, BackendConfig, Stage, TrainingRecipe
+from spaarsist.evaluation.evaluate import RESULT_COLUMNS
+from spaarsist.evaluation.metrics import METRICS
+from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE
+from spaarsist.names import System
 
 REPOSITORY = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -26,7 +38,7 @@ match sys.argv[1:]:
     case ["env", "create", *rest]:
         python = pathlib.Path(rest[rest.index("--prefix") + 1], "bin", "python")
         python.parent.mkdir(parents=True)
-        python.write_text('#!/bin/sh\\necho "$0 $@" > "$CONDA_STUB_LOG"\\n')
+        python.write_text('#!/bin/sh\\necho "$0 $@" | tee $CONDA_STUB_LOGS\\n')
         python.chmod(0o755)
     case ["clean", *_]:
         pass
@@ -41,6 +53,140 @@ def stub_conda(root):
     (root / "bin" / "conda").write_text(CONDA.format(python=sys.executable, root=str(root)))
     (root / "bin" / "conda").chmod(0o755)
     (root / "bin" / "activate").write_text('export PATH="$1/bin:$PATH"\n')
+
+
+# ---------------------------------------------------------------- made-up files, as the verbs write them
+
+PAPER_SIZE = {"n_frames": 201, "feature_dim": 1024, "n_layers": 24, "embedding_dim": 1024}
+"""What sizes are counted with, for the paper's numbers."""
+
+
+def write_tsv(path, rows, **usual):
+    """Rows as mappings; `usual` are the cells that a row does not name."""
+    pd.DataFrame([usual | row for row in rows]).to_csv(path, sep="\t", index=False, float_format="%.10g")
+    return path
+
+
+def write_metrics(path, rows):
+    """A file of `metrics`: rows of cells in the order of its columns."""
+    pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(path, sep="\t", index=False)
+    return path
+
+
+def write_sizes(path, sizes):
+    """A file of `complexity`: system -> (n_params, n_macs), at the paper's size."""
+    rows = [{"system": name, "n_params": n_params, "n_macs": n_macs} for name, (n_params, n_macs) in sizes.items()]
+    return write_tsv(path, rows, counter="fvcore", **PAPER_SIZE)
+
+
+def write_results(folder, systems, corpora, seeds=(1, 2)):
+    """Random metrics in `<corpus>-<seed>.metrics.tsv`, which come back in one frame; sizes in `complexity.tsv`."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (system, seed, System.parse(system).column, corpus, condition, metric, *rng.uniform(0.05, 0.4, 3), 90, 90)
+        for corpus in corpora
+        for seed in seeds
+        for system in systems
+        for condition in ("pooled", "attack:A17")
+        for metric in METRICS
+    ]
+    results = pd.DataFrame(rows, columns=RESULT_COLUMNS)
+    for (corpus, seed), part in results.groupby(["corpus", "seed"]):
+        write_metrics(folder / f"{corpus}-{seed}.metrics.tsv", part)
+    sizes = {name: (611_784 - 100 * i, 713_000_000 - 1_000_000 * i) for i, name in enumerate(systems)}
+    write_sizes(folder / "complexity.tsv", sizes)
+    return results
+
+
+def pooled(results, system, corpus, metric):
+    """A system's rows of `write_results`, by seed."""
+    chosen = results[["system", "corpus", "condition", "metric"]].eq([system, corpus, "pooled", metric])
+    return results[chosen.all(axis=1)].sort_values("seed")
+
+
+def write_summary(path, systems):
+    """A file of `summary`: system -> its cells. What is not named is the paper's size, or empty."""
+    rows = [{"system": name, "trained": System.parse(name).trained} | cells for name, cells in systems.items()]
+    empty = dict.fromkeys((*IDENTITY, *SIZE, *RUN))
+    return write_tsv(path, rows, **empty | PAPER_SIZE | {"counter": "fvcore"})
+
+
+def write_scores(path, columns, **about):
+    """A score file: name of a column -> its values, with the trial ids first; `about` is what it says of itself."""
+    table = pa.table({name: columns[name] for name in columns})
+    pq.write_table(table.replace_schema_metadata({SCORE_METADATA: json.dumps(about)}), path)
+    return path
+
+
+def write_replicates(path, trials, speakers=None, **about):
+    """Resamples of `metrics`: `<column>:<metric>` -> its draws over trials, and over speakers where these are known."""
+    kinds = {"trials": trials} | ({"speakers": speakers} if speakers else {})
+    n = len(next(iter(trials.values())))
+    columns = {"resampling": np.repeat([*kinds], n), "replicate": [*range(n)] * len(kinds)}
+    columns |= {name: np.concatenate([kind[name] for kind in kinds.values()]).astype(float) for name in trials}
+    known = {"n_speakers": 6, "speaker_degrees_of_freedom": 4} if speakers else {}
+    usual = {"trial_list": "x", "resampling_seed": 0, "n_speakers": 0, "speaker_degrees_of_freedom": 0}
+    return write_scores(path, columns, **usual | known | about)
+
+
+def write_comparisons(path, pairs, speakers, changes=(), **usual):
+    """A file of `compare`: nothing is significant but what `changes` says of a (system, reference, corpus, metric).
+
+    `speakers`: corpus -> their number.
+    """
+    rows = []
+    for pair, corpus, metric in itertools.product(pairs, speakers, ("eer", "min_dcf", "cllr")):
+        row = dict(zip(("system", "reference", "corpus", "metric"), (*pair, corpus, metric), strict=True))
+        row |= {"n_speakers": speakers[corpus], "p_holm": None if metric == "cllr" else 0.05}
+        rows.append(row | dict(changes).get((*pair, corpus, metric), {}))
+    usual = {"n_seeds": 2, "difference": 0.01, "ci_low": -0.02, "ci_high": 0.04, "p": 0.001} | usual
+    return write_tsv(path, rows, **usual)
+
+
+# ---------------------------------------------------------------- figures: the test file calls their module `figures`
+
+
+@pytest.fixture
+def drawn(request, monkeypatch):
+    """Every figure in order, as it is about to be saved, with its note; only its TSV is written, which is quick."""
+    kept = []
+
+    def save(figure, shown, stem, note, label):
+        kept.append(figure)
+        figure.note = note
+        shown.to_csv(f"{stem}.tsv", sep="\t", index=False)
+
+    monkeypatch.setattr(request.module.figures, "save", save)
+    return kept
+
+
+@pytest.fixture
+def drawn_twice(request, monkeypatch, tmp_path):
+    """Draws into two folders; the files are whole, labelled and the same: gives their names."""
+
+    def check(draw, label):
+        texts, supxlabel = [], Figure.supxlabel
+
+        def listen(figure, text, **style):
+            texts.append(" ".join(text.split()))
+            return supxlabel(figure, text, **style)
+
+        monkeypatch.setattr(Figure, "supxlabel", listen)
+        monkeypatch.setitem(request.module.figures.STYLE, "savefig.dpi", 60)
+        one, two = tmp_path / "one", tmp_path / "two"
+        draw(one)
+        draw(two)
+        names = {path.name for path in one.iterdir()}
+        assert len(texts) == 2 * len(names) / 3 and all(label in text for text in texts)
+        for name in names:
+            content = (one / name).read_bytes()
+            assert content == (two / name).read_bytes() and len(content) > (20 if name.endswith("tsv") else 5_000), name
+        return names
+
+    return check
+
+
+# ---------------------------------------------------------------- corpora and a training
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,9 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from conftest import write_scores
 from spaarsist import artefacts
 from spaarsist.code import meaning
 from spaarsist.names import ConfigError
@@ -143,22 +142,17 @@ def test_publish(tmp_path):
 
 
 def score_file(path, backend, system, scored=None, **provenance):
-    metadata = {"system": system, "seed": 1, "corpus": "eval"}
-    metadata |= {"trained_with": provenance, "provenance": scored or provenance}
-    metadata |= {"backend": backend} if backend else {}
-    table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(metadata)})
-    pq.write_table(table, path)
-    return path
+    about = {"trained_with": provenance, "provenance": scored or provenance}
+    about |= {"backend": backend} if backend else {}
+    return write_scores(path, {"trial_id": ["a"]}, system=system, seed=1, corpus="eval", **about)
 
 
 def scored(path, system, seed, corpus, trial_list=None, trained="t", scored="s", torch="2.11.0"):
-    metadata = {"system": system, "seed": seed, "corpus": corpus, "backend": system.replace("AST-05", "AASIST")}
-    metadata |= {"trained_with": {"code_hash": trained, "torch": torch, "python": "3.11.7"}}
-    metadata |= {"provenance": {"code_hash": scored, "torch": "2.11.0", "python": "3.11.7"}}
-    metadata |= {"trial_list": trial_list} if trial_list else {}
-    table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(metadata)})
-    pq.write_table(table, path)
-    return path
+    about = {"system": system, "seed": seed, "corpus": corpus, "backend": system.replace("AST-05", "AASIST")}
+    about |= {"trained_with": {"code_hash": trained, "torch": torch, "python": "3.11.7"}}
+    about |= {"provenance": {"code_hash": scored, "torch": "2.11.0", "python": "3.11.7"}}
+    about |= {"trial_list": trial_list} if trial_list else {}
+    return write_scores(path, {"trial_id": ["a"]}, **about)
 
 
 def test_provenance_gathers_what_made_the_scores(tmp_path):
@@ -190,11 +184,8 @@ def test_provenance_gathers_what_made_the_scores(tmp_path):
 
 
 def test_provenance_of_scores_from_elsewhere(tmp_path):
-    table = pa.table({"trial_id": ["a"]}).replace_schema_metadata(
-        {"spaarsist": json.dumps({"system": "MHFA", "seed": 1, "corpus": "home"})}
-    )
-    pq.write_table(table, tmp_path / "s.parquet")
-    artefacts.write_provenance([tmp_path / "s.parquet"], tmp_path / "p.json", "x")
+    scores = write_scores(tmp_path / "s.parquet", {"trial_id": ["a"]}, system="MHFA", seed=1, corpus="home")
+    artefacts.write_provenance([scores], tmp_path / "p.json", "x")
     assert artefacts.footer(tmp_path / "p.json").startswith("Training and scores by code unknown; table by code ")
     assert "; seed 1; corpus home (trial list unknown); torch unknown, Python unknown;" in artefacts.footer(
         tmp_path / "p.json"

@@ -1,14 +1,11 @@
 """Calibration and threshold transfer where the answers are known: simulated log-likelihood ratios, counted trials."""
 
-import json
-
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from scipy.optimize import minimize
 
+from conftest import write_scores
 from spaarsist.config import CostModel
 from spaarsist.evaluation.calibration import COLUMNS, calibrate, choose_thresholds, fit_affine, read_calibration
 from spaarsist.evaluation.metrics import compute_metrics
@@ -36,11 +33,8 @@ def write(folder, corpus, columns, system="MHFA", seed=1, **about):
     trials = pd.DataFrame({"trial_id": ids, "path": "x.flac", "label": np.repeat(["bonafide", "spoof"], sizes)})
     trials = trials.assign(speaker_id="s", attack_id="-", codec="-", n_samples=1).iloc[order]
     trials.to_csv(folder / f"{corpus}.tsv", sep="\t", index=False)
-    about = {"system": system, "seed": seed, "corpus": corpus} | about
-    table = pa.table({"trial_id": ids} | {name: np.concatenate(values) for name, values in columns.items()})
-    path = folder / f"{corpus}.parquet"
-    pq.write_table(table.replace_schema_metadata({b"spaarsist": json.dumps(about)}), path)
-    return path
+    columns = {"trial_id": ids} | {name: np.concatenate(values) for name, values in columns.items()}
+    return write_scores(folder / f"{corpus}.parquet", columns, system=system, seed=seed, corpus=corpus, **about)
 
 
 def run(folder, dev, evaluation=(), **options):

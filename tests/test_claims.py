@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pydantic import validate_call
 
-from conftest import REPOSITORY
+from conftest import PAPER_SIZE, REPOSITORY, write_summary, write_tsv
 from spaarsist.evaluation.comparison import read_comparisons
 from spaarsist.evaluation.metrics import METRICS
 from spaarsist.names import ConfigError, System
@@ -28,8 +28,6 @@ from spaarsist.reporting.claims import (
 CLAIMS = REPOSITORY / "paper" / "claims.csv"
 CLAIMED = {claim.claim_id: claim for claim in read_claims(CLAIMS)}
 CORPORA = [("five", "ASVspoof 5-like"), ("wild", "In-the-Wild-like")]
-
-PAPER_SIZE = {"n_frames": 201, "feature_dim": 1024, "n_layers": 24, "embedding_dim": 1024}
 
 # What fvcore and PyTorch count for the back-ends that would ship, at the paper's size.
 COUNTED = {
@@ -61,31 +59,19 @@ FINDINGS = {
 }  # fmt: skip
 
 
-def write_summary(path, systems):
+def summary_of(path, systems):
     """`systems`: name -> other cells than the usual, e.g. {"wild.eer.mean": 0.0464}; each corpus has one seed."""
-    rows = []
-    for name, cells in systems.items():
-        system = System.parse(name)
-        n_params, n_macs = COUNTED.get(name, (1, 1))
-        row = {"system": name, "trained": system.trained, "n_params": n_params, "n_macs": n_macs, "counter": "fvcore"}
-        row |= PAPER_SIZE | {"n_params_as_run": n_params, "code_hash": "0123456789012345"}
-        rows.append(row | {f"{corpus}.n_seeds": 1 for corpus in ("five", "wild")} | cells)
-    columns = [
-        "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature", "trained_graph_temperature",
-        "trained_stack_temperature", "trained_variant", "latency_ms", "latency_iqr_ms", "five.eer.mean",
-        "wild.eer.mean",
-    ]  # fmt: skip
-    table = pd.DataFrame(rows)
-    table = table.reindex(columns=[*table, *(column for column in columns if column not in table)])
-    table.to_csv(path, sep="\t", index=False, float_format="%.10g")
-    return path
+    usual = {"code_hash": "0123456789012345", "five.eer.mean": None, "wild.eer.mean": None}
+    usual |= {"five.n_seeds": 1, "wild.n_seeds": 1}
+    sizes = {name: COUNTED.get(name, (1, 1)) for name in systems}
+    for name, (n_params, n_macs) in sizes.items():
+        sizes[name] = {"n_params": n_params, "n_macs": n_macs, "n_params_as_run": n_params}
+    return write_summary(path, {name: usual | sizes[name] | cells for name, cells in systems.items()})
 
 
 def write_findings(path, findings):
-    rows = [(name.partition("_")[0], name, value, "1", f"how {name}") for name, value in findings.items()]
-    table = pd.DataFrame(rows, columns=["finding", "quantity", "value", "unit", "how"])
-    table.to_csv(path, sep="\t", index=False, float_format="%.10g")
-    return path
+    rows = [{"quantity": name, "value": value, "how": f"how {name}"} for name, value in findings.items()]
+    return write_tsv(path, rows, unit="1")
 
 
 def write_composite(path, scores):
@@ -103,8 +89,7 @@ def write_comparison(path, rows):
         "value": 0.05, "reference_value": 0.1, "difference": -0.05, "ci_low": -0.08, "ci_high": -0.02,
         "se_trials": 0.01, "p": 0.001, "p_holm": 0.01,
     }  # fmt: skip
-    pd.DataFrame([usual | row for row in rows]).to_csv(path, sep="\t", index=False, float_format="%.10g")
-    return path
+    return write_tsv(path, rows, **usual)
 
 
 def write_claims(path, *claims):
@@ -128,7 +113,7 @@ def verdict(tmp_path):
     def run(claim, systems, findings=FINDINGS, composite=None, paper_corpora=True, corpora=CORPORA, comparisons=()):
         ledger = judge(
             write_claims(tmp_path / "claims.csv", claim),
-            write_summary(tmp_path / "summary.tsv", systems),
+            summary_of(tmp_path / "summary.tsv", systems),
             write_findings(tmp_path / "findings.tsv", findings),
             None,
             corpora,
@@ -239,8 +224,8 @@ class TestEquals:
         claims = [{"system": f"X{n}", "claimed": f"{(n + 1) / 100:.2f}"} for n in halves]
         ledger = judge(
             write_claims(tmp_path / "claims.csv", *claims),
-            write_summary(tmp_path / "summary.tsv", systems),
-            write_findings(tmp_path / "findings.tsv", {}),
+            summary_of(tmp_path / "summary.tsv", systems),
+            write_findings(tmp_path / "findings.tsv", FINDINGS),
             None,
             CORPORA,
             True,
@@ -694,7 +679,7 @@ def files(tmp_path):
     }
     return {
         "claims": CLAIMS,
-        "summary": write_summary(tmp_path / "summary.tsv", systems),
+        "summary": summary_of(tmp_path / "summary.tsv", systems),
         "findings": write_findings(tmp_path / "findings.tsv", FINDINGS),
         "composite": write_composite(tmp_path / "composite.tsv", dict.fromkeys(systems, 1.0)),
         "corpora": CORPORA,
@@ -834,7 +819,7 @@ class TestTheLedger:
     def test_a_temperature_that_gains_would_show(self, files, tmp_path, system, claim_id):
         systems = ["AST-05-05", "AST-05-05+stack1", "AST-05+stack1-05"]
         cells = {name: {f"{c}.eer.mean": 0.08 if name == system else 0.1 for c in ("five", "wild")} for name in systems}
-        files["summary"] = write_summary(tmp_path / "other.tsv", cells)
+        files["summary"] = summary_of(tmp_path / "other.tsv", cells)
         rows = judge(**files, output_stem=None, paper_corpora=True).set_index("claim_id").loc[["C10a", "C10b"]]
         assert {name: row["verdict"] == "differs" for name, row in rows.iterrows()} == {
             name: name == claim_id for name in ("C10a", "C10b")

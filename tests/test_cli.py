@@ -1,92 +1,115 @@
+"""The command line: help at once, bad input in one line, settings of a result as JSON."""
+
+import json
+import re
+import resource
 import subprocess
 import sys
-import time
+from itertools import chain
 
+import pandas as pd
 import pytest
+import typer
 
-VERBS = [
-    "mini-corpora",
-    "synthetic-corpora",
-    "trials",
-    "train",
-    "score",
-    "export",
-    "export-scores",
-    "metrics",
-    "compare",
-    "calibrate",
-    "inspect",
-    "provenance",
-    "complexity",
-    "latency",
-    "findings",
-    "summary",
-    "composite",
-    "table",
-    "judge",
-    "claims",
-    "report",
-    "figure",
-    "publish",
-    "benchmark",
-]
-TABLES = ["systems", "differences", "ablation", "nodes", "stack-attention", "calibration", "latency", "detector"]
-FIGURES = [
-    "det",
-    "histograms",
-    "reliability",
-    "training",
-    "eer-vs-cost",
-    "k-sweep",
-    "attacks",
-    "temperature",
-    "composite",
-    "macs-by-module",
-    "latency",
-    "differences",
-    "ablation",
-    "node-overlap",
-    "kept-nodes",
-    "stack-attention",
-    "calibration",
-]
+from conftest import write_scores, write_summary
+from spaarsist import __version__
+from spaarsist.__main__ import app, main
+from spaarsist.artefacts import footer, write_provenance
+from spaarsist.evaluation.summary import on
+from spaarsist.plan import RESULTS
+
+GROUP = typer.main.get_command(app)
+VERBS = GROUP.commands
+HEAVY = {"pydantic", "rich", "yaml", "numpy", "pandas", "torch"}
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "spaarsist", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def spaarsist(monkeypatch, capsys):
+    """Call the command line in this process: gives exit code, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["spaarsist", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def complaint(spaarsist):
+    """What the command line says of bad input: the one line, without the program's name."""
+
+    def call(*arguments):
+        code, out, err = spaarsist(*arguments)
+        (line,) = err.splitlines()
+        assert code == 1 and out == "" and line.startswith("spaarsist: ")
+        return line.removeprefix("spaarsist: ")
+
+    return call
 
 
 def test_help_answers_at_once():
-    began = time.perf_counter()
-    result = run("--help")
-    assert time.perf_counter() - began < 3
-    assert result.returncode == 0
+    """The real program, timed in seconds of its own, and what it imported."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-X", "importtime", "-m", "spaarsist", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert all(verb in result.stdout for verb in VERBS)
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "typer" in imported and not imported & HEAVY
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *(f"table {t}" for t in TABLES), *(f"figure {f}" for f in FIGURES)])
-def test_every_verb_has_help(verb):
-    assert run(*verb.split(), "--help").returncode == 0
+def test_bad_input_ends_the_real_program_too():
+    command = [sys.executable, "-m", "spaarsist", "table", "nothing"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and result.stderr.startswith("spaarsist: there is no table 'nothing'")
 
 
-def test_wrong_usage():
-    assert run("train").returncode == 2
-    assert run("no-such-verb").returncode == 2
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as end:
+        GROUP([verb, "--help"], prog_name="spaarsist")
+    shown = capsys.readouterr().out
+    assert end.value.code == 0 and shown.startswith(f"Usage: spaarsist {verb} ")
+    assert len(shown.split("\n\n")[1].split()) > 3, "it says what the verb is for"
 
 
-def test_bad_input_is_one_line_and_exit_code_one(tmp_path):
+def test_every_verb_stands_under_one_heading(spaarsist):
+    code, shown, _ = spaarsist("--help")
+    heading, *sections = re.split(r"^(\w.*):\n", shown[shown.index("\nOptions:") :], flags=re.MULTILINE)[3:]
+    sections = dict(zip([heading, *sections[1::2]], sections[::2], strict=True))
+    listed = {heading: re.findall(r"^  (\S+)", text, flags=re.MULTILINE) for heading, text in sections.items()}
+    assert code == 0 and [*sections] == [*dict.fromkeys(verb.rich_help_panel for verb in VERBS.values())]
+    assert all(listed.values()) and sorted(chain(*listed.values())) == sorted(VERBS)
+
+
+def test_version(spaarsist):
+    assert spaarsist("--version") == (0, f"spaarsist {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "Missing option '--train-list'"),
+        (["no-such-verb"], "No such command 'no-such-verb'"),
+        (["table"], "Missing argument 'name'"),
+        (["metrics", "--scores", "none.parquet"], "'none.parquet' does not exist"),
+    ],
+)
+def test_wrong_usage(spaarsist, arguments, message):
+    code, _, err = spaarsist(*arguments)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_bad_input_is_one_line_and_exit_code_one(complaint, tmp_path):
     (tmp_path / "p.tsv").write_text("T_1 T_2 F - - - AC3 A05 fake -\n")
-    result = run("trials", "--protocol", tmp_path / "p.tsv", "--format", "asvspoof5", "--audio", tmp_path,
-                 "--output", tmp_path / "o.tsv")  # fmt: skip
-    assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        f"spaarsist: {tmp_path}/p.tsv, line 1: label 'fake'; expected bonafide or spoof"
-    ]
+    options = ["--protocol", tmp_path / "p.tsv", "--audio", tmp_path, "--output", tmp_path / "o.tsv"]
+    said = complaint("trials", *options, "--format", "asvspoof5")
+    assert said == f"{tmp_path}/p.tsv, line 1: label 'fake'; expected bonafide or spoof"
     assert not (tmp_path / "o.tsv").exists()
-    result = run("trials", "--protocol", tmp_path / "p.tsv", "--format", "asvspoof", "--audio", tmp_path,
-                 "--output", tmp_path / "o.tsv")  # fmt: skip
-    assert result.returncode == 1 and "expected one of asvspoof5, in_the_wild, list" in result.stderr
+    assert "expected one of asvspoof5, in_the_wild, list" in complaint("trials", *options, "--format", "asvspoof")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +120,74 @@ def test_bad_input_is_one_line_and_exit_code_one(tmp_path):
         ("MHFA", "system MHFA: no such back-end; there are none"),
     ],
 )
-def test_bad_systems(tmp_path, system, message):
-    result = run("complexity", "--output", tmp_path / "a", "--breakdown", tmp_path / "b", "--system", system)
-    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+def test_bad_systems(spaarsist, tmp_path, system, message):
+    options = ["--output", tmp_path / "a", "--breakdown", tmp_path / "b"]
+    code, _, err = spaarsist("complexity", *options, "--system", system)
+    said = err.splitlines()[-1]  # before it stands how far it came
+    assert code == 1 and said.startswith("spaarsist: ") and message in said and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_results_are_listed(spaarsist, kind):
+    code, out, _ = spaarsist(kind, "list")
+    assert code == 0
+    assert [line.split(maxsplit=1) for line in out.splitlines()] == [
+        [n, title] for n, (title, _) in RESULTS[kind].items()
+    ]
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_an_unknown_result_is_answered_with_those_there_are(complaint, kind):
+    assert complaint(kind, "table9") == f"there is no {kind} 'table9'; there are {', '.join(RESULTS[kind])}"
+
+
+def test_a_result_without_a_place_to_go(complaint):
+    assert complaint("table", "table1") == "table table1: --output-stem says where it goes; name it"
+    assert complaint("benchmark", "backend") == "benchmark backend: --output says where it goes; name it"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ('{"systems": ["MHFA"]}', r"macs_by_module: breakdown: Missing.*"),
+        ('{"breakdown": "b.tsv", "systems": ["MHFA"], "colour": "red"}', r"macs_by_module: colour: Unexpected.*"),
+        ('{"breakdown": "b.tsv", "systems": 5}', r"macs_by_module: systems: Input should be .*"),
+        ('{"breakdown": "b.tsv", "systems": ["MHFA", 5]}', r"macs_by_module: systems\.1: Input should be .*"),
+        ('["breakdown"]', r"\[\"breakdown\"\]: cannot be read .*"),
+        ("none.yaml", r"none\.yaml: cannot be read \(No such file or directory\)"),
+    ],
+)
+def test_bad_settings_are_named(complaint, tmp_path, settings, named):
+    said = complaint("figure", "macs_by_module", "--settings", settings, "--output-stem", tmp_path / "f")
+    assert re.fullmatch(named, said)
+
+
+@pytest.mark.xfail(strict=True, reason="what YAML says of the place takes several lines")
+def test_settings_that_are_no_json(complaint, tmp_path):
+    said = complaint("figure", "macs_by_module", "--settings", '{"breakdown": ', "--output-stem", tmp_path / "f")
+    assert said.startswith("the JSON text given: not valid YAML or JSON")
+
+
+def test_what_made_the_scores_is_said_below_a_table(spaarsist, tmp_path):
+    """From settings in a file as from the text: `provenance` is no argument of the table, but becomes its footer."""
+    metrics, statistics = ("eer", "min_dcf", "act_dcf", "cllr", "ece"), ("mean", "std", "ci_low", "ci_high")
+    cells = {"home.n_seeds": 1, "n_params": 1, "n_macs": 1}
+    cells |= {on("home", metric, statistic): 0.1 for metric in metrics for statistic in statistics}
+    settings = {
+        "summary": write_summary(tmp_path / "s.tsv", {"MHFA": cells}),
+        "composite": tmp_path / "composite.tsv",
+        "kind": "table2",
+        "systems": ["MHFA"],
+        "corpora": [["home", "Home"]],
+        "provenance": tmp_path / "p.json",
+    }
+    pd.DataFrame({"system": ["MHFA"], "composite": [1.0]}).to_csv(settings["composite"], sep="\t", index=False)
+    scores = write_scores(tmp_path / "a.parquet", {"trial_id": ["a"]}, system="MHFA", seed=4, corpus="home")
+    write_provenance([scores], settings["provenance"], "c0ffee")
+    text = json.dumps(settings, default=str)
+    (tmp_path / "settings.yaml").write_text(text)
+    for given in (text, tmp_path / "settings.yaml"):
+        code, *_ = spaarsist("table", "table2", "--settings", given, "--output-stem", tmp_path / "t")
+        assert code == 0 and "config c0ffee; seed 4" in (tmp_path / "t.md").read_text()
+        assert (tmp_path / "t.md").read_text().endswith(f"\n\n{footer(settings['provenance'])}\n")
+        (tmp_path / "t.md").unlink()

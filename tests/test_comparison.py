@@ -1,15 +1,14 @@
 """Comparisons of systems: equal ones are equal, different ones differ, and every number by hand."""
 
-import json
 import math
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from conftest import write_replicates, write_scores, write_tsv
 from spaarsist.evaluation import evaluate as evaluation
 from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare, flat_region
 from spaarsist.evaluation.evaluate import evaluate
@@ -43,8 +42,8 @@ class World:
         for index, ((name, seed), values) in enumerate(scores.items()):
             system, stem = System.parse(name), folder / f"{self.corpus}-{index}"
             about = {"system": system.trained, "seed": seed, "corpus": self.corpus}
-            table = pa.table({"trial_id": listed["trial_id"], system.column: values})
-            pq.write_table(table.replace_schema_metadata({"spaarsist": json.dumps(about)}), f"{stem}.scores")
+            columns = {"trial_id": listed["trial_id"], system.column: values}
+            write_scores(f"{stem}.scores", columns, **about)
             metrics.append(stem.with_suffix(".tsv"))
             replicates.append(stem.with_suffix(".parquet"))
             evaluate(f"{stem}.scores", folder / "trials.tsv", metrics[-1], replicates[-1], n_bootstrap=n_bootstrap)
@@ -131,21 +130,16 @@ def same(value):
 def write(folder, name, seed, values, trials, speakers=None, corpus="home", **about):
     """Metrics and replicates by hand: metric -> value, metric -> replicates over trials and over speakers."""
     system, stem = System.parse(name), folder / f"{name}-{seed}-{corpus}"
-    rows = [(name, seed, corpus, "pooled", metric, value) for metric, value in values.items()]
-    rows += [(name, seed, corpus, "attack:A17", metric, 9) for metric in values]
-    header = ["system", "seed", "corpus", "condition", "metric", "value"]
-    pd.DataFrame(rows, columns=header).to_csv(f"{stem}.tsv", sep="\t", index=False)
-    kinds = {"trials": trials} | ({"speakers": speakers} if speakers else {})
-    n = len(next(iter(trials.values())))
-    content = {"resampling": [kind for kind in kinds for _ in range(n)], "replicate": [*range(n)] * len(kinds)}
-    for metric in trials:
-        content[f"{system.column}:{metric}"] = [float(v) for kind in kinds.values() for v in kind[metric]]
-    about = {
-        **{"system": system.trained, "seed": seed, "corpus": corpus, "trial_list": "x", "resampling_seed": 0},
-        **{"n_speakers": 6 if speakers else 0, "speaker_degrees_of_freedom": 4 if speakers else 0, **about},
-    }
-    table = pa.table(content).replace_schema_metadata({"spaarsist": json.dumps(about)})
-    pq.write_table(table, f"{stem}.parquet")
+    usual = {"system": name, "seed": seed, "corpus": corpus, "condition": "pooled"}
+    rows = [{"metric": metric, "value": value} for metric, value in values.items()]
+    rows += [{"condition": "attack:A17", "metric": metric, "value": 9} for metric in values]
+    write_tsv(f"{stem}.tsv", rows, **usual)
+
+    def named(draws):
+        return {f"{system.column}:{metric}": values for metric, values in (draws or {}).items()}
+
+    about = {"system": system.trained, "seed": seed, "corpus": corpus} | about
+    write_replicates(f"{stem}.parquet", named(trials), named(speakers), **about)
 
 
 def files(folder):

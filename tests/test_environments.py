@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import yaml
 
@@ -41,17 +42,18 @@ def test_wiring_of_use_conda_with_a_stub_in_condas_place(tmp_path):
     """Wiring only: Snakemake would have conda build environment.yml, and runs the rule in it. No conda took part."""
     root = tmp_path / "conda"
     stub_conda(root)
-    target = "results/synthetic/complexity/paper_size.tsv"
-    log = tmp_path / target  # the call itself is what the rule makes
+    targets = [f"results/synthetic/complexity/{name}.tsv" for name in ("paper_size", "paper_size_breakdown")]
+    logs = [str(tmp_path / target) for target in targets]  # the call itself is what the rule makes
     path = f"{root / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "CONDA_STUB_LOGS": " ".join(logs)}
     result = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", tmp_path,
-         "--configfile", REPOSITORY / "config" / "synthetic.yaml", "--cores", "1", "--use-conda", target],
-        env={**os.environ, "PATH": path, "CONDA_STUB_LOG": str(log)}, capture_output=True, text=True, check=False,
+         "--configfile", REPOSITORY / "config" / "synthetic.yaml", "--cores", "1", "--use-conda", targets[0]],
+        env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     built = [call.split("--prefix ")[1] for call in (root / "calls").read_text().splitlines() if "env create" in call]
     assert len(built) == 1
     (copied,) = (tmp_path / ".snakemake" / "conda").glob("*.yaml")
     assert copied.read_text() == (REPOSITORY / "environment.yml").read_text()
-    assert log.read_text().startswith(f"{built[0]}/bin/python -m spaarsist complexity")
+    assert Path(logs[0]).read_text().startswith(f"{built[0]}/bin/python -m spaarsist complexity")

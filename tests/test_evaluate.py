@@ -1,13 +1,12 @@
 """Score files -> metrics, intervals and replicates: joined by id, by hand, paired, and on hostile input."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import write_scores
 from spaarsist.artefacts import read_metadata, trials_hash
 from spaarsist.evaluation.evaluate import evaluate, read_replicates
 from spaarsist.evaluation.metrics import METRICS, compute_metrics
@@ -34,11 +33,8 @@ def files(tmp_path):
     metadata = {"system": "AST-05", "seed": 3, "corpus": "mini"}
 
     def write(scores=scores, trials=trials, metadata=metadata, name="scores"):
-        table = pa.Table.from_pandas(scores, preserve_index=False)
-        table = table.replace_schema_metadata({b"spaarsist": json.dumps(metadata).encode()})
-        pq.write_table(table, tmp_path / f"{name}.parquet")
         trials.to_csv(tmp_path / "trials.tsv", sep="\t", index=False)
-        inputs = tmp_path / f"{name}.parquet", tmp_path / "trials.tsv"
+        inputs = write_scores(tmp_path / f"{name}.parquet", scores, **metadata), tmp_path / "trials.tsv"
         return *inputs, tmp_path / f"{name}.tsv", tmp_path / f"{name}.replicates.parquet"
 
     write.scores, write.trials, write.metadata = scores, trials, metadata

@@ -1,15 +1,15 @@
 """The figure of the composite score: what it shows of many systems, of few, and of files that do not fit together."""
 
-import math
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import write_summary
 from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.selection import composite as select
-from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, on
+from spaarsist.evaluation.summary import on
 from spaarsist.names import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.reporting.figures import composite as module
 from spaarsist.reporting.figures.composite import N_BEST, composite
@@ -21,13 +21,12 @@ LABEL = "made up; not the paper's numbers"
 def rank(folder, names, corpora, worst=()):
     """Composite files of made-up numbers; the `worst` are far behind in all but compute."""
     rng = np.random.default_rng(3)
-    table = pd.DataFrame({"system": names, "n_params": 600_000, "n_macs": rng.integers(5e8, 7e8, len(names))})
-    table[[name for name in (*IDENTITY, *SIZE, *RUN) if name not in table]] = math.nan
-    far = np.where(table["system"].isin(worst), 9, 1)
+    table = pd.DataFrame({"n_params": 600_000, "n_macs": rng.integers(5e8, 7e8, len(names))}, index=names)
+    far = np.where(table.index.isin(worst), 9, 1)
     for corpus in corpora:
         for metric in METRICS:
             table[on(corpus, metric)] = far * (0.1 + 0.1 * rng.random(len(names)) + (metric == "act_dcf") * 0.2)
-    table.to_csv(folder / "summary.tsv", sep="\t", index=False)
+    write_summary(folder / "summary.tsv", table.to_dict("index"))
     files = folder / "composite.tsv", folder / "sensitivity.tsv"
     select(folder / "summary.tsv", corpora, names, CompositeWeights(), *files, n_draws=300)
     return files

@@ -2,11 +2,9 @@
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import compute as figures
-from spaarsist.reporting.figures.compute import macs_by_module
 
 LABEL = "mini corpora; not the paper's numbers, 100 % made up"
 SYSTEMS = ["AST-05-05", "AST-03-01-Mag", "MHFA", "SLS"]
@@ -76,26 +74,12 @@ def breakdown(tmp_path):
     return write(tmp_path / "breakdown.tsv")
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The axes of every figure in order, as it is about to be saved; only its TSV is written."""
-    kept = []
-
-    def save(figure, shown, stem, note, label):
-        figure.draw_without_rendering()
-        kept.append(figure)
-        shown.to_csv(f"{stem}.tsv", sep="\t", index=False)
-
-    monkeypatch.setattr(figures, "save", save)
-    return kept
-
-
 def words(figure):
     return [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_shares_are_those_of_the_top_modules_and_sum_to_one(breakdown, tmp_path, drawn):
-    macs_by_module(breakdown, SYSTEMS, tmp_path / "macs")
+    figures.macs_by_module(breakdown, SYSTEMS, tmp_path / "macs")
     shown = pd.read_csv(tmp_path / "macs.tsv", sep="\t").set_index(["system", "part"])
     assert shown["share"].to_dict() == pytest.approx(SHARES)
     assert (shown["share"].groupby("system").sum() - 1).abs().max() < 1e-12
@@ -106,7 +90,7 @@ def test_shares_are_those_of_the_top_modules_and_sum_to_one(breakdown, tmp_path,
 
 def test_bars_are_drawn_as_long_as_their_shares(breakdown, tmp_path, drawn):
     order = ["SLS", "AST-03-01-Mag", "MHFA", "AST-05-05"]
-    macs_by_module(breakdown, order, tmp_path / "macs")
+    figures.macs_by_module(breakdown, order, tmp_path / "macs")
     (axes,) = drawn[0].axes
     names = [tick.get_text() for tick in axes.get_yticklabels()]
     assert names == ["SLS", "AST-03-01-Mag (rank 1)", "MHFA", "AASIST (AST-05-05)"] and axes.yaxis_inverted()
@@ -129,8 +113,8 @@ def test_bars_are_drawn_as_long_as_their_shares(breakdown, tmp_path, drawn):
 
 def test_a_system_without_operations_has_an_empty_bar(tmp_path, drawn):
     path = write(tmp_path / "none.tsv", lambda rows: [*rows, ("Mean-pool", "operator", "none", 0)])
-    macs_by_module(path, ["MHFA", "Mean-pool", "AST-05-05"], tmp_path / "macs")
-    macs_by_module(path, ["Mean-pool"], tmp_path / "alone")
+    figures.macs_by_module(path, ["MHFA", "Mean-pool", "AST-05-05"], tmp_path / "macs")
+    figures.macs_by_module(path, ["Mean-pool"], tmp_path / "alone")
     for figure, row in zip(drawn, (1, 0), strict=True):
         axes = figure.axes[0]
         totals = [text for text in axes.texts if text.get_text().endswith(" M")]
@@ -144,7 +128,7 @@ def test_a_system_without_operations_has_an_empty_bar(tmp_path, drawn):
 
 
 def test_numbers_stand_where_there_is_room(breakdown, tmp_path, drawn):
-    macs_by_module(breakdown, SYSTEMS, tmp_path / "macs")
+    figures.macs_by_module(breakdown, SYSTEMS, tmp_path / "macs")
     written = words(drawn[0])
     wanted = [f"{100 * share:.0f}" for share in SHARES.values() if share >= 0.03]
     assert sorted(w for w in written if w.isdigit()) == sorted(wanted)
@@ -152,15 +136,15 @@ def test_numbers_stand_where_there_is_room(breakdown, tmp_path, drawn):
 
 
 def test_the_bracket_says_what_no_variant_touches(breakdown, tmp_path, drawn):
-    macs_by_module(breakdown, ["MHFA", *SYSTEMS[:2]], tmp_path / "macs")
+    figures.macs_by_module(breakdown, ["MHFA", *SYSTEMS[:2]], tmp_path / "macs")
     assert words(drawn[0])[-1] == "convolutions, the same number in every variant: 75 to 80 %"
     bracket = drawn[0].axes[0].lines[0]
     assert bracket.get_xdata()[[0, -1]] == pytest.approx([4.2, 79.2]) and 0 < bracket.get_ydata()[0] < 1
     # One variant alone, or one with fewer convolutions, supports no such sentence.
-    macs_by_module(breakdown, [SYSTEMS[0], "MHFA"], tmp_path / "alone")
+    figures.macs_by_module(breakdown, [SYSTEMS[0], "MHFA"], tmp_path / "alone")
     swap = changed(("AST-03-01-Mag", "operator", "conv"), 740_000_000)
     fewer = write(tmp_path / "fewer.tsv", lambda rows: [*swap(rows), ("AST-03-01-Mag", "operator", "bmm", 10_000_000)])
-    macs_by_module(fewer, SYSTEMS, tmp_path / "fewer")
+    figures.macs_by_module(fewer, SYSTEMS, tmp_path / "fewer")
     assert not any("convolutions" in word for figure in drawn[1:] for word in words(figure))
 
 
@@ -178,7 +162,7 @@ def test_refuses_what_does_not_add_up(breakdown, tmp_path):
     }
     for name, (change, complaint) in wrong.items():
         with pytest.raises(ConfigError, match=complaint):
-            macs_by_module(write(tmp_path / f"{name}.tsv", change), SYSTEMS, tmp_path / "refused")
+            figures.macs_by_module(write(tmp_path / f"{name}.tsv", change), SYSTEMS, tmp_path / "refused")
     (tmp_path / "other.tsv").write_text("system\tn_macs\nMHFA\t1\n")
     for path, systems, complaint in (
         (breakdown, [], "no system"),
@@ -187,20 +171,10 @@ def test_refuses_what_does_not_add_up(breakdown, tmp_path):
         (tmp_path / "other.tsv", SYSTEMS, "other.tsv: not a readable breakdown .*kind"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            macs_by_module(path, systems, tmp_path / "refused")
+            figures.macs_by_module(path, systems, tmp_path / "refused")
     assert not list(tmp_path.glob("*refused*"))
 
 
-def test_files_are_whole_labelled_and_the_same_every_time(breakdown, tmp_path, monkeypatch):
-    texts = []
-    supxlabel = Figure.supxlabel
-    monkeypatch.setattr(
-        Figure, "supxlabel", lambda figure, text, **style: (texts.append(text), supxlabel(figure, text, **style))
-    )
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 60)
-    for name in "ab":
-        macs_by_module(breakdown, SYSTEMS, tmp_path / name, LABEL)
-    assert len(texts) == 2 and all(LABEL in " ".join(text.split()) for text in texts)
-    for ending in ("png", "pdf", "tsv"):
-        content = (tmp_path / f"a.{ending}").read_bytes()
-        assert content == (tmp_path / f"b.{ending}").read_bytes() and len(content) > 500
+def test_files_are_whole_labelled_and_the_same_every_time(breakdown, drawn_twice):
+    names = drawn_twice(lambda folder: figures.macs_by_module(breakdown, SYSTEMS, folder / "macs", LABEL), LABEL)
+    assert names == {"macs.png", "macs.pdf", "macs.tsv"}

@@ -10,7 +10,6 @@ from matplotlib.colors import to_rgb
 
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import differences as figures
-from spaarsist.reporting.figures.differences import ablation, differences
 
 CORPORA = [("home", "Home & garden"), ("wild", "Wild $x$ 100 %")]
 SYSTEMS = ["AST-03-01-Mag", "AST-05-05", "MHFA", "AST-05-01", "AST-03-03"]
@@ -40,21 +39,6 @@ def comparisons(tmp_path):
     return tmp_path / "c.tsv"
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """Every figure in order, as it is about to be saved; only its TSV is written, which is quick."""
-    kept = []
-
-    def save(figure, shown, stem, note, label):
-        kept.append(figure)
-        figure.note = note
-        figure.draw_without_rendering()
-        shown.to_csv(f"{stem}.tsv", sep="\t", index=False)
-
-    monkeypatch.setattr(figures, "save", save)
-    return kept
-
-
 def marks(axes):
     """(x, row, whether it is filled) of each mark, by row."""
     points = [line for line in axes.lines if line.get_marker() == "o"]
@@ -67,7 +51,7 @@ def bars(axes):
 
 
 def test_systems_stand_in_groups_by_k_of_training(comparisons, tmp_path, drawn):
-    differences(comparisons, SYSTEMS, CORPORA, tmp_path / "d")
+    figures.differences(comparisons, SYSTEMS, CORPORA, tmp_path / "d")
     home, wild = drawn[0].axes
     assert [text.get_text() for text in home.get_yticklabels()] == [
         *("Trained with k = 0.5", "AST-05-01", "Trained with k = 0.3", "AST-03-01-Mag (rank 1)", "AST-03-03"),
@@ -87,7 +71,7 @@ def test_systems_stand_in_groups_by_k_of_training(comparisons, tmp_path, drawn):
 
 
 def test_steps_stand_in_their_order_below_headings(comparisons, tmp_path, drawn):
-    ablation(comparisons, STEPS, CORPORA, tmp_path / "a")
+    figures.ablation(comparisons, STEPS, CORPORA, tmp_path / "a")
     home, wild = drawn[0].axes
     names = [text.get_text() for text in home.get_yticklabels()]
     assert names == ["Nodes", "fewer", "then magnitude (against AST-03-03)"], "a heading without rows is left out"
@@ -103,8 +87,8 @@ def test_steps_stand_in_their_order_below_headings(comparisons, tmp_path, drawn)
 
 
 def test_other_metrics_have_their_own_units(comparisons, tmp_path, drawn):
-    ablation(comparisons, STEPS, CORPORA[:1], tmp_path / "a", metric="cllr")
-    ablation(comparisons, STEPS, CORPORA[:1], tmp_path / "b", metric="min_dcf")
+    figures.ablation(comparisons, STEPS, CORPORA[:1], tmp_path / "a", metric="cllr")
+    figures.ablation(comparisons, STEPS, CORPORA[:1], tmp_path / "b", metric="min_dcf")
     cllr, min_dcf = (figure.axes[0] for figure in drawn)
     assert [x for x, *_ in marks(cllr)] == pytest.approx([0.01, 0.03]) and "Cllr (bits)" in cllr.get_xlabel()
     assert not any(filled for *_, filled in marks(cllr)) and "not tested" in drawn[0].note
@@ -113,19 +97,17 @@ def test_other_metrics_have_their_own_units(comparisons, tmp_path, drawn):
 
 def test_names_fit_into_the_figure(comparisons, tmp_path, drawn):
     steps = [(f"{'a long title ' * 3}{i}", "AST-05-01", "AST-05-05") for i in range(40)]
-    ablation(comparisons, steps, CORPORA, tmp_path / "a")
+    figures.ablation(comparisons, steps, CORPORA, tmp_path / "a")
+    drawn[0].draw_without_rendering()
     boxes = [text.get_window_extent() for text in drawn[0].axes[0].get_yticklabels()]
     assert all(box.x0 >= 0 for box in boxes)
     assert not any(upper.overlaps(lower) for upper, lower in pairwise(boxes))
 
 
-def test_files_are_whole_labelled_and_the_same_every_time(comparisons, tmp_path, monkeypatch):
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 60)
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        differences(comparisons, SYSTEMS, CORPORA, folder / "d", "made up, 100 %")
-    names = {path.name for path in (tmp_path / "a").iterdir()}
+def test_files_are_whole_labelled_and_the_same_every_time(comparisons, drawn_twice):
+    label = "made up, 100 %"
+    names = drawn_twice(lambda folder: figures.differences(comparisons, SYSTEMS, CORPORA, folder / "d", label), label)
     assert names == {"d.png", "d.pdf", "d.tsv"}
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
 
 
 def test_refusals(comparisons, tmp_path):
@@ -137,7 +119,7 @@ def test_refusals(comparisons, tmp_path):
         (["AST-5"], {}, "not a system name"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            differences(comparisons, systems, CORPORA, tmp_path / "refused", **options)
+            figures.differences(comparisons, systems, CORPORA, tmp_path / "refused", **options)
     with pytest.raises(ConfigError, match="no system was named"):
-        ablation(comparisons, STEPS[:2], CORPORA, tmp_path / "refused")
+        figures.ablation(comparisons, STEPS[:2], CORPORA, tmp_path / "refused")
     assert not list(tmp_path.glob("refused*"))

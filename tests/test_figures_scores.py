@@ -1,16 +1,14 @@
 """DET curves, histograms and reliability diagrams of small made-up score files: right numbers, label, same bytes."""
 
-import json
 import math
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from matplotlib.text import Text
 from scipy.special import expit, logit
 
+from conftest import write_scores
 from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.names import ConfigError
@@ -46,14 +44,10 @@ def inputs(tmp_path_factory):
                 for column, values in scores.items():
                     values = values.astype(float)
                     held[system, column, seed, corpus] = values[is_bonafide], values[~is_bonafide]
-                write(folder / f"{system}-{seed}-{corpus}.parquet", system, seed, corpus, trials["trial_id"], scores)
+                table = {"trial_id": trials["trial_id"], **scores}
+                path = folder / f"{system}-{seed}-{corpus}.parquet"
+                write_scores(path, table, system=system, seed=seed, corpus=corpus)
     return folder, held
-
-
-def write(path, system, seed, corpus, ids, scores):
-    metadata = {b"spaarsist": json.dumps({"system": system, "seed": seed, "corpus": corpus}).encode()}
-    table = pa.Table.from_pandas(pd.DataFrame({"trial_id": ids, **scores}), preserve_index=False)
-    pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 def draw(function, inputs, stem, systems=SYSTEMS, corpora=CORPORA, pattern="*.parquet", label=LABEL):
@@ -241,7 +235,8 @@ def test_scores_that_are_certain_or_all_alike(tmp_path):
     edge = -logit(np.linspace(0, 1, 16)[10])
     assert expit(-edge) == np.linspace(0, 1, 16)[10]
     scores = np.repeat([800, 0, edge, -800], 2)
-    write(tmp_path / "a.parquet", "AST-05", 1, "home", ids, {"05": scores, "03": np.full(8, 2.0)})
+    columns = {"trial_id": ids, "05": scores, "03": np.full(8, 2.0)}
+    write_scores(tmp_path / "a.parquet", columns, system="AST-05", seed=1, corpus="home")
     inputs = tmp_path, None
     table = draw(figures.reliability, inputs, tmp_path / "r", ["AST-05-05"], CORPORA[:1])
     assert table["n_trials"].to_list() == [2, *6 * [0], 2, 0, 2, *4 * [0], 2]  # bins are closed on the right

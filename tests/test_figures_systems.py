@@ -9,9 +9,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from spaarsist.evaluation.evaluate import RESULT_COLUMNS
+from conftest import write_comparisons, write_metrics, write_sizes
 from spaarsist.evaluation.summary import on, summarise
 from spaarsist.names import LABELS, ConfigError, System
 from spaarsist.reporting.figures import systems as figures
@@ -51,34 +50,16 @@ def inputs(tmp_path_factory):
             for (condition, n), metric in itertools.product(conditions.items(), ("eer", "min_dcf", "cllr")):
                 eer = rng.uniform(0.05, 0.15)
                 rows.append((system, seed, column, corpus, condition, metric, eer, eer - 0.01, eer + 0.02, 100, n))
-        pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(folder / f"{corpus}.{seed}.tsv", sep="\t", index=False)
-    size = pd.DataFrame({"system": EVERY, "n_params": 1, "counter": "fvcore", "n_frames": 201, "feature_dim": 1024})
-    size = size.assign(n_layers=24, embedding_dim=1024)
-    kinds = {name: System.parse(name) for name in EVERY}
-    size["n_macs"] = [
-        697_000_000 + int(2e7 * s.variant.k_infer) + 1000 * [*LABELS].index(s.variant.label)
-        if s.variant else {"Mean-pool": 0, "MHFA": 68_411_392, "CA-MHFA": 70_000_000, "SLS": 29_819_904}[name]
-        for name, s in kinds.items()
-    ]  # fmt: skip
-    size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
+        write_metrics(folder / f"{corpus}.{seed}.tsv", rows)
+    n_macs = {"Mean-pool": 0, "MHFA": 68_411_392, "CA-MHFA": 70_000_000, "SLS": 29_819_904}
+    for name in EVERY:
+        if variant := System.parse(name).variant:
+            n_macs[name] = 697_000_000 + int(2e7 * variant.k_infer) + 1000 * [*LABELS].index(variant.label)
+    write_sizes(folder / "complexity.tsv", {name: (1, n_macs[name]) for name in EVERY})
     for name, seeds in (("summary", "*"), ("one", "1")):
         metrics = sorted(folder.glob(f"*.{seeds}.tsv"))
         summarise(metrics, [folder / "complexity.tsv"], [], [], [], folder / f"{name}.tsv")
     return folder
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Every figure in order, as it is about to be saved; only its TSV is written, which is quick."""
-    kept = []
-
-    def save(figure, shown, stem, note, label):
-        kept.append(figure)
-        figure.note = note
-        shown.to_csv(f"{stem}.tsv", sep="\t", index=False)
-
-    monkeypatch.setattr(figures, "save", save)
-    return kept
 
 
 def values(inputs, corpus, condition="pooled", seeds=(1, 2), metric="eer"):
@@ -337,17 +318,15 @@ def test_sweep_shows_costs(inputs, tmp_path, drawn):
 
 def sweep_comparisons(path, different):
     """Every system of the sweep against the one at the k of its training; `different` have a small corrected p."""
-    rows = []
-    for name, (corpus, _) in itertools.product(TABLE + SWEEP, CORPORA):
+    pairs = []
+    for name in TABLE + SWEEP:
         system = System.parse(name)
         suffix = "" if system.variant.label == "Base" else f"-{system.variant.label}"
         home = f"{system.trained}-{system.trained.removeprefix('AST-')}{suffix}"
-        if name != home:
-            p = 0.0499 if (name, corpus) in different else 0.05
-            rows.append((name, home, corpus, "eer", 0.01, -0.01, 0.03, 2, 0, 0.001, p))
-    columns = ["system", "reference", "corpus", "metric", "difference", "ci_low", "ci_high", "n_seeds", "n_speakers"]
-    pd.DataFrame(rows, columns=[*columns, "p", "p_holm"]).to_csv(path, sep="\t", index=False)
-    return path
+        pairs += [(name, home)] * (name != home)
+    references = dict(pairs)
+    changes = {(name, references[name], corpus, "eer"): {"p_holm": 0.0499} for name, corpus in different}
+    return write_comparisons(path, pairs, {"home": 0, "wild": 0}, changes)
 
 
 def test_flat_region_ends_at_the_first_difference(inputs, tmp_path, drawn):
@@ -593,25 +572,16 @@ def test_temperature_refuses_what_it_cannot_show(inputs, tmp_path):
     assert not list(tmp_path.glob("*refused*"))
 
 
-def test_files_are_whole_labelled_and_the_same_every_time(inputs, tmp_path, monkeypatch):
-    texts = []
-    supxlabel = Figure.supxlabel
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 60)
-    monkeypatch.setattr(
-        Figure, "supxlabel", lambda figure, text, **style: (texts.append(text), supxlabel(figure, text, **style))
-    )
-    for folder in (tmp_path / "a", tmp_path / "b"):
+def test_files_are_whole_labelled_and_the_same_every_time(inputs, tmp_path, drawn_twice):
+    comparisons = sweep_comparisons(tmp_path / "k_sweep.tsv", ())
+
+    def draw(folder):
         summary, corpora = inputs / "summary.tsv", CORPORA[:1]
         eer_vs_macs(summary, [*TABLE[:4], "MHFA"], corpora, folder / "cost", LABEL)
-        k_sweep(summary, LABELS, corpora, folder / "sweep", LABEL, sweep_comparisons(tmp_path / "k_sweep.tsv", ()))
+        k_sweep(summary, LABELS, corpora, folder / "sweep", LABEL, comparisons)
         attacks(sorted(inputs.glob("*.[12].tsv")), TABLE[:3], corpora, folder / "attacks", LABEL)
         attacks(sorted(inputs.glob("wild.[12].tsv")), TABLE[:3], CORPORA[1:], folder / "no_attacks", LABEL)
         temperature(summary, corpora, trained=TRAINED_AT, output_stem=folder / "temperature", label=LABEL)
-    assert len(texts) == 10 and all(LABEL in " ".join(text.split()) for text in texts)
-    names = {path.name for path in (tmp_path / "a").iterdir()}
+
     stems = ("cost", "sweep", "attacks", "no_attacks", "temperature")
-    assert names == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf", "tsv")}
-    for name in names:
-        content = (tmp_path / "a" / name).read_bytes()
-        assert content == (tmp_path / "b" / name).read_bytes(), name
-        assert len(content) > (5_000 if name.endswith(("png", "pdf")) else 20)
+    assert drawn_twice(draw, LABEL) == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf", "tsv")}

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from pydantic import validate_call
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, write_summary, write_tsv
 from spaarsist.audit.nodes import COLUMNS
+from spaarsist.evaluation.summary import STATISTICS, on
 from spaarsist.names import ConfigError
 from spaarsist.reporting import report
 from spaarsist.reporting.claims import LEDGER_COLUMNS
@@ -91,28 +92,26 @@ def test_digits_in_the_preamble_are_names_and_settings():
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
-    summary = pd.DataFrame({"system": ["AST-05-05", "MHFA"], "trained": ["AST-05", "MHFA"]})
-    for column in ("k_train", "k_infer", "variant", "graph_temperature", "stack_temperature"):
-        summary[column] = None
-    summary["trained_graph_temperature"] = summary["trained_stack_temperature"] = summary["trained_variant"] = None
-    summary = summary.assign(n_params=[611784, 4461904], n_macs=[713035196, 68411392], counter="fvcore", n_frames=201)
-    summary = summary.assign(n_layers=24, embedding_dim=1024, n_params_as_run=[300, None], code_hash=["a+b", "a"])
-    summary = summary.assign(feature_dim=1024, latency_ms=None, latency_iqr_ms=None)
-    for name, _ in CORPORA:
-        summary[f"{name}.n_seeds"] = 2
-        for metric in ("eer", "min_dcf", "act_dcf", "cllr", "ece"):
-            summary[f"{name}.{metric}.mean"], summary[f"{name}.{metric}.std"] = [0.12345, 0.5], [0.0149, None]
-            summary[f"{name}.{metric}.ci_low"], summary[f"{name}.{metric}.ci_high"] = [0.1, None], [0.14567, None]
-            summary[f"{name}.{metric}.speakers_low"], summary[f"{name}.{metric}.speakers_high"] = None, None
-    summary["wild.eer.speakers_low"], summary["wild.eer.speakers_high"] = [0.09, 0.4], [0.2, 0.6]
-    summary["home.n_speakers"], summary["wild.n_speakers"] = 0, [1200, 1200]
+    systems = {
+        "AST-05-05": {"n_params": 611784, "n_macs": 713035196, "n_params_as_run": 300, "code_hash": "a+b"},
+        "MHFA": {"n_params": 4461904, "n_macs": 68411392, "code_hash": "a"},
+    }
+    values = {
+        "AST-05-05": (0.12345, 0.0149, 0.1, 0.14567, None, None),
+        "MHFA": (0.5, None, None, None, None, None),
+    }
+    for name, cells in systems.items():
+        cells |= {"home.n_seeds": 2, "wild.n_seeds": 2, "home.n_speakers": 0, "wild.n_speakers": 1200}
+        for (corpus, _), metric in product(CORPORA, ("eer", "min_dcf", "act_dcf", "cllr", "ece")):
+            cells |= {on(corpus, metric, part): v for part, v in zip(STATISTICS, values[name], strict=True)}
+    systems["AST-05-05"] |= {"wild.eer.speakers_low": 0.09, "wild.eer.speakers_high": 0.2}
+    systems["MHFA"] |= {"wild.eer.speakers_low": 0.4, "wild.eer.speakers_high": 0.6}
     ledger = pd.DataFrame(
         {"claim_id": ["C1", "C5a", "C4b", "C7"], "claimed": ["195.045", "4.64", "586434", "-20"],
          "unit": ["M", "%", "", "%"], "ours": ["713.035 M", "", "1", "-9 % [-12, +1], p < 0.001 (AST-05-05)"],
          "verdict": ["differs", "not run", "reproduced", "consistent"]}
     )  # fmt: skip
     tables = {
-        "summary": summary,
         "composite": pd.DataFrame(
             {"system": ["AST-05-05", "MHFA"], "composite": [1, 0.5], "rank": [2, 1], "first_share": [0.25, 0.75]}
         ),
@@ -126,6 +125,7 @@ def inputs(tmp_path, monkeypatch):
     }  # fmt: skip
     for name, table in tables.items():
         table.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
+    write_summary(tmp_path / "summary.tsv", systems)
     recipe = {"frontend": {"model": "a_b"}, "crop": 64600, "backend": {"embedding_dim": 1024},
               "keep_better_stage": True,
               "stages": [{"epochs": 10, "batch_size": 64, "train_frontend": False},
@@ -133,7 +133,7 @@ def inputs(tmp_path, monkeypatch):
     record = {"recipe": recipe, "n_layers": 24, "provenance": {"code_hash": "c0de", "torch": "2.11.0"}}
     (tmp_path / "model.json").write_text(json.dumps(record))
 
-    settings = {name: tmp_path / f"{name}.tsv" for name in tables}
+    settings = {name: tmp_path / f"{name}.tsv" for name in ("summary", *tables)}
     settings |= {"record": tmp_path / "model.json", "corpora": CORPORA, "paper_corpora": False}
     settings |= dict.fromkeys(("comparisons", "calibration", "inspected"), ())
 
@@ -238,17 +238,14 @@ def test_the_text_needs_no_more_than_is_given(switches):
     assert ("latency" in tables) == ("fig:latency" in labels)
 
 
-def write(path, rows, **usual):
-    pd.DataFrame([usual | row for row in rows]).to_csv(path, sep="\t", index=False)
-    return path
-
-
 def comparison(folder, family, *rows):
     """(system, reference, corpus, metric, difference, ci_low, ci_high, p_holm)."""
     columns = ["system", "reference", "corpus", "metric", "difference", "ci_low", "ci_high", "p_holm"]
     path = folder / "comparisons" / f"{family}.tsv"
     path.parent.mkdir(exist_ok=True)
-    return write(path, [dict(zip(columns, row, strict=True)) for row in rows], n_seeds=2, value=1, reference_value=1)
+    return write_tsv(
+        path, [dict(zip(columns, row, strict=True)) for row in rows], n_seeds=2, value=1, reference_value=1
+    )
 
 
 def test_differences(inputs):
@@ -346,7 +343,7 @@ def test_calibration(inputs):
         files.append(inputs.folder / f"seed{seed}.tsv")
         rows = [dict(zip(("system", "corpus", "quantity"), key, strict=True)) for key in of_seeds]
         rows = [row | {"value": values[seed - 1]} for row, values in zip(rows, of_seeds.values(), strict=True)]
-        write(files[-1], [row for row in rows if row["corpus"] != "wild" or row["quantity"] != "slope"], seed=seed)
+        write_tsv(files[-1], [row for row in rows if row["corpus"] != "wild" or row["quantity"] != "slope"], seed=seed)
     _, values = inputs(calibration=files)
     _, without = inputs()
     assert {key: values[key] for key in values.keys() - without.keys()} == {
@@ -464,10 +461,10 @@ def speed(folder, times=TIMES, training=TRAINING, **about):
     write_backend_file(folder, times)
     write_detector_file(folder)
     steps = [dict(zip(("form", "memory", "precision", "median_ms"), step, strict=True)) for step in training]
-    write(folder / "training.tsv", steps, batch_size=64, n_frames=201, iqr_ms=0.25, **ABOUT | about)
+    write_tsv(folder / "training.tsv", steps, batch_size=64, n_frames=201, iqr_ms=0.25, **ABOUT | about)
     quantities = {"table1_one_by_one": 640, "table1_shared": 77, "table1_ratio": 8.303, "loader_tar": 12345.6}
     rows = [{"quantity": name, "value": value} for name, value in quantities.items()]
-    write(folder / "scoring.tsv", rows, unit="1", how="somehow")
+    write_tsv(folder / "scoring.tsv", rows, unit="1", how="somehow")
     return folder
 
 
@@ -592,7 +589,7 @@ def timed_three(folder, **others):
     ],
 )
 def test_broken_files(inputs, source, row, message):
-    path = write(inputs.folder / "other.tsv", [row])
+    path = write_tsv(inputs.folder / "other.tsv", [row])
     with pytest.raises(ConfigError, match=message):
         inputs(**{source: [path]})
 
@@ -600,7 +597,7 @@ def test_broken_files(inputs, source, row, message):
 @pytest.mark.parametrize(("name", "message"), [("nodes", "k, seed, layer"), ("agreement", "k"), ("stack", "quantity")])
 def test_broken_folders(inputs, name, message):
     folder = inspected(inputs.folder)
-    write(folder / f"{name}.tsv", [{"trained": "AST-05", "corpus": "home", "label": "all"}])
+    write_tsv(folder / f"{name}.tsv", [{"trained": "AST-05", "corpus": "home", "label": "all"}])
     with pytest.raises(ConfigError, match=rf"{name}\.tsv: columns missing: {message}"):
         inputs(inspected=[folder])
     (folder / f"{name}.tsv").unlink()
@@ -623,7 +620,7 @@ def test_settings_as_json_gives_them(inputs):
 
 def test_a_file_given_twice(inputs):
     row = {"system": "MHFA", "corpus": "home", "quantity": "gap", "seed": 1, "value": 1}
-    path = write(inputs.folder / "other.tsv", [row])
+    path = write_tsv(inputs.folder / "other.tsv", [row])
     with pytest.raises(ConfigError, match=r"a value is there twice: .*'gap'"):
         inputs(calibration=[path, path])
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import write_metrics, write_sizes
 from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.selection import FLOOR, composite
 from spaarsist.evaluation.summary import on, summarise
-from spaarsist.names import BASELINE, ConfigError
+from spaarsist.names import BASELINE, ConfigError, System
 
 HOME, WILD = "home", "wild"
 METRICS = ("eer", "min_dcf", "act_dcf", "cllr", "ece")
@@ -18,20 +19,16 @@ SAME = dict.fromkeys((HOME, WILD), (0.10, 0.20, 0.30, 0.50, 0.08))
 SIZE = (1000, 5_000_000)
 
 
-def write_summary(path, systems):
+def summary_of(path, systems):
     """Summarise made-up metrics: system -> ({corpus: values in the order of METRICS}, (n_params, n_macs))."""
-    metrics, sizes = path.with_suffix(".metrics"), path.with_suffix(".sizes")
     rows = [
-        (system, 1, corpus, "pooled", metric, value, "", "")
+        (system, 1, System.parse(system).column, corpus, "pooled", metric, value, None, None, 9, 9)
         for system, (corpora, _) in systems.items()
         for corpus, values in corpora.items()
         for metric, value in zip(METRICS, values, strict=True)
     ]
-    columns = ["system", "seed", "corpus", "condition", "metric", "value", "ci_low", "ci_high"]
-    pd.DataFrame(rows, columns=columns).to_csv(metrics, sep="\t", index=False)
-    rows = [(system, *size, "fvcore", 201, 1024, 24, 1024) for system, (_, size) in systems.items()]
-    columns = ["system", "n_params", "n_macs", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim"]
-    pd.DataFrame(rows, columns=columns).to_csv(sizes, sep="\t", index=False)
+    metrics = write_metrics(path.with_suffix(".metrics"), rows)
+    sizes = write_sizes(path.with_suffix(".sizes"), {system: size for system, (_, size) in systems.items()})
     summarise([metrics], [sizes], [], [], [], path)
     return path
 
@@ -39,7 +36,7 @@ def write_summary(path, systems):
 def rank(tmp_path, systems, weights=None, corpora=(HOME, WILD), **options):
     """Rank systems or all rows of a summary; both tables, of the shares a row per system and a column per rank."""
     made_up = isinstance(systems, dict)
-    summary = write_summary(tmp_path / "summary.tsv", systems) if made_up else systems
+    summary = summary_of(tmp_path / "summary.tsv", systems) if made_up else systems
     names = [*systems] if made_up else [*pd.read_csv(summary, sep="\t")["system"]]
     output, sensitivity = tmp_path / "composite.tsv", tmp_path / "sensitivity.tsv"
     composite(summary, corpora, names, weights or CompositeWeights(), output, sensitivity, **options)
@@ -95,7 +92,7 @@ def test_composite_by_hand(tmp_path):
 
 
 def test_means_over_seeds_are_compared(tmp_path):
-    table = pd.read_csv(write_summary(tmp_path / "s.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)}), sep="\t")
+    table = pd.read_csv(summary_of(tmp_path / "s.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)}), sep="\t")
     table.loc[table["system"] == "SLS", on("home", "eer")] *= 3  # the mean alone; std and intervals are left alone
     table.to_csv(tmp_path / "s.tsv", sep="\t", index=False)
     result, _ = rank(tmp_path, tmp_path / "s.tsv")
@@ -275,7 +272,7 @@ def test_same_seed_same_bytes(tmp_path, crowd):
 def test_refuses_what_cannot_be_ranked(tmp_path, monkeypatch, change, complaint):
     monkeypatch.chdir(tmp_path)
     arguments = {
-        "summary": write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)}),
+        "summary": summary_of(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)}),
         "corpora": [HOME, WILD],
         "systems": [BASELINE, "SLS"],
         "weights": CompositeWeights(),
@@ -290,7 +287,7 @@ def test_refuses_what_cannot_be_ranked(tmp_path, monkeypatch, change, complaint)
 @pytest.mark.parametrize("column", [on("home", "eer"), on("wild", "act_dcf"), on("wild", "ece"), "n_params", "n_macs"])
 @pytest.mark.parametrize("value", ["", "inf", "-0.1", "many"])
 def test_refuses_a_value_that_is_none_and_names_it(tmp_path, column, value):
-    path = write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)})
+    path = summary_of(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE), "SLS": (SAME, SIZE)})
     table = pd.read_csv(path, sep="\t", dtype=str)
     table.loc[table["system"] == "SLS", column] = value
     table.to_csv(path, sep="\t", index=False)
@@ -299,7 +296,7 @@ def test_refuses_a_value_that_is_none_and_names_it(tmp_path, column, value):
 
 
 def test_refuses_a_summary_without_a_column(tmp_path):
-    path = write_summary(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE)})
+    path = summary_of(tmp_path / "summary.tsv", {BASELINE: (SAME, SIZE)})
     pd.read_csv(path, sep="\t").drop(columns=on("wild", "cllr")).to_csv(path, sep="\t", index=False)
     with pytest.raises(ConfigError, match=f"{BASELINE} has no usable value .* in column wild.cllr.mean"):
         rank(tmp_path, path)

@@ -1,17 +1,13 @@
 """The summary from small made-up metrics: means, spreads and intervals by hand, and what names say."""
 
-import json
-
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from spaarsist.evaluation.evaluate import RESULT_COLUMNS
+from conftest import pooled, write_metrics, write_replicates, write_results, write_scores
 from spaarsist.evaluation.metrics import METRICS
 from spaarsist.evaluation.summary import INTERVALS, on, read_summary, summarise
-from spaarsist.names import ConfigError, System
+from spaarsist.names import ConfigError
 
 CORPORA = ("home", "wild")
 SYSTEMS = [
@@ -24,23 +20,7 @@ SYSTEMS = [
 def inputs(tmp_path_factory):
     """Metrics of two seeds and two corpora, and sizes: a folder, and the metrics in one frame."""
     folder = tmp_path_factory.mktemp("inputs")
-    rng = np.random.default_rng(0)
-    rows = [
-        (system, seed, System.parse(system).column, corpus, condition, metric, *rng.uniform(0.05, 0.4, 3), 90, 90)
-        for corpus in CORPORA
-        for seed in (1, 2)
-        for system in SYSTEMS
-        for condition in ("pooled", "attack:A17")
-        for metric in METRICS
-    ]
-    results = pd.DataFrame(rows, columns=RESULT_COLUMNS)
-    for (corpus, seed), part in results.groupby(["corpus", "seed"]):
-        part.to_csv(folder / f"{corpus}-{seed}.metrics.tsv", sep="\t", index=False)
-    size = pd.DataFrame({"system": SYSTEMS, "n_params": [611_784 - 100 * i for i in range(len(SYSTEMS))]})
-    size["n_macs"] = [713_000_000 - 1_000_000 * i for i in range(len(SYSTEMS))]
-    size = size.assign(counter="fvcore", n_frames=201, feature_dim=1024, n_layers=24, embedding_dim=1024)
-    size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
-    return folder, results
+    return folder, write_results(folder, SYSTEMS, CORPORA)
 
 
 def make(inputs, output, seeds="*", as_run=(), scores=(), replicates=(), **options):
@@ -50,19 +30,13 @@ def make(inputs, output, seeds="*", as_run=(), scores=(), replicates=(), **optio
     return read_summary(output)
 
 
-def values(inputs, system, corpus, metric):
-    _, results = inputs
-    chosen = (results["system"] == system) & (results["corpus"] == corpus) & (results["metric"] == metric)
-    return results[chosen & (results["condition"] == "pooled")].sort_values("seed")
-
-
 def test_means_over_seeds(inputs, tmp_path):
     table = make(inputs, tmp_path / "s.tsv")
     assert list(table.index) == [
         *("AST-05-05", "AST-05-05-Mag", "AST-05-01", "AST-03-01-Mag"),
         *("AST-05-05+stack10", "AST-05-05+graph0.5", "AST-05+Mag-05-Mag", "MHFA", "Mean-pool"),
     ]
-    wanted = values(inputs, "AST-03-01-Mag", "wild", "cllr")["value"]
+    wanted = pooled(inputs[1], "AST-03-01-Mag", "wild", "cllr")["value"]
     row = table.loc["AST-03-01-Mag"]
     assert len(wanted) == row[on("wild", "n_seeds")] == 2
     assert row[on("wild", "cllr")] == pytest.approx(wanted.mean())
@@ -88,8 +62,7 @@ def test_columns_as_they_stand_in_the_file(inputs, tmp_path):
 def one_system(folder, rows):
     """Metrics of MHFA on one corpus; rows of seed, value, ci_low, ci_high."""
     rows = [("MHFA", seed, "score", "home", "pooled", "eer", *numbers, 9, 9) for seed, *numbers in rows]
-    pd.DataFrame(rows, columns=RESULT_COLUMNS).to_csv(folder / "m.tsv", sep="\t", index=False)
-    return folder / "m.tsv"
+    return write_metrics(folder / "m.tsv", rows)
 
 
 def test_mean_and_spread_by_hand(inputs, tmp_path):
@@ -111,23 +84,15 @@ def test_what_names_say(inputs, tmp_path):
     assert np.isnan(table.loc["MHFA", "k_train"]) and table.loc["MHFA", "trained"] == "MHFA"
 
 
-def write_replicates(folder, trained, seed, corpus, trials, speakers=None, **about):
+def replicates_of(folder, trained, seed, corpus, trials, speakers=None, **about):
     """Replicates by hand: column -> values of the EER, over trials and over speakers. Other metrics are 0."""
-    kinds = {"trials": trials} | ({"speakers": speakers} if speakers else {})
-    n = len(next(iter(trials.values())))
-    content = {"resampling": [kind for kind in kinds for _ in range(n)], "replicate": [*range(n)] * len(kinds)}
-    for column in trials:
-        for metric in METRICS:
-            zeros = [0.0] * n
-            parts = (kind[column] if metric == "eer" else zeros for kind in kinds.values())
-            content[f"{column}:{metric}"] = [float(value) for part in parts for value in part]
-    about = {
-        **{"system": trained, "seed": seed, "corpus": corpus, "trial_list": "x", "resampling_seed": 0},
-        **{"n_speakers": 6 if speakers else 0, "speaker_degrees_of_freedom": 5 if speakers else 0, **about},
-    }
+
+    def named(draws):
+        return {f"{c}:{m}": np.multiply(v, m == "eer") for c, v in (draws or {}).items() for m in METRICS}
+
     path = folder / f"{trained}-{seed}-{corpus}.parquet"
-    pq.write_table(pa.table(content).replace_schema_metadata({"spaarsist": json.dumps(about)}), path)
-    return path
+    about = {"system": trained, "seed": seed, "corpus": corpus} | about
+    return write_replicates(path, named(trials), named(speakers), **about)
 
 
 class TestIntervals:
@@ -141,7 +106,7 @@ class TestIntervals:
             speakers = {"05": [seed, 0, 0, 0, 0], "05-Mag": [1] * 5, "01": [1] * 5}
             trials |= {"05+stack10": [0] * 5, "05+graph0.5": [0] * 5}
             speakers |= {"05+stack10": [0] * 5, "05+graph0.5": [0] * 5}
-            replicates.append(write_replicates(tmp_path, "AST-05", seed, "home", trials, speakers))
+            replicates.append(replicates_of(tmp_path, "AST-05", seed, "home", trials, speakers))
         table = make(inputs, tmp_path / "s.tsv", replicates=replicates, confidence=0.5)
         ends = [*self.TRIALS, *self.SPEAKERS]
         assert table.loc["AST-05-05", ends].tolist() == pytest.approx([0.1, 0.3, 0, 0])
@@ -155,32 +120,32 @@ class TestIntervals:
         assert table.loc[["AST-05-05", "MHFA"], on("home", "n_speakers")].tolist() == [6, 0]
         assert table.loc["AST-05-05", [on("wild", "n_speakers"), on("wild", "n_seeds")]].tolist() == [0, 2]
         # The means are the metrics' own, not the replicates'.
-        wanted = values(inputs, "AST-05-05", "home", "eer")["value"].mean()
+        wanted = pooled(inputs[1], "AST-05-05", "home", "eer")["value"].mean()
         assert table.loc["AST-05-05", on("home", "eer")] == pytest.approx(wanted)
 
     def test_of_one_seed_without_replicates(self, inputs, tmp_path):
         row = make(inputs, tmp_path / "s.tsv", seeds="1").loc["MHFA"]
-        first = values(inputs, "MHFA", "home", "eer").iloc[0]
+        first = pooled(inputs[1], "MHFA", "home", "eer").iloc[0]
         assert row[self.TRIALS].tolist() == pytest.approx([first["ci_low"], first["ci_high"]])
         assert row[[*self.SPEAKERS, on("home", "eer", "std")]].isna().all() and row[on("home", "n_seeds")] == 1
         several = make(inputs, tmp_path / "s.tsv").loc["MHFA"]
         assert several[self.TRIALS].isna().all()
 
     def test_replicates_without_rows_are_none(self, inputs, tmp_path):
-        empty = [write_replicates(tmp_path, "MHFA", seed, "home", {"score": []}) for seed in (1, 2)]
+        empty = [replicates_of(tmp_path, "MHFA", seed, "home", {"score": []}) for seed in (1, 2)]
         row = make(inputs, tmp_path / "s.tsv", replicates=empty).loc["MHFA"]
         assert row[[*self.TRIALS, *self.SPEAKERS]].isna().all()
 
     def test_refusals(self, inputs, tmp_path):
         draws = {"score": [0.1, 0.2]}
-        one = write_replicates(tmp_path, "MHFA", 1, "home", draws)
+        one = replicates_of(tmp_path, "MHFA", 1, "home", draws)
         for change, complaint in (
             (None, r"no replicates of MHFA, seed 2, on home, but of seeds \[1\]"),
             ({"trials": {"other": [0, 1]}}, "no replicates of score:eer"),
             ({"trials": draws, "trial_list": "y"}, "different trial lists"),
             ({"trials": {"score": [0.1]}}, "resampled differently"),
         ):
-            two = [] if change is None else [write_replicates(tmp_path, "MHFA", 2, "home", **change)]
+            two = [] if change is None else [replicates_of(tmp_path, "MHFA", 2, "home", **change)]
             with pytest.raises(ConfigError, match=complaint):
                 make(inputs, tmp_path / "s.tsv", replicates=[one, *two])
         with pytest.raises(ConfigError, match="between 0 and 1"):
@@ -194,11 +159,9 @@ def test_what_was_run(inputs, tmp_path):
     sizes.to_csv(tmp_path / "own.tsv", sep="\t", index=False)
     scores = []
     for seed, (trained, scored) in enumerate((("b", "a"), ("b", "b"))):
-        about = {"system": "AST-05", "seed": seed, "corpus": "home"}
-        about |= {"trained_with": {"code_hash": trained}, "provenance": {"code_hash": scored}}
-        scores.append(tmp_path / f"{seed}.parquet")
-        table = pa.table({"trial_id": ["a"]}).replace_schema_metadata({"spaarsist": json.dumps(about)})
-        pq.write_table(table, scores[-1])
+        about = {"trained_with": {"code_hash": trained}, "provenance": {"code_hash": scored}}
+        path = tmp_path / f"{seed}.parquet"
+        scores.append(write_scores(path, {"trial_id": ["a"]}, system="AST-05", seed=seed, corpus="home", **about))
     table = make(inputs, tmp_path / "s.tsv", as_run=[tmp_path / "own.tsv"], scores=scores)
     assert table.loc["AST-05-01", "code_hash"] == "a+b" and pd.isna(table.loc["MHFA", "code_hash"])
     assert table.loc["MHFA", "n_params_as_run"] == 2000 and np.isnan(table.loc["AST-05-01", "n_params_as_run"])

@@ -1,5 +1,6 @@
 """Tables of differences and of the ablation: cells by hand, stars where they are earned, warnings, refusals."""
 
+import itertools
 import shutil
 import subprocess
 
@@ -7,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.evaluation.summary import IDENTITY, RUN, SIZE, STATISTICS, on
+from conftest import write_comparisons, write_summary
+from spaarsist.evaluation.summary import STATISTICS, on
 from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.differences import read_family, write_ablation, write_differences
 
@@ -22,33 +24,21 @@ BY_HAND = {
 
 @pytest.fixture
 def summary(tmp_path):
-    table = pd.DataFrame(index=pd.Index(SYSTEMS, name="system"), columns=[*IDENTITY, *SIZE, *RUN], dtype=object)
-    table["n_params"], table["n_macs"] = [611_784, 611_522, 4_461_952], [713e6, 699.8e6, 0]
-    for corpus, _ in CORPORA:
-        for metric in ("eer", "min_dcf", "cllr"):
-            values = [BY_HAND.get((system, metric), (0.5, 0.1, 0.4, 0.6, 0.3, 0.7)) for system in SYSTEMS]
-            table[[on(corpus, metric, part) for part in STATISTICS]] = values
-    table.to_csv(tmp_path / "summary.tsv", sep="\t")
-    return tmp_path / "summary.tsv"
+    systems = {}
+    sizes = [(611_784, 713e6), (611_522, 699.8e6), (4_461_952, 0)]
+    for name, (n_params, n_macs) in zip(SYSTEMS, sizes, strict=True):
+        systems[name] = {"n_params": n_params, "n_macs": n_macs}
+        for (corpus, _), metric in itertools.product(CORPORA, ("eer", "min_dcf", "cllr")):
+            values = BY_HAND.get((name, metric), (0.5, 0.1, 0.4, 0.6, 0.3, 0.7))
+            systems[name] |= {on(corpus, metric, part): value for part, value in zip(STATISTICS, values, strict=True)}
+    return write_summary(tmp_path / "summary.tsv", systems)
 
 
 def family(path, pairs, changes=(), n_seeds=3, n_speakers=(0, 12)):
     """Comparisons of these pairs: a difference of -0.0204 [-0.05, 0.0001], not significant unless changed."""
-    rows = [
-        {
-            **{"system": system, "reference": reference, "corpus": corpus, "metric": metric, "n_seeds": n_seeds},
-            **{"difference": -0.0204, "ci_low": -0.05, "ci_high": 0.0001, "n_speakers": speakers, "p": 0.001},
-            "p_holm": np.nan if metric == "cllr" else 0.05,
-        }
-        for system, reference in pairs
-        for (corpus, _), speakers in zip(CORPORA, n_speakers, strict=True)
-        for metric in ("eer", "min_dcf", "cllr")
-    ]
-    table = pd.DataFrame(rows).set_index(["system", "reference", "corpus", "metric"])
-    for key, change in dict(changes).items():
-        table.loc[key, [*change]] = [*change.values()]
-    table.to_csv(path, sep="\t")
-    return path
+    speakers = {corpus: n for (corpus, _), n in zip(CORPORA, n_speakers, strict=True)}
+    usual = {"n_seeds": n_seeds, "difference": -0.0204, "ci_low": -0.05, "ci_high": 0.0001}
+    return write_comparisons(path, pairs, speakers, changes, **usual)
 
 
 def rows_of(markdown):

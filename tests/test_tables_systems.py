@@ -1,19 +1,18 @@
 """Tables from small made-up metrics: right numbers, label everywhere, legal LaTeX."""
 
-import itertools
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from spaarsist.evaluation.evaluate import RESULT_COLUMNS
-from spaarsist.evaluation.metrics import METRICS
+from conftest import pooled, write_comparisons, write_results
 from spaarsist.evaluation.summary import on, summarise
-from spaarsist.names import ConfigError, System
+from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.systems import KINDS, write_table
 
 CORPORA = [("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
+SPEAKERS = {"home": 24, "wild": 24}
 LABEL = "mini corpora; not the paper's numbers, 100 % made up"
 AASIST = [
     f"AST-{t}-{i}{v}"
@@ -29,23 +28,7 @@ SWITCHED = ["AST-05-05+graph0.5", "AST-05-05+stack10"]
 def inputs(tmp_path_factory):
     """Metrics of two seeds and two corpora, sizes, composite scores: a folder, and the metrics in one frame."""
     folder = tmp_path_factory.mktemp("inputs")
-    rng = np.random.default_rng(0)
-    rows = [
-        (system, seed, System.parse(system).column, corpus, condition, metric, *rng.uniform(0.05, 0.4, 3), 90, 90)
-        for corpus, _ in CORPORA
-        for seed in (1, 2)
-        for system in [*AASIST, *OTHERS, *SWITCHED]
-        for condition in ("pooled", "attack:A17")
-        for metric in METRICS
-    ]
-    results = pd.DataFrame(rows, columns=RESULT_COLUMNS)
-    for (corpus, seed), part in results.groupby(["corpus", "seed"]):
-        part.to_csv(folder / f"{corpus}-{seed}.metrics.tsv", sep="\t", index=False)
-    names = [*AASIST, *OTHERS, *SWITCHED]
-    size = pd.DataFrame({"system": names, "n_params": [611_784 - 100 * i for i in range(len(names))]})
-    size["n_macs"] = [713_000_000 - 1_000_000 * i for i in range(len(names))]
-    size = size.assign(counter="fvcore", n_frames=201, feature_dim=1024, n_layers=24, embedding_dim=1024)
-    size.to_csv(folder / "complexity.tsv", sep="\t", index=False)
+    results = write_results(folder, [*AASIST, *OTHERS, *SWITCHED], [corpus for corpus, _ in CORPORA])
     composite = pd.DataFrame({"system": [*AASIST, *OTHERS], "composite": np.linspace(1, 0.5, len(AASIST) + 2)})
     composite.to_csv(folder / "composite.tsv", sep="\t", index=False)
     return folder, results
@@ -64,23 +47,6 @@ def make_table(inputs, folder, kind="table1", systems=AASIST, seeds="*", corpora
     return [folder / f"{kind}.{ending}" for ending in ("tsv", "md", "tex", "html")]
 
 
-def make_comparisons(path, p_holm, pairs, n_seeds=2, n_speakers=24):
-    """A family in which `p_holm` gives the corrected p of (system, corpus, metric), and all others have 0.9."""
-    rows = []
-    for (system, reference), (corpus, _), metric in itertools.product(pairs, CORPORA, ("eer", "min_dcf", "cllr")):
-        p = p_holm.get((system, corpus, metric), 0.9) if metric != "cllr" else None
-        rows.append((system, reference, corpus, metric, n_seeds, 0.01, -0.02, 0.04, n_speakers, 0.001, p))
-    columns = ["system", "reference", "corpus", "metric", "n_seeds", "difference", "ci_low", "ci_high", "n_speakers"]
-    pd.DataFrame(rows, columns=[*columns, "p", "p_holm"]).to_csv(path, sep="\t", index=False)
-    return path
-
-
-def values(inputs, system, corpus, metric):
-    _, results = inputs
-    chosen = (results["system"] == system) & (results["corpus"] == corpus) & (results["metric"] == metric)
-    return results[chosen & (results["condition"] == "pooled")].sort_values("seed")
-
-
 class TestTable:
     def test_size_of_the_run(self, inputs, tmp_path):
         """The size of the run's own back-end stands beside the one that is counted, where the two differ."""
@@ -96,7 +62,7 @@ class TestTable:
         tsv, md, *_ = make_table(inputs, tmp_path, label=LABEL)
         table = pd.read_csv(tsv, sep="\t", index_col="system")
         assert list(table.index) == AASIST
-        row, eers = table.loc["AST-03-01-Mag"], values(inputs, "AST-03-01-Mag", "wild", "eer")["value"]
+        row, eers = table.loc["AST-03-01-Mag"], pooled(inputs[1], "AST-03-01-Mag", "wild", "eer")["value"]
         line = next(line for line in md.read_text().splitlines() if "AST-03-01-Mag‡**" in line)
         cells = [cell.strip().replace("<ins>", "").replace("</ins>", "") for cell in line.strip("|").split("|")]
         assert cells[:3] == ["**AST-03-01-Mag‡**", f"{int(row['n_params']):,}", f"{row['n_macs'] / 1e6:.1f}"]
@@ -127,8 +93,9 @@ class TestTable:
     def test_stars_stand_where_they_are_earned_and_nowhere_else(self, inputs, tmp_path):
         p_holm = {("AST-05-03", "home", "eer"): 0.0499, ("AST-03-01-Mag", "wild", "min_dcf"): 0.001}
         p_holm |= {("AST-05-03", "wild", "eer"): 0.05, ("AST-03-01", "home", "min_dcf"): 0.051}
+        changes = {(system, "AST-05-05", *where): {"p_holm": p} for (system, *where), p in p_holm.items()}
         pairs = [(system, "AST-05-05") for system in AASIST[1:]]
-        family = make_comparisons(tmp_path / "baseline.tsv", p_holm, pairs)
+        family = write_comparisons(tmp_path / "baseline.tsv", pairs, SPEAKERS, changes)
         tsv, *texts = make_table(inputs, tmp_path, comparisons=family, footer="Scores by code 0123.")
         table = pd.read_csv(tsv, sep="\t", index_col="system")
         assert table.loc["AST-05-03", "home.eer.p_holm"] == 0.0499 and np.isnan(
@@ -152,7 +119,8 @@ class TestTable:
     def test_stars_against_several_references(self, inputs, tmp_path):
         systems = ["AST-05-05", *SWITCHED, "AST-03-01-Mag", "MHFA"]
         pairs = [(name, "AST-05-05") for name in SWITCHED] + [("AST-03-01-Mag+stack1", "AST-03-01-Mag")]
-        family = make_comparisons(tmp_path / "f.tsv", {(SWITCHED[1], "home", "eer"): 0.01}, pairs, 1, 0)
+        changes = {(*pairs[1], "home", "eer"): {"p_holm": 0.01}}
+        family = write_comparisons(tmp_path / "f.tsv", pairs, {"home": 0, "wild": 0}, changes, n_seeds=1)
         _, md, *_ = make_table(inputs, tmp_path, "temperature", systems, comparisons=family)
         text = md.read_text()
         assert "Stars compare with AST-05-05," in text and text.count(r"\*") == 2  # one stands in the notes
@@ -160,7 +128,7 @@ class TestTable:
         assert "With one seed" in text
 
     def test_the_reference_alone_is_tested_against_nothing(self, inputs, tmp_path):
-        family = make_comparisons(tmp_path / "f.tsv", {}, [("MHFA", "AST-05-05")])
+        family = write_comparisons(tmp_path / "f.tsv", [("MHFA", "AST-05-05")], SPEAKERS)
         tsv, md, *_ = make_table(inputs, tmp_path, "table2", ["AST-05-05"], comparisons=family)
         assert "p_holm" not in tsv.read_text() and "tars" not in md.read_text()
         with pytest.raises(ConfigError, match=r"f\.tsv: holds no comparison of Mean-pool"):
@@ -183,7 +151,7 @@ class TestTable:
         for text in (md.read_text(), tex.read_text(), page.read_text()):
             assert "mini corpora" in text
         shown = [re.sub(r"\u00a0±.*|</?[ub]>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", page.read_text())]
-        value = values(inputs, systems[-1], "home", "min_dcf")["value"].mean()
+        value = pooled(inputs[1], systems[-1], "home", "min_dcf")["value"].mean()
         width = len(shown) // len(systems)
         assert shown[-width] == systems[-1] and shown[-width + 4] == f"{value:.3f}"
         assert "Home &amp; garden" in page.read_text() and "<u>" in page.read_text()
@@ -216,8 +184,10 @@ class TestTable:
         summary = make_summary(inputs, tmp_path / "s.tsv")
         with pytest.raises(ConfigError, match=r"complexity\.tsv: columns missing: composite"):
             write_table(summary, inputs[0] / "complexity.tsv", "table1", AASIST, CORPORA, tmp_path / "t")
-        twice = make_comparisons(tmp_path / "twice.tsv", {}, [("AST-05-03", "AST-05-05"), ("AST-05-03", "AST-05-01")])
-        other = make_comparisons(tmp_path / "other.tsv", {}, [("MHFA", "AST-05-05")])
+        twice = write_comparisons(
+            tmp_path / "twice.tsv", [("AST-05-03", "AST-05-05"), ("AST-05-03", "AST-05-01")], SPEAKERS
+        )
+        other = write_comparisons(tmp_path / "other.tsv", [("MHFA", "AST-05-05")], SPEAKERS)
         for family, complaint in (
             (twice, "compares a system with two others"),
             (other, "no comparison of AST-05-05, A"),
