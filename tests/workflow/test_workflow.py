@@ -410,8 +410,10 @@ WITHOUT = {"latency", "detector", "temperature_trained", "ablation_trained"}  # 
 ALL_TABLES = {name if name in ("table1", "table2") else f"table_{name}" for name in {*TABLES} - WITHOUT}
 LABELLED = ALL_TABLES | {f"figure_{name}" for name in {*FIGURES} - WITHOUT}
 FOOTERS = ALL_TABLES | {"provenance"}  # which name the configuration: any edit makes them anew, in seconds
-FROM_METRICS = {"composite", "comparisons", *(f"figure_{name}" for name in (
-    "eer_vs_macs", "k_sweep", "temperature", "composite", "differences", "ablation"))}  # fmt: skip
+FROM_METRICS = {"composite", "comparisons", *(
+    result.rule for result in Plan(yaml.safe_load((REPOSITORY / "config" / "synthetic.yaml").read_text())).made
+    if result.kind == "figure" and {"summary", "comparisons", "composite"} & {*result.arguments}
+)}  # fmt: skip
 
 
 @pytest.mark.parametrize(

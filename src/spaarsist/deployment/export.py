@@ -187,7 +187,10 @@ def export(
         raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
     trials = _first_of_each_class(read_trials(trial_list), n_excerpts)
     if len(trials) < n_excerpts:
-        raise ConfigError(f"{trial_list}: {len(trials)} trials, fewer than the {n_excerpts} to check the file on")
+        raise ConfigError(
+            f"{trial_list}: {len(trials)} trials, fewer than the {n_excerpts} to check the file on; name another number by "
+            "--n-excerpts"
+        )
     crop = record["recipe"]["crop"]
     inputs, _ = next(iter(DataLoader(Excerpts(trials, crop), n_excerpts)))
     kind, inputs = ("waveforms", inputs) if with_frontend else ("frames", detector.frames(inputs))
