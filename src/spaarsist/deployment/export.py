@@ -188,8 +188,8 @@ def export(
     trials = _first_of_each_class(read_trials(trial_list), n_excerpts)
     if len(trials) < n_excerpts:
         raise ConfigError(
-            f"{trial_list}: {len(trials)} trials, fewer than the {n_excerpts} to check the file on; name another number by "
-            "--n-excerpts"
+            f"{trial_list}: {len(trials)} trials, fewer than the {n_excerpts} to check the file on; name another "
+            "number by --n-excerpts"
         )
     crop = record["recipe"]["crop"]
     inputs, _ = next(iter(DataLoader(Excerpts(trials, crop), n_excerpts)))
