@@ -221,15 +221,21 @@ class TestAASIST:
 
 
 @pytest.mark.parametrize("output", ["model.onnx", "model.pt2"])
-def test_mhfa(output, trial_list, wav2vec2, waveforms, tmp_path):
-    """A back-end without variants, on all layers of a front-end of XLS-R's kind; batches of any size here too."""
+def test_mhfa_of_a_front_end_in_bfloat16(output, trial_list, wav2vec2, waveforms, tmp_path):
+    """A back-end without variants, on all layers of a front-end of XLS-R's kind, is written as float32.
+
+    Batches of any size here too.
+    """
+    half = FrontendConfig(str(wav2vec2), precision="bfloat16")
     backend = BackendConfig("MHFA", 16, {"n_heads": 2, "compression_dim": 4})
-    checkpoint = random_detector(tmp_path / "MHFA", backend, FrontendConfig(str(wav2vec2)))
+    checkpoint = random_detector(tmp_path / "MHFA", backend, half)
     with_frontend = output == "model.onnx"
     export(checkpoint, trial_list, tmp_path / output, with_frontend=with_frontend, n_excerpts=4)
     detector, _ = load_checkpoint(checkpoint)
     inputs = torch.from_numpy(waveforms)
     with torch.inference_mode():
+        rounded = detector.scores(inputs)[:, 0].numpy()
+        detector.frontend.settings = replace(half, precision="float32")
         expected = detector.scores(inputs)[:, 0].numpy()
         inputs = inputs if with_frontend else detector.frames(inputs)
     assert inputs.shape[1:] == ((CROP,) if with_frontend else (3, 24, 16))
@@ -237,26 +243,11 @@ def test_mhfa(output, trial_list, wav2vec2, waveforms, tmp_path):
     for size in (1, 32):
         got = np.concatenate([run(batch.numpy()) for batch in inputs.split(size)])
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
-    assert np.std(expected) > 1e-3
-    assert said(tmp_path / output)["variant"] == "score"
+    assert np.std(expected) > 1e-3 and np.abs(got - rounded).max() > 1e-4
+    about = said(tmp_path / output)
+    assert (about["variant"], about["precision"]) == ("score", "float32; trained and scored in bfloat16")
     with pytest.raises(ConfigError, match="MHFA has no variants; ask for none"):
         export(checkpoint, trial_list, tmp_path / "a.onnx", Variant())
-
-
-def test_bfloat16_is_written_as_float32(trial_list, wav2vec2, waveforms, tmp_path):
-    half = FrontendConfig(str(wav2vec2), precision="bfloat16")
-    checkpoint = random_detector(tmp_path / "half", BackendConfig("MeanPool", 16), half)
-    export(checkpoint, trial_list, tmp_path / "model.onnx", n_excerpts=4)
-    detector, _ = load_checkpoint(checkpoint)
-    batch = torch.from_numpy(waveforms[:8])
-    with torch.inference_mode():
-        rounded = detector.scores(batch)[:, 0].numpy()
-        detector.frontend.settings = replace(half, precision="float32")
-        exact = detector.scores(batch)[:, 0].numpy()
-    got = onnx(tmp_path / "model.onnx")(waveforms[:8])
-    np.testing.assert_allclose(got, exact, rtol=0, atol=1e-5)
-    assert np.abs(got - rounded).max() > 1e-4
-    assert said(tmp_path / "model.onnx")["precision"] == "float32; trained and scored in bfloat16"
 
 
 class TestNotKept:
@@ -382,6 +373,10 @@ class TestBadInput:
         with pytest.raises(ConfigError, match=r"^\S*model\.onnx: .*pip install 'spaarsist\[onnx\]'$"):
             export(mean_pool, trial_list, tmp_path / "model.onnx", n_excerpts=4)
         assert not [*tmp_path.iterdir()]
+
+    def test_pytorch_s_own_format_needs_no_extra(self, mean_pool, trial_list, tmp_path, monkeypatch):
+        for name in ("onnx", "onnxruntime", "onnxscript"):
+            monkeypatch.setitem(sys.modules, name, None)
         export(mean_pool, trial_list, tmp_path / "model.pt2", n_excerpts=4)
 
     def test_what_onnx_lacks(self, trial_list, tmp_path):

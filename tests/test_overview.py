@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from conftest import write_summary, write_tsv
-from spaarsist.artefacts import DECIDES_SCORES
+from conftest import write_scores, write_summary, write_tsv
+from spaarsist.artefacts import DECIDES_SCORES, TRIAL_COLUMNS, trials_hash
 from spaarsist.code import meaning
 from spaarsist.names import ConfigError
 from spaarsist.reporting.claims import LEDGER_COLUMNS
@@ -72,6 +72,24 @@ def test_trainings_by_another_state_of_the_code_are_named(results):
     assert named == (
         "Kept, though made by another state of the code than this one: AST-05/seed12, AST-05/seed2, MHFA/seed2."
     )
+
+
+def test_a_corpus_whose_trial_list_has_changed_since_is_named(results):
+    (results / "trials").mkdir()
+    for corpus in ("home", "wild", "mars"):
+        trials = dict.fromkeys(TRIAL_COLUMNS, "x") | {"trial_id": corpus}
+        path = write_tsv(results / "trials" / f"{corpus}.tsv", [trials])
+        for name in ("AST-05", "MHFA"):
+            scores = results / "scores" / name / "seed1" / f"{corpus}.parquet"
+            scores.parent.mkdir(parents=True, exist_ok=True)
+            about = {"system": name, "seed": 1, "corpus": corpus, "trial_list": trials_hash(path)}
+            write_scores(scores, {"trial_id": [corpus]}, **about)
+    assert "trial list" not in overview(results)
+    for corpus, column in (("home", "path"), ("wild", "label")):  # where a recording lies is no content
+        path = results / "trials" / f"{corpus}.tsv"
+        write_tsv(path, [dict.fromkeys(TRIAL_COLUMNS, "x") | {"trial_id": corpus, column: "other"}])
+    told = [line for line in overview(results).splitlines() if "trial list" in line]
+    assert told == ["wild: its trial list has changed since it was scored; run the same command again."]
 
 
 def test_an_experiment_without_tables(results, tmp_path):
