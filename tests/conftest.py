@@ -189,6 +189,13 @@ def drawn_twice(request, monkeypatch, tmp_path):
 # ---------------------------------------------------------------- corpora and a training
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """On tensors this small, threads of PyTorch take longer to wait for each other than to work."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory):
     """The made-up corpora and their trial lists: a folder with train.tsv, dev.tsv, eval.tsv and wild.tsv."""

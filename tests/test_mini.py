@@ -18,8 +18,9 @@ import soundfile
 from threadpoolctl import threadpool_info
 
 from spaarsist.config import SAMPLE_RATE
-from spaarsist.data import channel, mini, vocoders
-from spaarsist.data import recordings as origin
+from spaarsist.data.mini import build as mini
+from spaarsist.data.mini import channel, vocoders
+from spaarsist.data.mini import recordings as origin
 from spaarsist.names import ConfigError
 
 BUILT = Path(__file__).parents[1] / "data" / "mini"
@@ -32,10 +33,8 @@ def speech() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("synthetic")
-    mini.build_synthetic(root)
-    return root
+def synthetic(synthetic) -> Path:
+    return synthetic / "data"
 
 
 # ---------------------------------------------------------------- spoofing methods and channel

@@ -153,8 +153,8 @@ def test_a_training_step_reaches_every_weight_that_is_used():
 
 
 def test_detector(tmp_path):
-    variants = [Variant.from_label(k, label) for k in (0.5, 0.1) for label in ("Base", "Mag")]
-    speed.write_detector(tmp_path / "a.tsv", SYSTEMS, variants, 16, 16_000, architecture=TINY, threads=1, rounds=2)
+    columns = ["05", "05-Mag", "01", "01-Mag"]
+    speed.write_detector(tmp_path / "a.tsv", SYSTEMS, columns, 16, 16_000, architecture=TINY, threads=1, rounds=2)
     table = read(tmp_path / "a.tsv").set_index(["part", "system"])
     parts = [("frontend", "-"), ("head", "-"), *(("backend", s) for s in SYSTEMS)]
     assert [*table.index] == [*parts, ("one_variant", "AST-05-05"), ("all_variants", "AST-05-05")]
@@ -170,7 +170,9 @@ class TestScoring:
     def table(self, checkpoint, synthetic, tmp_path_factory):
         path = tmp_path_factory.mktemp("speed") / "scoring.tsv"
         systems = ["AST-05-05", "AST-05-05-Mag", "AST-05-01", "AST-01-01"]
-        speed.write_scoring(path, checkpoint, synthetic / "eval.tsv", systems, n_trials=6, threads=1, rounds=2)
+        speed.write_scoring(
+            path, checkpoint / "model.json", synthetic / "eval.tsv", systems, n_trials=6, threads=1, rounds=2
+        )
         return read(path).set_index("quantity")
 
     def test_quantities(self, table):
@@ -200,7 +202,7 @@ class TestScoring:
 
         monkeypatch.setattr(speed, "_take_turns", turns)
         systems = ["AST-05-05", "AST-05-05-Mag", "AST-05-01", "AST-01-01"]
-        speed.write_scoring(tmp_path / "a.tsv", checkpoint, synthetic / "eval.tsv", systems, n_trials=2)
+        speed.write_scoring(tmp_path / "a.tsv", checkpoint / "model.json", synthetic / "eval.tsv", systems, n_trials=2)
         value = read(tmp_path / "a.tsv").set_index("quantity")["value"]
         assert value["one_variant"] == 750 and value["all_variants"] == 1250
         assert value["table1_one_by_one"] == 4 * 750 and value["table1_shared"] == 1250 + 750
