@@ -79,7 +79,8 @@ def run(tmp_path_factory):
     """A finished run: (folder, its config)."""
     folder = tmp_path_factory.mktemp("run")
     config = write_config(folder / "config.yaml")
-    result = snakemake(folder, "--configfile", config)
+    profile = REPOSITORY / "workflow" / "profiles" / "default"  # as `make demo` has it
+    result = snakemake(folder, "--configfile", config, "--profile", profile)
     assert result.returncode == 0, result.stdout[-4000:]
     return folder, config, result
 
