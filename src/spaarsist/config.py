@@ -273,7 +273,9 @@ def read_mapping(text: str) -> dict[str, Any]:
     try:
         mapping = yaml.safe_load(text)  # JSON is YAML
     except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not valid YAML or JSON ({error})") from None
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{origin}{place}: not valid YAML or JSON ({getattr(error, 'problem', error)})") from None
     if not isinstance(mapping, dict):
         raise ConfigError(f"{origin}: expected a mapping of keys to values")
     return mapping
