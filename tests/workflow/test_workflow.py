@@ -371,7 +371,7 @@ def test_a_corrected_label_makes_its_scores_again(run, tmp_path):
 
 def test_one_more_variant_reruns_scoring_and_what_follows(run, tmp_path):
     again = rerun(run, config=write_config(tmp_path / "more.yaml", systems__variants=["Base", "MagMean", "Uni"]))
-    assert {"score", "metrics", "complexity_at_paper_size", "summary", "table1", "table_claims"} < {*again}
+    assert {"score", "metrics", "complexity_paper_size", "summary", "table1", "table_claims"} < {*again}
     assert not {*again} & {"corpora", "trials", "train", "figure_training"}
 
 

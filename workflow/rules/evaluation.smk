@@ -104,49 +104,44 @@ rule inspect:
         " --trials-per-class {params.trials_per_class} {params.how} > {log} 2>&1"
 
 
-rule complexity_at_paper_size:
-    output:
-        counts=f"{RESULTS}/complexity/paper_size.tsv",
-        breakdown=f"{RESULTS}/complexity/paper_size_breakdown.tsv",
-    log:
-        f"{RESULTS}/logs/complexity_at_paper_size.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/complexity_at_paper_size.tsv"
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        systems=options("--system", PLAN.systems),
-        backends=json.dumps(config["backends"], sort_keys=True),
-        size=" ".join(
+# What back-ends cost at the paper's size, and at this run's own
+SIZES = {
+    "paper_size": (
+        [],
+        " ".join(
             f"--{name.replace('_', '-')} {n}"
             for name, n in config["complexity"].items()
         ),
-        code=code.meaning("__main__.complexity"),
-    message:
-        "Count parameters and MACs at the paper's size"
-    shell:
-        "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
-        " --backends {params.backends:q} {params.size} > {log} 2>&1"
+    ),
+    "as_run": (PLAN.records[:1], f"--checkpoint {os.path.dirname(PLAN.records[0])}"),
+}
+for size, (record, size_options) in SIZES.items():
 
-
-use rule complexity_at_paper_size as complexity_as_run with:
-    input:
-        record=PLAN.records[0],
-    output:
-        counts=f"{RESULTS}/complexity/as_run.tsv",
-        breakdown=f"{RESULTS}/complexity/as_run_breakdown.tsv",
-    log:
-        f"{RESULTS}/logs/complexity_as_run.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/complexity_as_run.tsv"
-    params:
-        systems=options("--system", PLAN.systems),
-        backends=json.dumps(config["backends"], sort_keys=True),
-        size=f"--checkpoint {os.path.dirname(PLAN.records[0])}",
-        code=code.meaning("__main__.complexity"),
-    message:
-        "Count parameters and MACs at this run's size"
+    rule:
+        name:
+            f"complexity_{size}"
+        input:
+            record,
+        output:
+            counts=f"{RESULTS}/complexity/{size}.tsv",
+            breakdown=f"{RESULTS}/complexity/{size}_breakdown.tsv",
+        log:
+            f"{RESULTS}/logs/complexity_{size}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/complexity_{size}.tsv"
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            systems=options("--system", PLAN.systems),
+            backends=json.dumps(config["backends"], sort_keys=True),
+            size=size_options,
+            code=code.meaning("__main__.complexity"),
+        message:
+            f"Count parameters and MACs: {size}"
+        shell:
+            "python -m spaarsist complexity --output {output.counts:q} --breakdown {output.breakdown:q} {params.systems}"
+            " --backends {params.backends:q} {params.size} > {log} 2>&1"
 
 
 # Wall-clock on this machine, where the config names systems to time
