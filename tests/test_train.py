@@ -371,8 +371,13 @@ class TestFinished:
     def test_written_but_not_tidied_up_is_gone_on_with(self, checkpoint, synthetic, recipe, tmp_path, monkeypatch):
         """Killed before the resume state was dropped: as strict as ever about what it goes on with."""
         publish = training.save_checkpoint
+
+        def interrupted(*arguments):
+            publish(*arguments)
+            raise KeyboardInterrupt
+
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(training, "save_checkpoint", lambda *a: (publish(*a), signal.raise_signal(signal.SIGINT)))
+            patch.setattr(training, "save_checkpoint", interrupted)
             self.call(synthetic, tmp_path / "a", recipe)
         with pytest.raises(ConfigError, match="an unfinished run with another seed; delete the folder"):
             self.call(synthetic, tmp_path / "a", recipe, seed=2)
