@@ -1,6 +1,7 @@
 """The plan: what an experiment consists of, and every mistake that a configuration can hold."""
 
 import json
+import os
 import subprocess
 import sys
 from copy import deepcopy
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from conftest import REPOSITORY
+from spaarsist import artefacts
 from spaarsist.names import ConfigError, System
 from spaarsist.plan import IN_CHECKOUT, MAKERS, Plan
 
@@ -206,3 +208,17 @@ def test_what_is_left_out_is_named():
     del config["select_on"]
     with pytest.raises(ConfigError, match="'select_on' is a required property"):
         Plan(config)
+
+
+def test_a_trial_list_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    """Every job asks for its contents, and ASVspoof 5's has 680,774 rows."""
+    monkeypatch.chdir(tmp_path)
+    plan, read = Plan(settings()), []
+    monkeypatch.setattr(artefacts, "trials_hash", lambda path: read.append(path) or f"hash {len(read)}")
+    assert plan.contents("asvspoof5_eval") == []
+    path = tmp_path / plan.trials("asvspoof5_eval")[0]
+    path.parent.mkdir(parents=True)
+    path.write_text("a list")
+    assert [plan.contents("asvspoof5_eval", "in_the_wild") for _ in range(3)] == [["hash 1"]] * 3
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert plan.contents("asvspoof5_eval") == ["hash 2"]

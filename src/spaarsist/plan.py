@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import yaml
 
-from spaarsist import code
+from spaarsist import artefacts, code
 from spaarsist.config import BackendConfig, CompositeWeights, ConfigError, CostModel, Release, TrainingRecipe, parse
 from spaarsist.names import AS_TRAINED, BASELINE, System, Variant, ratio_code, system_name
 
@@ -476,6 +476,14 @@ class Plan:
         """Trial lists of these corpora."""
         return [f"{self.results_folder}/trials/{name}.tsv" for name in corpora]
 
+    def contents(self, *corpora: str) -> list[str]:
+        """Hashes of the contents of these trial lists, as far as they lie on the disk.
+
+        All jobs ask, and a list may have a million rows: each is read once, and again only when it has changed.
+        """
+        paths = [Path(path) for path in self.trials(*corpora)]
+        return [_content(path, path.stat().st_mtime_ns) for path in paths if path.exists()]
+
     def runs(self, trainings: Iterable[str]) -> list[str]:
         """Training and seed, as folders are named."""
         return [f"{trained}/seed{seed}" for trained in trainings for seed in self.seeds]
@@ -692,6 +700,11 @@ def in_checkout(name: str) -> dict[str, Path]:
 def fingerprint(*paths: str) -> str:
     """Hash of files of the checkout: what is made from them is made again when they change, not when they move."""
     return sha256(b"\0".join((CHECKOUT / path).read_bytes() for path in paths)).hexdigest()[:16]
+
+
+@cache
+def _content(trial_list: Path, changed: int) -> str:
+    return artefacts.trials_hash(trial_list)
 
 
 def systems_of(trainings: dict[str, list[str]]) -> list[str]:

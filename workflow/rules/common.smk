@@ -3,7 +3,7 @@ import json
 import os
 import shlex
 
-from spaarsist import artefacts, code
+from spaarsist import code
 from spaarsist.config import ConfigError
 from spaarsist.plan import IN_CHECKOUT, Plan, fingerprint
 
@@ -77,9 +77,7 @@ def contents(*corpora):
     """
 
     def of_lists(wildcards):
-        names = corpora or [wildcards.corpus]
-        paths = [path for path in PLAN.trials(*names) if os.path.exists(path)]
-        return [artefacts.trials_hash(path) for path in paths]
+        return PLAN.contents(*corpora or [wildcards.corpus])
 
     return of_lists
 
@@ -177,9 +175,8 @@ def cached_features(wildcards, threads):
     """The caches that a training is given, wherever they lie."""
     train = f"--train-features {FEATURES}/{config['train_on']}"
     dev = f"--dev-features {FEATURES}/{config['select_on']}/excerpts"
-    return (
-        f"{train * bool(PLAN.recipe.views)} {dev * config['features']['development']}"
-    )
+    given = [(train, PLAN.recipe.views), (dev, config["features"]["development"])]
+    return " ".join(option for option, is_cached in given if is_cached)
 
 
 def variants(wildcards):
