@@ -74,6 +74,11 @@ def test_trainings_by_another_state_of_the_code_are_named(results):
     )
 
 
+def test_a_training_of_a_back_end_that_is_gone_is_named(results):
+    train(results, "Max-pool", 1, "MaxPool", "0123456789abcdef")
+    assert "another state of the code than this one: Max-pool/seed1." in overview(results)
+
+
 def test_a_corpus_whose_trial_list_has_changed_since_is_named(results):
     (results / "trials").mkdir()
     for corpus in ("home", "wild", "mars"):

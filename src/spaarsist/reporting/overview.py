@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from spaarsist.artefacts import DECIDES_SCORES, read_metadata, read_table, trials_hash
-from spaarsist.code import meaning
+from spaarsist.code import backends, meaning
 from spaarsist.config import ConfigError
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
 
@@ -81,6 +81,8 @@ def _stale(checkpoints: Path) -> list[str]:
     found = []
     for path in sorted(checkpoints.glob("*/seed*/model.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["provenance"].get("code_hash") != meaning(*DECIDES_SCORES, backend=record["backend"]["kind"]):
+        kind, made_by = record["backend"]["kind"], record["provenance"].get("code_hash")
+        # A back-end that is no longer there was made by another state as well
+        if kind not in backends() or made_by != meaning(*DECIDES_SCORES, backend=kind):
             found.append(path.parent.relative_to(checkpoints).as_posix())
     return found
