@@ -270,7 +270,7 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
             versions.setdefault(json.dumps(made, sort_keys=True), []).append(training)
     refuse_mixed_code("scores", states)
     if len(versions) != 1:
-        found = "\n  ".join(f"{_some(names)}: {text}" for text, names in versions.items())
+        found = "\n  ".join(f"{some(names)}: {text}" for text, names in versions.items())
         raise ConfigError(
             f"the scores come from {len(versions)} sets of versions; remove the checkpoints and scores of all but one "
             f"and run the workflow again:\n  {found}"
@@ -319,14 +319,15 @@ def refuse_mixed_code(where: str, states: Mapping[str, Mapping[str, Sequence[str
     """
     for kind, made in states.items():
         if len(made) > 1:
-            found = "; ".join(f"{code_hash} ({_some(names)})" for code_hash, names in made.items())
+            found = "; ".join(f"{code_hash} ({some(names)})" for code_hash, names in made.items())
             raise ConfigError(
                 f"{where}: {kind} comes from {len(made)} states of the code: {found}; remove checkpoints and scores "
                 "of the older ones and run the workflow again"
             )
 
 
-def _some(names: Sequence[str], at_most: int = 3) -> str:
+def some(names: Sequence[str], at_most: int = 3) -> str:
+    """The first few of many names, for a message."""
     names = [*dict.fromkeys(names)]
     return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 

@@ -34,7 +34,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import provenance, tensors_hash, trials_hash, writing
+from spaarsist.artefacts import provenance, some, tensors_hash, trials_hash, writing
 from spaarsist.config import Stage, TrainingRecipe, parse, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
@@ -196,8 +196,7 @@ def _keep(output: Path, asked: dict, recipe: TrainingRecipe) -> None:
             f"{key} {a} -> {b}" if key not in ("train_list", "dev_list") else f"{key} (other trials)"
             for key, (a, b) in differing.items()
         ]
-        more = f" and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
-        raise ConfigError(f"{output}: holds another training: {', '.join(changes[:NAMED])}{more}; {way_out}")
+        raise ConfigError(f"{output}: holds another training: {some(changes, NAMED)}; {way_out}")
     # What a process killed in its last moment may have left
     shutil.rmtree(output / ".last", ignore_errors=True)
     if os.environ.get("LOCAL_RANK", "0") == "0":
