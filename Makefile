@@ -1,4 +1,5 @@
 # make demo   builds the environment and runs the default experiment (results/mini)
+# make facts  builds the environment and shows what can be known of the paper without data (results/facts)
 # make test   builds the environment and runs the tests
 # make lint   checks style, as CI does
 # make rehearsal  runs config/paper.yaml on a miniature of the published releases, and kills it on the way
@@ -8,7 +9,10 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint rehearsal slurm
+.PHONY: facts demo test lint rehearsal slurm
+facts: $(VENV)/installed
+	@python -m spaarsist facts
+
 demo: $(VENV)/installed
 	@echo "The demo: 24 minutes on two cores of an AMD EPYC; stop it whenever you like, the same command goes on"
 	@snakemake --cores all --profile workflow/profiles/default

@@ -64,6 +64,53 @@ def test_training_equals_released_code(backend):
         assert norm == pytest.approx(expected, rel=1e-4, abs=1e-6 * largest), public_name
 
 
+def test_public_state_is_what_was_loaded(backend):
+    state = {k[6:]: v for k, v in TENSORS.items() if k.startswith("state/")}
+    given = backend.public_state()
+    assert given.keys() == state.keys() and all(torch.equal(given[name], state[name]) for name in state)
+
+
+def aasist_parameters(dim, features=1024, embedding=1024):
+    """By hand, from the layers of Jung et al. 2022 on such features, with nodes of `dim` and a stack node of 32."""
+
+    def linear(i, o):
+        return i * o + o
+
+    def block(i, o):
+        convolutions = 6 * i * o + o + 6 * o * o + o + (3 * i * o + o if i != o else 0)
+        return convolutions + 2 * o + (2 * i if i > 1 else 0)  # the first has no bn1
+
+    encoder = block(1, 32) + block(32, 32) + block(32, dim) + 3 * block(dim, dim)
+    attention_map = linear(dim, 128) + 2 * 128 + linear(128, dim)
+    graph = 3 * linear(dim, dim) + dim + 2 * dim
+
+    def heterogeneous(i):
+        return 2 * linear(i, i) + 6 * linear(i, 32) + 4 * 32 + 2 * 32
+
+    branch = dim + heterogeneous(dim) + heterogeneous(32) + 2 * linear(32, 1)
+    return (
+        linear(features, 128) + 2 + encoder + 2 * dim + attention_map + 42 * dim + 2 * graph + 2 * linear(dim, 1)
+        + 2 * branch + linear(160, embedding)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "dim", "n_params"), [("base", 64, 611_784), ("L", 24, 388_104)])
+def test_sizes_by_hand(size, dim, n_params):
+    backend = AASIST(size=size)
+    assert sum(p.numel() for p in backend.parameters()) == aasist_parameters(dim) == n_params
+    small = AASIST(24, 16, size=size).eval()
+    with torch.inference_mode():
+        graphs = small.encode(torch.randn(2, 30, 24))
+        assert graphs.spectral.shape == (2, 42, dim) and graphs.temporal.shape == (2, 10, dim)
+        assert small(torch.randn(2, 30, 24)).shape == (2, 16)
+        assert small.export(Variant.from_label(0.1, "MagMean"))(torch.randn(2, 30, 24)).shape == (2, 16)
+
+
+def test_no_such_size():
+    with pytest.raises(ValueError, match="size 'XL': expected one of base, L"):
+        AASIST(size="XL")
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("k_infer", [0.5, 0.1])

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from spaarsist.audit.complexity import Size, count, ship, size_of, write_complexity
+from spaarsist.audit.complexity import Size, count, count_by, ship, size_of, write_complexity
 from spaarsist.config import BackendConfig
 from spaarsist.models.backend import AASIST
 from spaarsist.names import ConfigError, Variant
@@ -41,6 +41,9 @@ def test_files(tmp_path, checkpoint):
     # Neither k_train nor a temperature changes what ships; MHFA: weights, two compressions, attention, output
     assert table["n_params"][1] == table["n_params"][2] < table["n_params"][0]
     assert table["n_params"][3] == 2 + 2 * (120 * 4 + 4) + (4 * 2 + 2) + (2 * 4 * 16 + 16)
+    assert (table["n_macs_linear"][1:3].diff().dropna() == 0).all() and table["n_macs_linear"][0] > table[
+        "n_macs_linear"
+    ][1]
     assert (table["counter"] == "fvcore").all() and (table["n_frames"] == 25).all()
     assert "selu" in table["not_counted"][0].split()
     parts = pd.read_csv(tmp_path / "b.tsv", sep="\t")
@@ -56,6 +59,49 @@ def test_what_ships():
     assert frames.shape == (1, 3, 12, 8) and backend(frames).shape == (1, 4)
     with pytest.raises(ConfigError, match="system MHFA: no such back-end; there are SLS"):
         ship("MHFA", size, {"SLS": BackendConfig("SLS")})
+
+
+LIGHT = {"AASIST-L": BackendConfig("AASIST", options={"size": "L"})}
+
+
+@pytest.mark.parametrize(
+    ("system", "convention", "n_frames", "n_macs"),
+    [
+        ("AST-05-05", "linear_head", 437, 195_045_376),
+        ("AST-03-01-Mag", "linear_head", 437, 154_706_432),
+        ("AST-03-01-MagMean", "linear_head", 437, 153_209_344),
+        ("AST-05-05", "linear", 437, 195_045_376 - 655_872),
+        ("AST-05-05", "ptflops", 200, 706_397_848),
+        ("AST-03-01-Mag", "ptflops", 200, 691_481_464),
+        ("AST-03-01-MagMean", "ptflops", 200, 690_935_440),
+        ("AST-03-01-Mag", "whole", 201, 698_369_532),
+        ("AASIST-L", "whole", 201, 198_080_276),
+        ("AASIST-L", "linear_head", 437, 89_988_616),
+    ],
+)
+def test_conventions(system, convention, n_frames, n_macs):
+    """The paper's two numbers, and the three that the authors' tool prints: 706.40, 691.48 and 690.94 M."""
+    assert count_by(convention, system, n_frames, LIGHT) == n_macs
+
+
+def test_linear_layers_of_aasist_by_hand():
+    """437 frames: 145 temporal and 42 spectral nodes, of which 72 and 21 survive, then 36 and 10."""
+    n_t, n_s = 437 // 3, 42
+    total = 437 * 1024 * 128
+    for n in (n_t, n_s):
+        total += (n * n + 2 * n) * 64 * 64 + n * 64  # pairs, two projections, and the score of each node
+    for dim, t, s in ((64, n_t // 2, n_s // 2), (32, n_t // 2 // 2, n_s // 2 // 2)):
+        n = t + s
+        layer = n * dim * dim + (n * n + 2 * n) * dim * 32  # by type; pairs, two projections
+        layer += (n + 2) * dim * 32  # the stack node's scores, and its two projections
+        total += 2 * (layer + (n * 32 if dim == 64 else 0))
+    total += 160 * 1024
+    assert count_by("linear", "AST-05-05", 437, {}) == total
+
+
+def test_a_light_one_ships_under_its_own_name(tmp_path):
+    backend, frames = ship("AASIST-L", Size(8, 3, 4, 12), LIGHT)
+    assert frames.shape == (1, 12, 8) and backend.size == "L" and backend(frames).shape == (1, 4)
 
 
 def test_not_a_checkpoint(tmp_path):

@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
+from spaarsist.artefacts import read_metadata
 from spaarsist.config import BackendConfig
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
@@ -251,12 +252,29 @@ class TestOtherBackends:
 
     @pytest.mark.parametrize(
         ("name", "options"),
-        [("MHFA", {}), ("AST-03", {}), ("AST-05+stack1", {}), ("AST-05+graph3", {"stack_temperature": 1.0})],
+        [
+            ("AST-03", {}),
+            ("AST-05+stack1", {}),
+            ("AST-05+graph3", {"stack_temperature": 1.0}),
+            ("AST-05", {"size": "L"}),
+        ],
     )
     def test_a_name_that_says_something_else(self, synthetic, recipe, tmp_path, name, options):
         lying = dataclasses.replace(recipe, backend=BackendConfig("AASIST", 16, options))
-        with pytest.raises(ConfigError, match=re.escape(f"system {name}: AASIST back-ends, and they alone")):
+        with pytest.raises(ConfigError, match=re.escape(f"system {name}: AST-<k_train> is the name of an AASIST")):
             train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, name, lying, 1)
+
+
+def test_an_aasist_under_another_name(synthetic, recipe, tmp_path):
+    """It is scored as it was trained, and as any variant where that is asked for."""
+    light = dataclasses.replace(recipe, backend=BackendConfig("AASIST", 16, {"size": "L"}))
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "light", "AASIST-L", light, 1)
+    for name, variants in (("as_trained", []), ("switched", [Variant(), Variant(0.1, "magnitude")])):
+        score(tmp_path / "light", synthetic / "eval.tsv", tmp_path / f"{name}.parquet", variants, batch_size=8)
+    as_trained, switched = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("as_trained", "switched"))
+    assert [*as_trained] == ["trial_id", "score"] and [*switched] == ["trial_id", "05", "01-Mag"]
+    assert np.abs(as_trained["score"] - switched["05"]).max() < 1e-5 < np.abs(switched["01-Mag"] - switched["05"]).max()
+    assert read_metadata(tmp_path / "as_trained.parquet")["system"] == "AASIST-L"
 
 
 def test_as_trained_is_the_baseline(scored, checkpoint, synthetic, tmp_path):

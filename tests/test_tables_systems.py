@@ -55,7 +55,7 @@ class TestTable:
         summary = make_summary(inputs, tmp_path / "s.tsv", as_run=[tmp_path / "own.tsv"])
         write_table(summary, inputs[0] / "composite.tsv", "table2", ["AST-05-05", *OTHERS], CORPORA, tmp_path / "t")
         line = next(line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| MHFA"))
-        assert line.split(" | ")[3] == "2,000" and "Run's params" in (tmp_path / "t.html").read_text()
+        assert line.split(" | ")[4] == "2,000" and "Run's params" in (tmp_path / "t.html").read_text()
         assert "are smaller" in (tmp_path / "t.md").read_text()
 
     def test_cells(self, inputs, tmp_path):
@@ -65,10 +65,11 @@ class TestTable:
         row, eers = table.loc["AST-03-01-Mag"], pooled(inputs[1], "AST-03-01-Mag", "wild", "eer")["value"]
         line = next(line for line in md.read_text().splitlines() if "AST-03-01-Mag‡**" in line)
         cells = [cell.strip().replace("<ins>", "").replace("</ins>", "") for cell in line.strip("|").split("|")]
-        assert cells[:3] == ["**AST-03-01-Mag‡**", f"{int(row['n_params']):,}", f"{row['n_macs'] / 1e6:.1f}"]
-        assert cells[8] == f"{100 * eers.mean():.2f} ± {100 * eers.std():.2f}"
-        assert cells[9].startswith(f"{row[on('wild', 'min_dcf')]:.3f} ±")
-        assert cells[13] == f"{row['composite']:.2f}"
+        macs = [f"{row[column] / 1e6:.1f}" for column in ("n_macs", "n_macs_linear")]
+        assert cells[:4] == ["**AST-03-01-Mag‡**", f"{int(row['n_params']):,}", *macs]
+        assert cells[9] == f"{100 * eers.mean():.2f} ± {100 * eers.std():.2f}"
+        assert cells[10].startswith(f"{row[on('wild', 'min_dcf')]:.3f} ±")
+        assert cells[14] == f"{row['composite']:.2f}"
         assert "(n = 2; rough)" in md.read_text() and "fvcore, 201 frames of 1,024 features" in md.read_text()
         assert "† AASIST" in md.read_text()
 
@@ -76,7 +77,7 @@ class TestTable:
         tsv, md, *_ = make_table(inputs, tmp_path)
         best = pd.read_csv(tsv, sep="\t", index_col="system")[on("home", "eer")].idxmin()
         rows = [line for line in md.read_text().splitlines() if line.startswith(("| AST", "| **AST"))]
-        marked = [row for row in rows if "<ins>" in row.split("|")[4]]
+        marked = [row for row in rows if "<ins>" in row.split("|")[5]]
         assert len(marked) == 1 and best in marked[0]
 
     def test_one_seed(self, inputs, tmp_path):
@@ -102,7 +103,7 @@ class TestTable:
             table.loc["AST-05-05", "wild.eer.p_holm"]
         )
         assert table.loc["AST-03-01-Mag", "wild.min_dcf.p_holm"] == 0.001 and "home.cllr.p_holm" not in table
-        starred = {"| AST-05-03 |": 4, "| **AST-03-01-Mag‡** |": 10}
+        starred = {"| AST-05-03 |": 5, "| **AST-03-01-Mag‡** |": 11}
         for line in texts[0].read_text().splitlines():
             if line.startswith(("| AST", "| **AST")):
                 cells = line.split("|")[1:]
@@ -153,7 +154,7 @@ class TestTable:
         shown = [re.sub(r"\u00a0±.*|</?[ub]>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", page.read_text())]
         value = pooled(inputs[1], systems[-1], "home", "min_dcf")["value"].mean()
         width = len(shown) // len(systems)
-        assert shown[-width] == systems[-1] and shown[-width + 4] == f"{value:.3f}"
+        assert shown[-width] == systems[-1] and shown[-width + 5] == f"{value:.3f}"
         assert "Home &amp; garden" in page.read_text() and "<u>" in page.read_text()
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -169,7 +170,7 @@ class TestTable:
             assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == 1
         rows = [line for line in text.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line]
         assert len(rows) == 1 + len(AASIST)
-        n_columns = 3 + 5 * len(corpora) + 1
+        n_columns = 4 + 5 * len(corpora) + 1
         assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {n_columns - 1}
         (alignment,) = re.findall(r"tabular}{(.*)}", text)
         assert re.sub(r"@{.*?}}", "", alignment) == "l" + "r" * (n_columns - 1)

@@ -11,13 +11,10 @@ import signal
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 import typer.core
-
-if TYPE_CHECKING:
-    pass
 
 PEOPLE = "For people"
 CORPORA = "Corpora and trial lists"
@@ -99,6 +96,29 @@ Stem = Annotated[Path | None, typer.Option(help="Path of the outputs without the
 
 
 # ---------------------------------------------------------------- for people
+
+
+@verb(PEOPLE)
+def facts(
+    output: Annotated[Path, typer.Option(help="Folder of the tables and figures.")] = Path("results/facts"),
+    threads: Threads = 2,
+) -> None:
+    """Show what can be known of the paper without data: what its MACs count, what its code does; in a minute."""
+    from spaarsist.artefacts import footer
+    from spaarsist.audit.facts import measure
+    from spaarsist.plan import in_checkout
+    from spaarsist.reporting.figures.facts import saving_against_length, where_the_work_is
+    from spaarsist.reporting.overview import facts as overview
+    from spaarsist.reporting.tables.facts import write_facts, write_macs, write_saving
+
+    measure(output, threads)
+    counts, made = output / "counts.tsv", footer(None)
+    write_macs(counts, output / "macs", made)
+    write_saving(counts, output / "saving", made)
+    write_facts(**in_checkout("facts"), quantities=output / "quantities.tsv", output_stem=output / "facts", footer=made)
+    saving_against_length(counts, output / "saving_against_length")
+    where_the_work_is(counts, output / "operators.tsv", output / "where_the_work_is")
+    print(overview(output))
 
 
 @verb(PEOPLE)
@@ -446,15 +466,15 @@ def inspect(
 @verb(INSIDE)
 def findings(
     output: Output,
-    record: Annotated[list[Path], _files("model.json of a training")] = [],  # noqa: B006
-    checkpoint: OptionalFolder = None,
-    dev_list: OptionalFile = None,
+    record: Annotated[list[Path], _files("model.json of a training")],
+    checkpoint: InputFolder,
+    dev_list: InputFile,
+    inspected: Annotated[list[Path], typer.Option(exists=True, help="Folder of `inspect`; repeat for more.")] = [],  # noqa: B006
 ) -> None:
-    """Measure each place where the paper's text and its released code part; F8 on a checkpoint and its dev list."""
+    """Measure what trainings show: random development crops, stages that lose, stack attention against a mean."""
     from spaarsist.audit.findings import measure
 
-    histories = [path.parent / "history.tsv" for path in record]
-    measure(output, histories=histories, checkpoint=checkpoint, dev_list=dev_list)
+    measure(output, [path.parent / "history.tsv" for path in record], checkpoint, dev_list, inspected)
 
 
 @verb(INSIDE)

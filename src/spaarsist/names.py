@@ -129,13 +129,33 @@ def _temperature_code(graph: float | None, stack: float | None) -> str:
 
 
 AS_TRAINED = "score"
-"""Name of the only score column of a back-end that has no variants."""
+"""Name of the score column of a back-end as it was trained, where the training has a name of its own (`MHFA`)."""
 
 BASELINE = "AST-05-05"
 """System name of the plain AASIST."""
 
 RANK_1 = "AST-03-01-Mag"
 """System name of the configuration that the paper ranks first."""
+
+LIGHT = "AASIST-L"
+"""Name of the AASIST of smaller size: what else saves compute."""
+
+CONVENTIONS = {
+    "whole": "all that fvcore counts, back-end alone",
+    "linear": "linear layers alone, back-end alone",
+    "linear_head": "linear layers alone, back-end and head",
+    "ptflops": "all that ptflops counts, back-end alone",
+}
+"""What MACs are counted of. Runs are compared by `whole`; `linear_head` at `PAPER_FRAMES` gives the paper's numbers;
+`ptflops` is the tool of the released code (`tools/efficiency.py`, at 200 frames)."""
+
+PAPER_FRAMES = 437
+"""Input length at which the paper's MACs come out: 8.75 s. Why that length, the paper does not say."""
+
+
+def column_as_trained(trained: str, variant: Variant | None) -> str:
+    """Name the score column of a back-end run as it was trained: `05` of `AST-05`, `score` of any other training."""
+    return variant.column if variant and trained.startswith("AST-") else AS_TRAINED
 
 
 def system_name(trained: str, column: str) -> str:
@@ -149,7 +169,7 @@ class System:
 
     `AST-<k_train>-<k_infer>[-<variant>]` are AASIST back-ends. What departs from the usual training stands behind
     k_train: `AST-05+stack1-05` was trained at that temperature, `AST-05+Mag-05-Mag` as that variant; `AST-05-05+stack1`
-    and `AST-05-05-Mag` are switched at inference. Any other name is a back-end without variants.
+    and `AST-05-05-Mag` are switched at inference. Any other name is a back-end as it was trained.
 
     Attributes:
         name: the whole name.

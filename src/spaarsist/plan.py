@@ -23,7 +23,7 @@ from spaarsist.config import BackendConfig, CompositeWeights, ConfigError, CostM
 from spaarsist.names import AS_TRAINED, BASELINE, System, Variant, ratio_code, system_name
 
 CHECKOUT = Path(__file__).parents[2]
-"""Folder that the package lies in; with `paper/` and `tests/reference/`, where it is a checkout."""
+"""Folder that the package lies in; with `paper/`, where it is a checkout."""
 
 STEPS = {
     "Mag": "magnitude, so no gate",
@@ -90,8 +90,7 @@ WITHOUT_CORPUS = ("latency", "detector")
 IN_CHECKOUT = {
     "table_claims": {"claims": "paper/claims.csv"},
     "report": {"source": "paper/main.tex"},
-    "benchmark_backend": {"reference": "tests/reference/aasist.py"},
-    "benchmark_training": {"reference": "tests/reference/aasist.py"},
+    "facts": {"facts": "paper/facts.csv"},
 }
 """Arguments that are files of the checkout: the verbs know them, since the checkout may move."""
 
@@ -330,7 +329,7 @@ class Plan:
             ("systems.in_figures", systems["in_figures"], self.systems),
             ("systems.in_table2", systems["in_table2"], self.systems),
             ("temperature.systems", self.temperature["systems"], self.table1),
-            ("speed.systems", config["speed"]["systems"], self.table1),
+            ("speed.systems", config["speed"]["systems"], [*self.table1, *self._light]),
         ):
             for name in names:
                 if name not in known:
@@ -574,7 +573,7 @@ class Plan:
             "stack_attention": inspected,
             "calibration": calibration | {"systems": self.ranked} | corpora,
             "claims": {
-                **summary,
+                "summary": summary["summary"],
                 "findings": self._table("findings"),
                 "comparisons": self._comparisons("baseline", "temperature", "temperature_trained"),
                 "paper_corpora": config["paper_corpora"],
@@ -611,9 +610,14 @@ class Plan:
         }
         of_back_ends = {"systems": speed["systems"]} | timing
         benchmarks = speed["systems"] and {
-            "backend": of_back_ends | size | {key: speed[key] for key in ("batch_sizes", "rounds")},
+            "backend": of_back_ends
+            | size
+            | {"backends": config["backends"]}
+            | {key: speed[key] for key in ("batch_sizes", "rounds")},
             "training": timing | size,
-            "detector": of_back_ends | {"columns": one_pass, "embedding_dim": config["complexity"]["embedding_dim"]},
+            "detector": {"systems": [name for name in speed["systems"] if System.parse(name).variant]}
+            | timing
+            | {"columns": one_pass, "embedding_dim": config["complexity"]["embedding_dim"]},
             "scoring": {"record": self.records[0], "trial_list": next(iter(lists.values()))}
             | {"systems": self.table1}
             | timing,
@@ -628,6 +632,11 @@ class Plan:
                     place = "speed" if kind == "benchmark" else f"{kind}s"
                     found.append(Result(kind, name, f"{self.results_folder}/{place}/{name}", given))
         return found
+
+    @property
+    def _light(self) -> list[str]:
+        """AASIST back-ends under names of their own, such as AASIST-L."""
+        return [name for name, backend in self.config["backends"].items() if backend["kind"] == "AASIST"]
 
     @property
     def report(self) -> dict[str, Any]:

@@ -180,6 +180,7 @@ for result in [result for result in PLAN.made if result.kind == "benchmark"]:
 rule findings:
     input:
         records=PLAN.records,
+        inspected=PLAN.inspected,
         dev_list=ancient(f"{RESULTS}/trials/{config['select_on']}.tsv"),
     output:
         f"{RESULTS}/tables/findings.tsv",
@@ -195,14 +196,15 @@ rule findings:
         runtime=60,
     params:
         records=each("records", "--record"),
+        inspected=each("inspected"),
         checkpoint=first_checkpoint,
         trials=contents(config["select_on"]),
         code=code.meaning("__main__.findings", backend="AASIST"),
     message:
-        "Measure where the paper and its released code part"
+        "Measure what the trainings show"
     shell:
-        "python -m spaarsist findings --output {output:q} {params.records} --checkpoint {params.checkpoint:q}"
-        " --dev-list {input.dev_list:q} > {log} 2>&1"
+        "python -m spaarsist findings --output {output:q} {params.records} {params.inspected}"
+        " --checkpoint {params.checkpoint:q} --dev-list {input.dev_list:q} > {log} 2>&1"
 
 
 rule provenance:

@@ -75,6 +75,36 @@ rule paper:
         "python -m spaarsist report --settings {params.settings:q} --output {output.pdf:q} > {log} 2>&1"
 
 
+# What needs no data, and no configuration
+rule facts:
+    output:
+        expand(
+            "results/facts/{table}.{form}",
+            table=["macs", "saving", "facts"],
+            form=FORMS["table"],
+        ),
+        expand(
+            "results/facts/{figure}.{form}",
+            figure=["saving_against_length", "where_the_work_is"],
+            form=FORMS["figure"],
+        ),
+    log:
+        "results/facts/facts.log",
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=6000,
+        runtime=20,
+    params:
+        reads=fingerprint(*IN_CHECKOUT["facts"].values()),
+        code=code.meaning("__main__.facts"),
+    message:
+        "Count, and measure every fact about paper and released code"
+    shell:
+        "python -m spaarsist facts --output results/facts --threads {threads} > {log} 2>&1"
+
+
 rule publish:
     input:
         files=PLAN.tables + PLAN.figures,

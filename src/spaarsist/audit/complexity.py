@@ -1,4 +1,8 @@
-"""Size and compute of back-ends: parameters and multiply-accumulates of the module that would ship."""
+"""Size and compute of back-ends: parameters and multiply-accumulates (MACs) of the module that would ship.
+
+What a number of MACs counts is a convention, and the paper does not tell its own. `names.CONVENTIONS` has four; one
+multiply-add is one MAC in each.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import ptflops
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from spaarsist.artefacts import writing
+from spaarsist.audit.textbook import Textbook
 from spaarsist.config import BackendConfig
 from spaarsist.models.backend import AASIST
-from spaarsist.models.detector import build_backend
-from spaarsist.names import ConfigError, System, Variant
+from spaarsist.models.detector import build_backend, build_head
+from spaarsist.names import PAPER_FRAMES, ConfigError, System, Variant
 
 COUNTER = "fvcore"
 
@@ -69,6 +75,8 @@ def ship(system: str, size: Size, backends: Mapping[str, BackendConfig]) -> tupl
         raise ConfigError(f"system {system}: no such back-end; there are {', '.join(backends) or 'none'}")
     settings = BackendConfig(backends[system].kind, size.embedding_dim, backends[system].options)
     backend = build_backend(settings, size.feature_dim, size.n_layers)
+    if isinstance(backend, AASIST):
+        return backend.export(backend.variant), frames
     return backend.eval(), frames.expand(backend.n_layers, -1, -1).contiguous().unsqueeze(0)
 
 
@@ -91,14 +99,70 @@ def count(backend: nn.Module, frames: Tensor) -> tuple[int, FlopCountAnalysis]:
     return sum(p.numel() for p in backend.parameters()), analysis
 
 
+def count_by(convention: str, system: str, n_frames: int, backends: Mapping[str, BackendConfig]) -> int:
+    """Count the MACs of a system at the paper's size by one of `names.CONVENTIONS`.
+
+    Args:
+        convention: its name.
+        system: AASIST, or one of `backends`; for `ptflops` AASIST alone.
+        n_frames: T of the one excerpt.
+        backends: see `ship`.
+
+    Raises:
+        KeyError: no such convention.
+        ConfigError: see `ship`; ptflops is asked for of another back-end than AASIST.
+    """
+    size = Size(n_frames=n_frames)
+    backend, frames = ship(system, size, backends)
+    return {
+        "whole": lambda: int(count(backend, frames)[1].total()),
+        "linear": lambda: _linear(backend, frames),
+        "linear_head": lambda: _linear_with_head(system, size, backends),
+        "ptflops": lambda: _ptflops(system, backends, n_frames),
+    }[convention]()
+
+
+def _linear_with_head(system: str, size: Size, backends: Mapping[str, BackendConfig]) -> int:
+    backend, frames = ship(system, size, backends)
+    return _linear(nn.Sequential(backend, build_head(size.embedding_dim)), frames)
+
+
+def _linear(module: nn.Module, frames: Tensor) -> int:
+    """Multiply-adds of the layers that are `nn.Linear`; on the meta device, where nothing is computed."""
+    counted: list[int] = []
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_hook(lambda layer, _, output: counted.append(output.numel() * layer.in_features))
+    with torch.inference_mode():
+        module.to("meta").eval()(frames.to("meta"))
+    return sum(counted)
+
+
+def _ptflops(system: str, backends: Mapping[str, BackendConfig], n_frames: int) -> int:
+    """Count the textbook form: ptflops sees only what is written as a module or as some of torch's functions."""
+    variant = System.parse(system).variant
+    options = {} if variant else backends[system].options
+    backend = AASIST(Size().feature_dim, Size().embedding_dim, **options)
+    module = textbook(backend, variant or backend.variant).eval()
+    macs, _ = ptflops.get_model_complexity_info(
+        module, (n_frames, Size().feature_dim), as_strings=False, print_per_layer_stat=False, backend="pytorch"
+    )
+    return macs
+
+
+def textbook(backend: AASIST, variant: Variant) -> Textbook:
+    """Build the textbook form of a back-end, with its weights, run as `variant`."""
+    return Textbook(backend.public_state(), variant.k_infer, variant.node_scoring, variant.stack_aggregation)
+
+
 def write_complexity(
     output: Path, breakdown: Path, systems: Sequence[str], size: Size, backends: Mapping[str, BackendConfig]
 ) -> None:
     """Count every system's back-end and write two TSVs.
 
     Args:
-        output: columns `system, n_params, n_macs, counter, n_frames, feature_dim, n_layers, embedding_dim,
-            not_counted`.
+        output: columns `system, n_params, n_macs, n_macs_linear, counter, n_frames, feature_dim, n_layers,
+            embedding_dim, not_counted`; n_macs by `whole`, n_macs_linear by `linear_head` at `PAPER_FRAMES`.
         breakdown: columns `system, kind, name, n_macs` with kind `module` or `operator`; modules include what is
             inside them. The operators of a system add up to `output`'s total; one without any has `none`, 0.
         systems: their names.
@@ -111,11 +175,12 @@ def write_complexity(
         if key not in done:
             n_params, analysis = count(*ship(system, size, backends))
             n_macs = int(analysis.total())
+            linear = _linear_with_head(system, size._replace(n_frames=PAPER_FRAMES), backends)
             not_counted = " ".join(sorted(op.removeprefix("aten::") for op in analysis.unsupported_ops()))
             modules = [("module", name, int(n)) for name, n in analysis.by_module().items() if name and n]
             operators = [("operator", name, int(n)) for name, n in analysis.by_operator().items()]
             operators = operators or [("operator", "none", 0)]
-            done[key] = (n_params, n_macs), not_counted, modules + operators
+            done[key] = (n_params, n_macs, linear), not_counted, modules + operators
         numbers, not_counted, inside = done[key]
         shape = size.n_frames, size.feature_dim, size.n_layers, size.embedding_dim
         rows.append((system, *numbers, COUNTER, *shape, not_counted))
@@ -123,8 +188,8 @@ def write_complexity(
     _write(
         output,
         rows,
-        ("system", "n_params", "n_macs", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim",
-         "not_counted"),
+        ("system", "n_params", "n_macs", "n_macs_linear", "counter", "n_frames", "feature_dim", "n_layers",
+         "embedding_dim", "not_counted"),
     )  # fmt: skip
     _write(breakdown, parts, ("system", "kind", "name", "n_macs"))
 

@@ -8,10 +8,8 @@ checkpoint is given: they do not change the time.
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import os
-import re
 import resource
 import sys
 import tarfile
@@ -29,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from spaarsist.artefacts import processor, writing
-from spaarsist.audit.complexity import Size, count
+from spaarsist.audit.complexity import Size, count, textbook
 from spaarsist.config import SAMPLE_RATE, BackendConfig, FrontendConfig
 from spaarsist.data import archives, audio
 from spaarsist.data.protocol import read_trials
@@ -38,7 +36,7 @@ from spaarsist.deployment.optimise import compiled, optimise
 from spaarsist.experiments.excerpts import Excerpts
 from spaarsist.experiments.score import score_excerpts
 from spaarsist.experiments.train import keep_freed_memory
-from spaarsist.models.backend import AASIST, PUBLIC_NAMES
+from spaarsist.models.backend import AASIST
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, System, Variant
 
@@ -56,10 +54,10 @@ TURN_S = 0.03
 
 def write_backend(
     output: Path,
-    reference: Path,
     systems: Sequence[str],
     size: Size,
     batch_sizes: Sequence[int],
+    backends: Mapping[str, BackendConfig],
     *,
     device: str = "cpu",
     threads: int = 2,
@@ -67,7 +65,7 @@ def write_backend(
 ) -> None:
     """Time each system's back-end in every form, and how fast this machine does its convolutions alone; write a TSV.
 
-    Forms: `reference` (the textbook one of `reference`), `plain` (`AASIST.export`), `optimised`
+    Forms: `reference` (`audit.textbook`), `plain` (`AASIST.export`), `optimised`
     (`deployment.optimise`), `compiled` (that, compiled by PyTorch) and, on the CPU with the extra `onnx` installed,
     `onnxruntime` (plain, as ONNX).
 
@@ -76,23 +74,22 @@ def write_backend(
             max_difference, device, threads, rounds, machine`. `floor_ms`: the system's MACs over the rate at which its
             convolutions alone run, in the faster of torch's two memory layouts. `max_difference`: largest absolute
             difference of an embedding from the plain form's.
-        reference: Python file that defines `Reference(state, k, scoring, aggregation, feature_dim, embedding_dim)`,
-            a module that takes weights under the public names.
-        systems: AASIST systems without temperatures of their own, such as AST-03-01-Mag.
+        systems: AASIST systems without temperatures of their own, such as AST-03-01-Mag, or one of `backends`. Whose
+            convolutions are timed is the first.
         size: of the back-ends and their input.
         batch_sizes: how many excerpts at once.
+        backends: class and options of an AASIST under another name, such as AASIST-L.
         device: `cpu` or `cuda`.
         threads: of torch and ONNX Runtime.
         rounds: turns of every form of every system.
 
     Raises:
-        ConfigError: a system is no AASIST; `reference` defines no `Reference`; a form whose outputs differ by more than
+        ConfigError: a system is no AASIST; a form whose outputs differ by more than
             1e-5 (on a GPU 1e-4), so that its time would mean nothing.
     """
     place = prepare_torch(threads, device)
-    textbook = _reference(reference)
-    baseline = _random_backend(size).to(place)
-    shipped = {system: baseline.export(_variant(system)) for system in systems}
+    built = {system: _random_backend(size, _options(system, backends)).to(place) for system in systems}
+    shipped = {system: built[system].export(_run_as(system, built[system])) for system in systems}
     if device == "cpu" and not has_onnx():
         tqdm.write("form onnxruntime left out, not installed: pip install 'spaarsist[onnx]'", file=sys.stderr)
     rows = []
@@ -101,7 +98,7 @@ def write_backend(
         frames = frames.to(place)
         runs: dict[tuple[str, str], Callable[[], Tensor]] = {}
         for system in tqdm(systems, desc=f"compile for batches of {batch_size}", unit="system"):
-            forms = _forms(textbook, baseline, shipped[system], frames, threads)
+            forms = _forms(built[system], shipped[system], frames, threads)
             runs |= {(system, form): run for form, run in forms.items()}
         with torch.no_grad():
             differences = {key: float((run() - runs[key[0], "plain"]()).abs().max()) for key, run in runs.items()}
@@ -109,7 +106,7 @@ def write_backend(
                 if difference > (1e-5 if device == "cpu" else 1e-4):
                     raise ConfigError(f"{system}, {form}: its embeddings differ from the plain form's by {difference}")
             convolutions = {
-                layout: _convolutions(baseline, frames, layout)
+                layout: _convolutions(built[systems[0]], frames, layout)
                 for layout in (torch.contiguous_format, torch.channels_last)
             }
             seconds = _take_turns(runs | convolutions, rounds, threads)
@@ -129,7 +126,6 @@ def write_backend(
 
 def write_training(
     output: Path,
-    reference: Path,
     size: Size,
     batch_size: int = 64,
     *,
@@ -145,13 +141,12 @@ def write_training(
     Args:
         output: columns `form, memory, precision, batch_size, n_frames, median_ms, iqr_ms, device, threads, rounds,
             machine` with form `reference` or `plain`, memory `default` or `kept`.
-        reference: see `write_backend`.
         size, device, threads, rounds: see there.
         batch_size: excerpts per step; 64 in the paper's first stage.
     """
     place = prepare_torch(threads, device)
-    baseline = _random_backend(size)
-    sides = {"reference": _as_reference(_reference(reference), baseline, Variant()), "plain": baseline}
+    baseline = _random_backend(size, {})
+    sides = {"reference": textbook(baseline, Variant()), "plain": baseline}
     sides = {form: side.to(place).train() for form, side in sides.items()}
     frames = torch.randn(batch_size, size.n_frames, size.feature_dim).to(place)
     seconds: dict[tuple[str, str, str], list[float]] = {}
@@ -334,12 +329,10 @@ def _milliseconds(seconds: Sequence[float]) -> tuple[float, float]:
     return median, high - low
 
 
-def _forms(
-    textbook: type, baseline: AASIST, shipped: AASIST, frames: Tensor, threads: int
-) -> dict[str, Callable[[], Tensor]]:
+def _forms(baseline: AASIST, shipped: AASIST, frames: Tensor, threads: int) -> dict[str, Callable[[], Tensor]]:
     fast = optimise(shipped, frames.shape[1])
     forms = {
-        "reference": _as_reference(textbook, baseline, shipped.variant).eval().to(frames.device),
+        "reference": textbook(baseline, shipped.variant).eval().to(frames.device),
         "plain": shipped,
         "optimised": fast,
         "compiled": compiled(fast),
@@ -355,18 +348,6 @@ def _call(module: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Te
     return lambda: module(inputs)
 
 
-def _reference(path: Path) -> type:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
-        return module.Reference
-    except AttributeError:
-        raise ConfigError(f"{path}: defines no class Reference") from None
-
-
 def _variant(system: str) -> Variant:
     variant = System.parse(system).variant
     if variant is None or variant.graph_temperature or variant.stack_temperature:
@@ -374,10 +355,23 @@ def _variant(system: str) -> Variant:
     return variant
 
 
-def _random_backend(size: Size) -> AASIST:
-    """A baseline with random weights and statistics, so that forms that differ in either are told apart."""
+def _options(system: str, backends: Mapping[str, BackendConfig]) -> dict[str, object]:
+    """What sets the AASIST of a system apart from the baseline."""
+    if System.parse(system).variant:
+        return {}
+    if system in backends and backends[system].kind == AASIST.__name__:
+        return backends[system].options
+    raise ConfigError(f"{system}: speed is measured of AASIST back-ends alone")
+
+
+def _run_as(system: str, backend: AASIST) -> Variant:
+    return _variant(system) if System.parse(system).variant else backend.variant
+
+
+def _random_backend(size: Size, options: Mapping[str, object]) -> AASIST:
+    """An AASIST with random weights and statistics, so that forms that differ in either are told apart."""
     torch.manual_seed(0)
-    backend = AASIST(size.feature_dim, size.embedding_dim).eval()
+    backend = AASIST(size.feature_dim, size.embedding_dim, **options).eval()
     for norm in backend.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             for tensor, (low, high) in (
@@ -388,20 +382,6 @@ def _random_backend(size: Size) -> AASIST:
             ):
                 tensor.uniform_(low, high)
     return backend
-
-
-def _as_reference(textbook: type, baseline: AASIST, variant: Variant) -> nn.Module:
-    """The textbook back-end with the baseline's weights, run as `variant`."""
-    public = {own: name for name, own in PUBLIC_NAMES.items()}
-    state = {}
-    for name, tensor in baseline.state_dict().items():
-        own = max((own for own in public if name == own or name.startswith(f"{own}.")), key=len)
-        rest = name.removeprefix(own)
-        if own == "encoder":
-            rest = re.sub(r"^\.(\d+)\.", r".\1.0.", rest)
-        state[public[own] + rest] = tensor
-    sizes = baseline.projection.in_features, baseline.output.out_features
-    return textbook(state, variant.k_infer, variant.node_scoring, variant.stack_aggregation, *sizes)
 
 
 def _convolutions(backend: AASIST, frames: Tensor, layout: torch.memory_format) -> Callable[[], None]:

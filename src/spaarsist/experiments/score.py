@@ -19,7 +19,7 @@ from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, read_meta
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts, ignore_termination
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
-from spaarsist.names import AS_TRAINED, ConfigError, Variant
+from spaarsist.names import ConfigError, Variant, column_as_trained
 
 
 @torch.inference_mode()
@@ -65,10 +65,10 @@ def score(
 ) -> None:
     """Score every trial of a list with every variant of a checkpoint, or with the back-end as trained; write Parquet.
 
-    The file has `trial_id` and one float32 column per variant, named by `Variant.column` (`score` for a back-end that
-    has none): log P(bona fide) - log P(spoof) in nats, higher = more bona fide, in the list's order; no labels. Its
-    metadata (key `spaarsist`, JSON) says which back-end, checkpoint, code, excerpt and versions made it. The batch size
-    changes scores by no more than rounding.
+    The file has `trial_id` and one float32 column per variant, named by `Variant.column`, or as trained by
+    `column_as_trained`: log P(bona fide) - log P(spoof) in nats, higher = more bona fide, in the list's order; no
+    labels. Its metadata (key `spaarsist`, JSON) says which back-end, checkpoint, code, excerpt and versions made it.
+    The batch size changes scores by no more than rounding.
 
     Columns that `output` holds already, made by the same checkpoint, trials, code and versions, are taken over, and
     only the missing ones cost a pass; where none is missing and none is too many, the file is left untouched.
@@ -78,9 +78,9 @@ def score(
             trial).
     """
     detector, record = load_checkpoint(checkpoint)
-    if variants and detector.column == AS_TRAINED:
+    if variants and detector.variant is None:
         raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
-    columns = [variant.column for variant in variants] or [detector.column]
+    columns = [variant.column for variant in variants] or [column_as_trained(record["system"], detector.variant)]
     crop = record["recipe"]["crop"]
     metadata = {
         "system": record["system"],

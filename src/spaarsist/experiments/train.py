@@ -44,7 +44,7 @@ from spaarsist.experiments.features import CachedFrames, identify
 from spaarsist.experiments.score import score_excerpts
 from spaarsist.models.detector import Detector, prepare_torch, save_checkpoint
 from spaarsist.models.frontend import build_frontend
-from spaarsist.names import AS_TRAINED, ConfigError, System, system_name
+from spaarsist.names import ConfigError, System, column_as_trained, system_name
 
 HISTORY = (
     "stage", "epoch", "train_loss", "dev_eer", "lr", "seconds", "trials_per_second", "peak_memory_mb",
@@ -526,19 +526,20 @@ class _Run:
 
 
 def _check_name(system: str, detector: Detector) -> None:
-    """Refuse a name that would make tables lie: AST- is for AASIST alone, and says its k_train and temperatures."""
-    named, backend = System.parse(system_name(system, detector.column)), detector.backend
-    fits = named.variant is None and detector.column == AS_TRAINED
-    if named.variant and detector.column != AS_TRAINED:
+    """Refuse a name that would make tables lie: AST- is for the paper's AASIST, and says k_train and temperatures."""
+    named = System.parse(system_name(system, column_as_trained(system, detector.variant)))
+    backend, fits = detector.backend, named.variant is None
+    if named.variant:
         fits = (
-            named.k_train == backend.variant.k_infer
+            backend.size == "base"
+            and named.k_train == backend.variant.k_infer
             and named.trained_graph_temperature in (None, backend.spectral_attention.temperature)
             and named.trained_stack_temperature in (None, backend.branches[0].first.stack_temperature)
         )
     if not fits:
         raise ConfigError(
-            f"system {system}: AASIST back-ends, and they alone, are named AST-<k_train>, with +graph<temperature> and "
-            "+stack<temperature> behind it if these are not AASIST's; the recipe's backend.options say otherwise"
+            f"system {system}: AST-<k_train> is the name of an AASIST of full size, with +graph<temperature> and "
+            "+stack<temperature> behind it if these are not AASIST's; the recipe's backend says otherwise"
         )
 
 

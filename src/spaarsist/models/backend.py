@@ -13,7 +13,9 @@ Notation: B batch, T frames, D features, N nodes, E embedding.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -22,10 +24,12 @@ from torch import Tensor, nn
 
 from spaarsist.names import Variant
 
-CHANNELS = ((1, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 64))
 PROJECTED, POOLING = 128, 3
 SPECTRAL_NODES = PROJECTED // POOLING
-NODE_DIM, STACK_DIM = 64, 32
+NODE_DIMS = {"base": 64, "L": 24}
+"""Size of an AASIST -> features of a node, and channels of the encoder's last four blocks."""
+
+STACK_DIM = 32
 MIN_FRAMES = POOLING
 
 PUBLIC_NAMES = {
@@ -57,7 +61,7 @@ PUBLIC_NAMES = {
 class Graphs(NamedTuple):
     """The two node sets, before any pooling: what `AASIST.encode` hands to `AASIST.readout`.
 
-    Shapes: spectral (B, 42, 64), temporal (B, T // 3, 64).
+    Shapes: spectral (B, 42, 64), temporal (B, T // 3, 64); 24 instead of 64 in an AASIST-L.
     """
 
     spectral: Tensor
@@ -258,13 +262,13 @@ class GraphPool(nn.Module):
 class Branch(nn.Module):
     """Two heterogeneous layers with pooling between them; the second one's output is added to its input.
 
-    Shape: temporal (B, N_T, 64), spectral (B, N_S, 64) -> pooled node sets and stack node with 32 features.
+    Shape: temporal (B, N_T, dim), spectral (B, N_S, dim) -> pooled node sets and stack node with 32 features.
     """
 
-    def __init__(self, temperatures: Sequence[float], stack_temperature: float | None) -> None:
+    def __init__(self, dim: int, temperatures: Sequence[float], stack_temperature: float | None) -> None:
         super().__init__()
-        self.stack_node = nn.Parameter(torch.randn(1, 1, NODE_DIM))
-        self.first = HeterogeneousAttention(NODE_DIM, STACK_DIM, temperatures[0], stack_temperature)
+        self.stack_node = nn.Parameter(torch.randn(1, 1, dim))
+        self.first = HeterogeneousAttention(dim, STACK_DIM, temperatures[0], stack_temperature)
         self.spectral_pool = GraphPool(STACK_DIM)
         self.temporal_pool = GraphPool(STACK_DIM)
         self.second = HeterogeneousAttention(STACK_DIM, STACK_DIM, temperatures[1], stack_temperature)
@@ -292,6 +296,12 @@ class AASIST(nn.Module):
             as in every public AASIST.
         variant: label of the variant that is trained (`spaarsist.names.LABELS`); every weight exists in each, so that
             every variant can be switched on later.
+        size: `base`, or `L`: the light AASIST-L of Jung et al. 2022, whose encoder has 32 and 24 channels and whose
+            nodes have 24 features. Their pooling ratios differ from layer to layer; here `k_train` holds for all. The
+            hidden layer of the attention map keeps its 128 channels, as in public AASIST-L on such features.
+
+    Raises:
+        ValueError: no such size.
 
     Calling the module runs that variant at `k_train` (the form that is trained) or, after `export`, the exported one.
     """
@@ -306,23 +316,28 @@ class AASIST(nn.Module):
         temperatures: Sequence[float] = (2.0, 2.0, 100.0, 100.0),
         stack_temperature: float | None = None,
         variant: str = "Base",
+        size: str = "base",
     ) -> None:
         super().__init__()
+        if size not in NODE_DIMS:
+            raise ValueError(f"size {size!r}: expected one of {', '.join(NODE_DIMS)}")
+        dim = NODE_DIMS[size]
         spectral, temporal, *heterogeneous = temperatures
-        self.variant = Variant.from_label(k_train, variant)
+        self.size, self.variant = size, Variant.from_label(k_train, variant)
         self.projection = nn.Linear(feature_dim, PROJECTED)
         self.input_norm = nn.BatchNorm2d(1)
-        self.encoder = nn.Sequential(*(ResidualBlock(i, o, first=i == 1) for i, o in CHANNELS))
-        self.encoder_norm = nn.BatchNorm2d(NODE_DIM)
+        channels = pairwise((1, 32, 32, dim, dim, dim, dim))
+        self.encoder = nn.Sequential(*(ResidualBlock(i, o, first=i == 1) for i, o in channels))
+        self.encoder_norm = nn.BatchNorm2d(dim)
         self.map_attention = nn.Sequential(
-            nn.Conv2d(NODE_DIM, 128, 1), nn.SELU(), nn.BatchNorm2d(128), nn.Conv2d(128, NODE_DIM, 1)
+            nn.Conv2d(dim, 128, 1), nn.SELU(), nn.BatchNorm2d(128), nn.Conv2d(128, dim, 1)
         )
-        self.spectral_position = nn.Parameter(torch.randn(1, SPECTRAL_NODES, NODE_DIM))
-        self.spectral_attention = GraphAttention(NODE_DIM, NODE_DIM, spectral)
-        self.temporal_attention = GraphAttention(NODE_DIM, NODE_DIM, temporal)
-        self.spectral_pool = GraphPool(NODE_DIM)
-        self.temporal_pool = GraphPool(NODE_DIM)
-        self.branches = nn.ModuleList(Branch(heterogeneous, stack_temperature) for _ in range(2))
+        self.spectral_position = nn.Parameter(torch.randn(1, SPECTRAL_NODES, dim))
+        self.spectral_attention = GraphAttention(dim, dim, spectral)
+        self.temporal_attention = GraphAttention(dim, dim, temporal)
+        self.spectral_pool = GraphPool(dim)
+        self.temporal_pool = GraphPool(dim)
+        self.branches = nn.ModuleList(Branch(dim, heterogeneous, stack_temperature) for _ in range(2))
         self.branch_dropout = nn.Dropout(0.2)
         self.output_dropout = nn.Dropout(0.5)
         self.output = nn.Linear(5 * STACK_DIM, embedding_dim)
@@ -399,6 +414,18 @@ class AASIST(nn.Module):
             elif isinstance(module, HeterogeneousAttention):
                 module.drop_unused(variant.stack_aggregation)
         return shipped
+
+    def public_state(self) -> dict[str, Tensor]:
+        """Give the weights under the names of the public AASIST code: what `load_public_state` takes."""
+        public = {own: name for name, own in PUBLIC_NAMES.items()}
+        state = {}
+        for name, tensor in self.state_dict().items():
+            own = max((own for own in public if name == own or name.startswith(f"{own}.")), key=len)
+            rest = name.removeprefix(own)
+            if own == "encoder":
+                rest = re.sub(r"^\.(\d+)\.", r".\1.0.", rest)
+            state[public[own] + rest] = tensor
+        return state
 
     def load_public_state(self, state: Mapping[str, Tensor]) -> None:
         """Load weights that carry the names of the public AASIST code (`LL`, `HtrgGAT_layer_ST11`, ...).

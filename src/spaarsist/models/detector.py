@@ -17,7 +17,7 @@ from spaarsist.config import BackendConfig, FrontendConfig, parse
 from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
 from spaarsist.models.frontend import build_frontend
-from spaarsist.names import AS_TRAINED, ConfigError, Variant
+from spaarsist.names import ConfigError, Variant
 
 BONAFIDE, SPOOF = 0, 1
 """Positions of the classes in the logits."""
@@ -60,7 +60,7 @@ def prepare_torch(threads: int, device: str = "cpu") -> torch.device:
 class Detector(nn.Module):
     """Waveforms (B, n_samples) at 16 kHz, or their frames from a cache -> logits (B, 2), bona fide first.
 
-    The head is the paper's: Linear E -> E/2, batch norm, ReLU, Linear -> E/4, batch norm, ReLU, Linear -> 2.
+    The head is the paper's, see `build_head`.
 
     Args:
         frontend: the front-end's settings.
@@ -75,21 +75,12 @@ class Detector(nn.Module):
         super().__init__()
         self.frontend = build_frontend(frontend, architecture)
         self.backend = build_backend(backend, self.frontend.feature_dim, self.frontend.n_layers)
-        size = backend.embedding_dim
-        self.head = nn.Sequential(
-            nn.Linear(size, size // 2),
-            nn.BatchNorm1d(size // 2),
-            nn.ReLU(),
-            nn.Linear(size // 2, size // 4),
-            nn.BatchNorm1d(size // 4),
-            nn.ReLU(),
-            nn.Linear(size // 4, 2),
-        )
+        self.head = build_head(backend.embedding_dim)
 
     @property
-    def column(self) -> str:
-        """Name of the score column of the back-end run as it was trained: `05`, or `score` if it has no variants."""
-        return self.backend.variant.column if isinstance(self.backend, AASIST) else AS_TRAINED
+    def variant(self) -> Variant | None:
+        """The variant that was trained; None of a back-end that has none."""
+        return self.backend.variant if isinstance(self.backend, AASIST) else None
 
     def frames(self, waveforms: Tensor) -> Tensor:
         """What the back-end takes: the last layer's frames (B, T, D), or all layers' (B, L, T, D), in float32."""
@@ -121,6 +112,19 @@ class Detector(nn.Module):
 
     def _frames(self, inputs: Tensor) -> Tensor:
         return self.frames(inputs) if inputs.ndim == 2 else inputs.float()
+
+
+def build_head(size: int) -> nn.Sequential:
+    """Build the classification head: embeddings (B, size) -> logits (B, 2), bona fide first."""
+    return nn.Sequential(
+        nn.Linear(size, size // 2),
+        nn.BatchNorm1d(size // 2),
+        nn.ReLU(),
+        nn.Linear(size // 2, size // 4),
+        nn.BatchNorm1d(size // 4),
+        nn.ReLU(),
+        nn.Linear(size // 4, 2),
+    )
 
 
 def build_backend(settings: BackendConfig, feature_dim: int, n_layers: int) -> nn.Module:

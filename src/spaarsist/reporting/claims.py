@@ -1,7 +1,7 @@
-"""The claims ledger: every number of the paper and every finding, beside ours, judged by a rule that was fixed before.
+"""The claims ledger: every number of the paper beside ours, judged by a rule that is written down.
 
-`paper/claims.csv` is the only place with claimed numbers; `Claim` describes its columns. A claim that differs is a
-result, not a failure.
+`paper/claims.csv` holds the claims, `paper/facts.csv` what we found in paper and released code; `Claim` describes their
+columns. These are the only places with claimed numbers. A claim that differs is a result, not a failure.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,14 +24,18 @@ from scipy.special import stdtrit
 from spaarsist.artefacts import read_table, refuse_mixed_code
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.names import ConfigError, System
+from spaarsist.names import CONVENTIONS, PAPER_FRAMES, ConfigError
 from spaarsist.reporting.tables.layout import SECTION, p_text, write
 
-VERDICTS = ("reproduced", "consistent", "differs", "not comparable", "not run")
+CONVENTION, SYSTEM = "reproduced under another convention", "reproduced for another system"
+VERDICTS = (
+    "reproduced", CONVENTION, SYSTEM, "consistent", "inconclusive", "differs", "not comparable", "not run",
+)  # fmt: skip
 
 RULES = {
-    "equals": "the system's value, rounded to the claim's decimals, is the claimed one",
-    "exists": "as `equals`, for at least one of the systems named",
+    "equals": "the value, rounded to the claim's decimals, is the claimed one: of the first system named; else of its "
+    "MACs as the paper counts them; else of one of the other systems named",
+    "exists": "the value, rounded to the claim's decimals, is the claimed one, for at least one of the systems named",
     "at_most": "every system's interval lies at or below the claimed value",
     "above": "every system's interval lies above the claimed value; of a direction (above 0, where differences were "
     "tested) instead: every system's value lies above 0, significantly",
@@ -38,8 +43,13 @@ RULES = {
 }
 """When a claim is reproduced, by rule. A value without an interval stands for its interval."""
 
+WIDEST = {"equals": Decimal("0.5"), "exists": Decimal("0.5"), "at_most": Decimal(1), "above": Decimal(1),
+          "within": Decimal(2)}  # fmt: skip
+"""Rule -> how wide an interval may be, in sizes of the claimed value, to have been able to refute it. A wider one is
+`inconclusive`, and so is every interval of a mere direction (above 0) that is not significant."""
+
 PAPER_CORPORA = "paper corpora"
-COMPARABLE = ("always", PAPER_CORPORA)
+COMPARABLE = ("always", PAPER_CORPORA, "never")
 SOURCES = ("abstract", "text", "code", "second-hand")
 ROLES = ("in_domain", "out_of_domain", "both")
 SCALES = {
@@ -49,48 +59,59 @@ SCALES = {
 """Unit of a claim -> what our value (a fraction, a count) is multiplied by."""
 
 _XLS_R = {"feature_dim": 1024, "n_layers": 24, "embedding_dim": 1024}
-PAPER_SIZE = {"n_params": _XLS_R, "n_macs": {**_XLS_R, "n_frames": 201}}
+PAPER_SIZE = {"n_params": _XLS_R, "n_macs": {**_XLS_R, "n_frames": 201}, "n_macs_linear": _XLS_R}
 """What a size must have been counted with to be held against the paper's; 64,600 samples give 201 frames."""
+
+_COUNTED = {
+    "n_macs": "{row[counter]}, {row[n_frames]} frames",
+    "n_macs_linear": f"{CONVENTIONS['linear_head']}, {PAPER_FRAMES} frames",
+}
 
 CONFIDENCE = 0.95  # of the t interval over seeds; the others' is the run's
 
 _COMPARED = ("n_seeds", "value", "reference_value", "difference", "ci_low", "ci_high", "p_holm")
 
-_QUANTITY = re.compile(r"F\d+_")  # of the findings file
+_QUANTITY = re.compile(r"[CF]\d+_")  # of the findings file
 
 SECTIONS = {
     "C": "What the paper claims",
     "S": "Second-hand: from a third party's digest of the paper, not verified",
-    "F": "Our findings about the released code, each confirmed (reproduced) or not (differs) by a measurement",
+    "F": "What we found about the released code, each shown (reproduced) or not (differs) by this run's trainings",
 }
 """First letter of a claim's id -> heading of its part of the ledger."""
 
+COMMIT = "62f06a6a81c45bb024e8e8f93ae0e1dcf11caa98"
+"""Of the released code, https://github.com/Security-FIT/SpAArSIST, that facts name files and lines of."""
+
 LEDGER_COLUMNS = (
     "claim_id", "where", "source", "statement", "system", "corpus", "metric", "claimed", "ours", "ci_low", "ci_high",
-    "unit", "verdict", "rule", "why",
+    "unit", "verdict", "rule", "since", "why",
 )  # fmt: skip
 
 
 class Claim(NamedTuple):
-    """One line of `claims.csv`.
+    """One line of `claims.csv` or `facts.csv`.
 
     Attributes:
         claim_id: C (the paper's), S (second-hand) or F (finding) and a number; a letter where a claim has several rows.
-        where: place in its source.
+        where: place in its source; of facts, file and lines of the released code at `COMMIT`.
         source: one of `SOURCES`; `code` was found by reading or running the released code.
         statement: the claim in a sentence.
-        system: names or shell patterns of systems, separated by spaces; behind ` / `, the system that they are
-            relative to. Empty for findings.
+        system: names or shell patterns of systems, separated by spaces, the one that is meant first; behind ` / `, the
+            system that they are relative to. Empty for findings.
         corpus: `in_domain`, `out_of_domain`, `both` (the larger, that is worse, of the two values, and of the two
             upper and lower ends of their intervals), or empty for what no corpus decides.
-        metric: `n_params`, `n_macs`, `rank` (of AASIST configurations, by the composite score), with a corpus a metric
-            of the summary, or for a finding one of its quantities (`F2_...`), likewise with ` / ` and another.
+        metric: `n_params`, `n_macs`, with a corpus a metric of the summary, or for a finding one of its quantities
+            (`F2_...`), likewise with ` / ` and another.
         claimed: the number, or the bound of a claim without number. With ` / ` it is a relative change: ours /
             reference - 1.
         decimals: digits that `claimed` is rounded to, for `equals` and `exists`.
         unit: one of `SCALES`.
         rule: one of `RULES`.
-        comparable: `always`, or `paper corpora`: judged only in runs on the paper's corpora with its front-end.
+        comparable: `always`; `paper corpora`: judged only in runs on the paper's corpora with its front-end; or
+            `never`, for the reason in `note`.
+        since: date when the rule and its bound were written, as YYYY-MM-DD: only of runs after it were they fixed
+            before.
         note: for whoever edits the file.
     """
 
@@ -106,6 +127,7 @@ class Claim(NamedTuple):
     unit: str
     rule: str
     comparable: str
+    since: str
     note: str
 
     @property
@@ -201,16 +223,23 @@ def _parse(fields: dict[str, str]) -> Claim:
             raise ValueError(f"claimed has more than {claim.decimals} decimals")
     if claim.rule == "within" and claim.claimed <= 0:
         raise ValueError("claimed: the rule within needs a bound above 0")
-    of_corpora = bool(claim.corpus) or claim.metric == "rank"
-    if not (of_corpora or claim.is_finding or claim.metric in PAPER_SIZE):
+    try:
+        date.fromisoformat(claim.since)
+    except ValueError:
+        raise ValueError(f"since: {claim.since!r} is no date such as 2026-11-23") from None
+    if claim.comparable == "never":
+        if not claim.note:
+            raise ValueError("note: say why nothing can be held against it")
+        return claim
+    if not (claim.corpus or claim.is_finding or claim.metric in PAPER_SIZE):
         raise ValueError(f"metric: {claim.metric!r} needs a corpus")
-    if of_corpora != (claim.comparable == PAPER_CORPORA):
+    if bool(claim.corpus) != (claim.comparable == PAPER_CORPORA):
         raise ValueError(f"comparable: {PAPER_CORPORA!r} is for what corpora decide, and for nothing else")
     patterns, _ = claim.subject
     if not patterns:
         raise ValueError("system: no system is named")
-    if claim.rule == "equals" and (len(patterns) > 1 or re.search(r"[*?\[]", patterns[0])):
-        raise ValueError("system: the rule equals takes a single one")
+    if claim.rule == "equals" and re.search(r"[*?\[]", " ".join(patterns)):
+        raise ValueError("system: the rule equals takes names, no patterns")
     return claim
 
 
@@ -221,7 +250,6 @@ def judge(
     output_stem: Path | None,
     corpora: Sequence[tuple[str, str]],
     paper_corpora: bool,
-    composite: Path | None = None,
     label: str = "",
     comparisons: Sequence[Path] = (),
     footer: str = "",
@@ -229,11 +257,13 @@ def judge(
     """Judge every claim; write the ledger as `<output_stem>.tsv` (for machines), `.md`, `.tex`, `.html` (for readers).
 
     ==============  ==================================================================================================
-    reproduced      the claim's rule holds (`RULES`)
-    consistent      it does not, but our interval leaves room for it: it holds the claimed number, part of it keeps the
-                    bound or, of a direction, lies on the claimed side, and the other side is not significant
-    differs         neither
-    not comparable  parameters or MACs were counted at another size than the paper's (`PAPER_SIZE`)
+    reproduced      the claim's rule holds (`RULES`); "under another convention" where MACs come out as the paper counts
+                    them, "for another system" where the number is that of a system that the paper does not name
+    consistent      it does not, but our interval leaves room for it and is narrow enough to have refuted it (`WIDEST`)
+    inconclusive    our interval leaves room for it, and for nearly anything else; of a direction: not significant
+    differs         none of these
+    not comparable  parameters or MACs were counted at another size than the paper's (`PAPER_SIZE`), or the claim rests
+                    on something that is not known
     not run         the run lacks a system, a corpus or a quantity, or the claim is on the paper's corpora and front-end
                     and the run is not
     ==============  ==================================================================================================
@@ -241,24 +271,21 @@ def judge(
     Values are means over training seeds. The interval of a single system's is the widest of: the bootstrap's over
     trials; the bootstrap's over speakers, where they are known; and for n > 1 seeds mean +- t(n - 1) std / sqrt(n) at
     95 %. The first two take the seeds as given and the last the trials: each is too narrow by what it leaves out, and
-    another team's number comes of another training in any case. With two or three seeds the last is so wide that
-    `consistent` says little: it is shown beside the value.
+    another team's number comes of another training in any case.
 
     Relative changes between systems on a corpus come from `comparisons`, over the seeds that both have: the paired
     difference and its interval, which knows trials and (where there are several) seeds, by the reference's mean (taken
     as exact), with either of the two as the reference. What stands in none of the files is judged on means alone, and
-    the ledger says so. So are ranks: that of the composite score among the AASIST configurations in its file (the
-    paper's Table 1); equal scores share the lowest. Sizes and findings have no interval. Rounding is decimal, on the
-    digits that the files show, and half away from zero.
+    the ledger says so. Sizes and findings have no interval. Rounding is decimal, on the digits that the files show, and
+    half away from zero.
 
     Args:
         claims: `paper/claims.csv`.
         summary: file of `evaluation.summary.summarise`.
-        findings: file of `audit.findings.measure`.
+        findings: file of `audit.findings.measure`: what this run's trainings show.
         output_stem: path of the outputs without their endings; None writes nothing.
         corpora: (name in the summary, title), in domain first, then out of domain.
         paper_corpora: whether these are the paper's, and the front-end too.
-        composite: file of `evaluation.selection.composite`; without it claims on ranks are not run.
         label: said in headings and captions, e.g. that the corpora are miniatures.
         comparisons: files of `evaluation.comparison.compare`; a pair that several hold counts as in the first.
         footer: how it was made (`artefacts.footer`), at the end of what readers get.
@@ -274,14 +301,9 @@ def judge(
     names = [name for name, _ in corpora]
     systems = read_summary(summary, names)
     refuse_mixed_code(f"{summary}: code_hash", _states_of_code(systems))
-    scores = None
-    if composite:
-        scores = _read(composite, "system", ["composite"])["composite"]
-        scores = scores[[System.parse(name).variant is not None for name in scores.index]]
     run = _Run(
         systems,
         _read(findings, "quantity", ["value", "how"]),
-        scores,
         {"in_domain": names[:1], "out_of_domain": names[1:2], "both": names[:2] if len(names) > 1 else []},
         paper_corpora,
         _either_way(comparisons),
@@ -304,6 +326,23 @@ def judge(
             wrapped={"Claim": 76, "Ours": 54},
         )
     return ledger
+
+
+def judge_facts(facts: Path, quantities: Path) -> pd.DataFrame:
+    """Judge what we found in paper and released code by what was measured of it.
+
+    Args:
+        facts: `paper/facts.csv`.
+        quantities: file of `audit.facts.measure`.
+
+    Returns:
+        As `judge`.
+
+    Raises:
+        ConfigError: a file is unreadable, lacks columns or is not what it should be (see `read_claims`).
+    """
+    run = _Run(pd.DataFrame(), _read(quantities, "quantity", ["value", "how"]), {}, False, {})
+    return pd.DataFrame([_judge(fact, run) for fact in read_claims(facts)], columns=LEDGER_COLUMNS)
 
 
 def read_ledger(path: Path) -> pd.DataFrame:
@@ -355,24 +394,22 @@ def _states_of_code(systems: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
 class _Run(NamedTuple):
     """What was measured.
 
-    `composite` is of AASIST configurations, `corpora` names those that play each role, `comparisons` are of
-    `_either_way`.
+    `corpora` names those that play each role, `comparisons` are of `_either_way`.
     """
 
     systems: pd.DataFrame
     findings: pd.DataFrame
-    composite: pd.Series | None
     corpora: dict[str, list[str]]
     paper_corpora: bool
     comparisons: dict[tuple[str, str, str, str], NamedTuple]
 
     def values(self, claim: Claim) -> list[_Value]:
         """Our value of each system or quantity that a claim names, in its unit; raises `_NotJudged`."""
+        if claim.comparable == "never":
+            raise _NotJudged("not comparable", claim.note)
         if claim.comparable == PAPER_CORPORA and not self.paper_corpora:
             raise _NotJudged("not run", "other corpora or another front-end than the paper's")
-        if claim.metric == "rank" and self.composite is None:
-            raise _NotJudged("not run", "no composite score in this run")
-        table = self.findings if claim.is_finding else self.composite if claim.metric == "rank" else self.systems
+        table = self.findings if claim.is_finding else self.systems
         corpora = self.corpora[claim.corpus] if claim.corpus else [""]
         if not corpora:
             raise _NotJudged("not run", f"no corpus {claim.corpus} in this run")
@@ -410,17 +447,13 @@ class _Run(NamedTuple):
         what = f"{claim.metric} of {name}"
         if claim.is_finding:
             return _Value(name, _number(self.findings.loc[name, "value"], name), self.findings.loc[name, "how"])
-        if claim.metric == "rank":
-            scores = {system: _number(score, f"composite of {system}") for system, score in self.composite.items()}
-            rank = Decimal(1 + sum(score < scores[name] for score in scores.values()))
-            return _Value(name, rank, f"rank by our composite score among {len(scores)} AASIST configurations")
         row = self.systems.loc[name]
         if claim.metric in PAPER_SIZE:
             paper = PAPER_SIZE[claim.metric]
             how, wanted = (", ".join(f"{column} {size[column]}" for column in paper) for size in (row, paper))
             if how != wanted:
                 raise _NotJudged("not comparable", f"counted at {how}, not at the paper's {wanted}")
-            counter = row["counter"] if claim.metric == "n_macs" else ""
+            counter = _COUNTED.get(claim.metric, "").format(row=row)
             return _Value(name, _number(row[claim.metric], what), f"counted at {how}", counter=counter)
         stem, n_seeds = f"{corpus}.{claim.metric}", row[f"{corpus}.n_seeds"]
         mean, std = (row.get(f"{stem}.{part}", math.nan) for part in ("mean", "std"))
@@ -478,66 +511,86 @@ def _is_direction(claim: Claim, value: _Value) -> bool:
     return claim.rule == "above" and not claim.claimed and value.p is not None
 
 
-def _standing(claim: Claim, value: _Value) -> tuple[bool, bool]:
-    """Whether the claim's rule holds for a value, and whether its interval leaves room for it."""
+def _standing(claim: Claim, value: _Value) -> str:
+    """What one value makes of a claim: one of `_STANDINGS`."""
     low, high = (value.value if end is None else end for end in (value.low, value.high))
+    bound, narrow = claim.claimed, high - low <= WIDEST[claim.rule] * abs(claim.claimed)
     match claim.rule:
         case "at_most":
-            return high <= claim.claimed, low <= claim.claimed
+            holds, room = high <= bound, low <= bound
         case "within":
-            return -claim.claimed < low and high < claim.claimed, -claim.claimed < high and low < claim.claimed
+            holds, room = -bound < low and high < bound, -bound < high and low < bound
         case "above" if _is_direction(claim, value):
             significant = value.p < SIGNIFICANCE
-            return significant and value.value > 0, high > 0 and not (significant and value.value < 0)
+            holds, room = significant and value.value > 0, high > 0 and not (significant and value.value < 0)
+            narrow = False
         case "above":
-            return low > claim.claimed, high > claim.claimed
-    return _round(value.value, claim.decimals) == claim.claimed, low <= claim.claimed <= high
+            holds, room = low > bound, high > bound
+        case _:
+            holds, room = _round(value.value, claim.decimals) == bound, low <= bound <= high
+    if holds:
+        return "reproduced"
+    return "differs" if not room else "consistent" if narrow else "inconclusive"
+
+
+_STANDINGS = ("reproduced", "consistent", "inconclusive", "differs")
+"""From the best to the worst."""
 
 
 def _judge(claim: Claim, run: _Run) -> dict[str, object]:
     row = {column: getattr(claim, column) for column in LEDGER_COLUMNS if column in Claim._fields}
     try:
         values = run.values(claim)
+        verdict, shown = (_equal if claim.rule == "equals" else _bounded)(claim, values, run)
     except _NotJudged as gap:
         verdict, why = gap.args
         return row | {"ours": "", "ci_low": math.nan, "ci_high": math.nan, "verdict": verdict, "why": why}
-
-    def order(value: _Value) -> object:
-        """What decides comes first: the likest number, or the nearest to breaking a bound."""
-        holds, room = _standing(claim, value)
-        match claim.rule:
-            case "at_most":
-                return holds, room, -value.value
-            case "above":
-                return holds, room, value.value
-            case "within":
-                return holds, room, -abs(value.value)
-        return not holds, not room, abs(value.value - claim.claimed)
-
-    enough = any if claim.rule == "exists" else all
-    standings = [_standing(claim, value) for value in values]
-    verdict = "consistent" if enough(holds or room for holds, room in standings) else "differs"
-    if enough(holds for holds, _ in standings):
-        verdict = "reproduced"
-    first, *others = sorted(values, key=order)
-    shown, reasons = [first], [*_reasons(claim, first, verdict), first.how]
-    if others and claim.rule == "exists":
-        shown += others
-        if verdict == "reproduced":
-            reasons.insert(0, f"{first.name} has it")
-    elif others:
+    first = shown[0]
+    reasons = [*_reasons(claim, first, verdict), first.how]
+    if verdict == SYSTEM or (claim.rule == "exists" and len(shown) > 1 and verdict == "reproduced"):
+        reasons.insert(0, f"{first.name} has it")
+    elif len(shown) < len(values):
         reasons.insert(0, f"the worst of {len(values)}")
     bare = sum(not value.interval for value in values)
-    if bare and (claim.metric == "rank" or (claim.corpus and claim.subject[1])):
+    if bare and claim.corpus and claim.subject[1]:
         reasons.append(f"{f'{bare} of them with ' if bare < len(values) else ''}no interval or test")
-    ours = "; ".join(_shown(claim, value) + (f" ({value.name})" if others else "") for value in shown)
+    several = len({value.name for value in values}) > 1
     return row | {
-        "ours": f"{ours} by {first.counter}" if first.counter else ours,
+        "ours": "; ".join(_shown(claim, value, named=several) for value in shown),
         "ci_low": math.nan if first.low is None else float(first.low),
         "ci_high": math.nan if first.high is None else float(first.high),
         "verdict": verdict,
         "why": "; ".join(reasons),
     }
+
+
+def _equal(claim: Claim, values: Sequence[_Value], run: _Run) -> tuple[str, list[_Value]]:
+    """The verdict on a number: of the system that is meant; counted as the paper does; of another system."""
+    meant, *others = values
+    candidates = [("reproduced", meant), *((SYSTEM, value) for value in others)]
+    if claim.metric == "n_macs":
+        candidates.insert(1, (CONVENTION, run.values(claim._replace(metric="n_macs_linear"))[0]))
+    for verdict, value in candidates:
+        if _standing(claim, value) == "reproduced":
+            return verdict, [value, *(other for _, other in candidates if other is not value)]
+    return _standing(claim, meant), [value for _, value in candidates]
+
+
+def _bounded(claim: Claim, values: Sequence[_Value], _run: _Run) -> tuple[str, list[_Value]]:
+    """The verdict on several systems: under `exists` the best decides and all are shown, else the worst alone."""
+    any_will_do = claim.rule == "exists"
+
+    def order(value: _Value) -> tuple[int, Decimal]:
+        grade = _STANDINGS.index(_standing(claim, value))
+        match claim.rule:
+            case "exists":
+                return grade, abs(value.value - claim.claimed)
+            case "within":
+                return -grade, -abs(value.value)
+        return -grade, value.value if claim.rule == "above" else -value.value
+
+    shown = sorted(values, key=order)
+    return _standing(claim, shown[0]), shown if any_will_do else shown[:1]
 
 
 def _reasons(claim: Claim, value: _Value, verdict: str) -> list[str]:
@@ -551,15 +604,16 @@ def _reasons(claim: Claim, value: _Value, verdict: str) -> list[str]:
         return [f"not significant after Holm's correction{beyond}"]
     if not value.interval:
         return []
+    wide = ", which is too wide to have refuted it" if verdict == "inconclusive" else ""
     if claim.rule in ("equals", "exists"):
-        if verdict == "reproduced":
+        if verdict in ("reproduced", SYSTEM):
             return []
-        return [f"claimed value {'in' if verdict == 'consistent' else 'out'}side the {value.interval}"]
-    share = {"reproduced": "all", "consistent": "part"}.get(verdict, "none")
-    return [f"{share} of the {value.interval} keeps the bound"]
+        return [f"claimed value {'out' if verdict == 'differs' else 'in'}side the {value.interval}{wide}"]
+    share = {"reproduced": "all", "differs": "none"}.get(verdict, "part")
+    return [f"{share} of the {value.interval} keeps the bound{wide}"]
 
 
-def _shown(claim: Claim, value: _Value) -> str:
+def _shown(claim: Claim, value: _Value, *, named: bool) -> str:
     """One of our values with its unit and interval: as many decimals as the claim has, or four digits."""
 
     def digits(number: Decimal) -> str:
@@ -574,7 +628,8 @@ def _shown(claim: Claim, value: _Value) -> str:
     if _is_direction(claim, value) and not math.isnan(value.p):
         p = p_text(value.p)
         text += f", p {p}" if p.startswith("<") else f", p = {p}"
-    return text
+    of = ", ".join(filter(None, [value.name if named else "", value.counter]))
+    return f"{text} ({of})" if of else text
 
 
 def _claimed(row: NamedTuple) -> str:
@@ -596,7 +651,7 @@ def _sections(ledger: pd.DataFrame) -> list[tuple[str, str, list[NamedTuple]]]:
     parts = []
     for letter, verdicts in counts(ledger).items():
         if rows := [row for row in ledger.itertuples(index=False) if row.claim_id.startswith(letter)]:
-            count = ", ".join(f"{verdict} {verdicts[verdict]}" for verdict in VERDICTS)
+            count = ", ".join(f"{verdict} {verdicts[verdict]}" for verdict in VERDICTS if verdicts[verdict])
             parts.append((SECTIONS[letter], f"{len(rows)} in all: {count}", rows))
     return parts
 
@@ -625,7 +680,7 @@ def render(ledger: pd.DataFrame) -> str:
             put(row.claim_id, row.verdict, _claimed(row), row.ours or "-", row.statement)
         lines.append("")
     for heading, count, rows in sections:
-        lines += [heading, f"  {count}"]
+        lines += [heading, *textwrap.wrap(count, 118, initial_indent="  ", subsequent_indent="  ")]
         for verdict in ("not comparable", "not run"):
             reasons = Counter(row.why for row in rows if row.verdict == verdict)
             lines += [f"  {verdict}, {number}: {why}" for why, number in reasons.most_common()]
@@ -634,14 +689,18 @@ def render(ledger: pd.DataFrame) -> str:
 
 _NOTES = (
     "Claims without a number of their own are judged by a bound of ours, which stands in the claimed column with its "
-    "sign (≤, >, within ±). Where several systems could be meant, each is shown. In brackets our interval: of a system "
-    "by itself the widest of the bootstrap's over trials, the bootstrap's over speakers where they are known (both at "
-    "this run's confidence) and, for several seeds, the t interval over these (95 %, wide); of a system against "
-    "another that of their paired difference, relative to the other's mean. Reproduced: the rounded value is the "
-    "claimed one, the whole interval keeps the bound or, for > 0 between systems, the difference is significant "
-    "(p < 0.05 after Holm's correction over its family of comparisons); consistent: the interval leaves room for the "
-    "claim; differs: it does not; not run: nothing was measured here that could be held against the claim. Ranks, and "
-    "comparisons shown without brackets, rest on means alone."
+    "sign (≤, >, within ±). Where several systems or ways of counting could be meant, each is shown. In brackets our "
+    "interval: of a system by itself the widest of the bootstrap's over trials, the bootstrap's over speakers where "
+    "they are known (both at this run's confidence) and, for several seeds, the t interval over these (95 %, wide); of "
+    "a system against another that of their paired difference, relative to the other's mean. Reproduced: the rounded "
+    "value is the claimed one, the whole interval keeps the bound or, for > 0 between systems, the difference is "
+    "significant (p < 0.05 after Holm's correction over its family of comparisons); under another convention: MACs, "
+    "counted as the paper counts them; for another system: the number is that of a system that the paper does not "
+    "name. Consistent: the interval leaves room for the claim and is at most half as wide as the claimed number (as a "
+    "bound; twice a ±), so that it could have refuted it; inconclusive: it is wider, or a difference is not "
+    "significant; differs: neither. Not comparable: it rests on something that is not known; not run: nothing was "
+    "measured here that could be held against it. Since: when a rule was written (in the TSV); only of runs after "
+    "that was it fixed before."
 )
 
 

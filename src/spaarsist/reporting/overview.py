@@ -1,4 +1,4 @@
-"""What a run obtained, on one screen of a terminal."""
+"""What a run obtained, or the facts without one, on one screen of a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pandas as pd
 from spaarsist.artefacts import DECIDES_SCORES, read_metadata, read_table, trials_hash
 from spaarsist.code import backends, meaning
 from spaarsist.config import ConfigError
+from spaarsist.names import BASELINE, LIGHT, PAPER_FRAMES
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
+from spaarsist.reporting.tables.facts import COUNTED, PRINTED, read_counts
 
 
 def overview(results: Path) -> str:
@@ -37,15 +39,7 @@ def overview(results: Path) -> str:
         [str(name), f"{row['n_params']:,.0f}", f"{row['n_macs'] / 1e6:.1f}", *(_eer(row, corpus) for corpus in corpora)]
         for name, row in table.iterrows()
     ]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = ["", heading, ""]
-    lines += [
-        "  ".join(
-            cell.ljust(w) if not place else cell.rjust(w)
-            for place, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    lines = ["", heading, "", *_aligned(rows)]
     tally = counts(read_ledger(tables / "claims.tsv"))["C"]
     verdicts = ", ".join(f"{tally[verdict]} {verdict}" for verdict in VERDICTS if tally[verdict])
     lines += ["", f"The paper's claims: {verdicts} (spaarsist claims {results})"]
@@ -57,6 +51,62 @@ def overview(results: Path) -> str:
         lines += ["", f"Kept, though made by another state of the code than this one: {', '.join(stale)}."]
         lines += ["To train them anew, delete their folders in checkpoints/ and run the same command."]
     return "\n".join(lines)
+
+
+def facts(folder: Path) -> str:
+    """Tell the main facts of `spaarsist facts`: what the paper's MACs count, and what saves more.
+
+    Args:
+        folder: that it wrote.
+
+    Raises:
+        ConfigError: the folder lacks a table.
+    """
+    macs = read_counts(folder / "counts.tsv")
+    n_params = read_table(folder / "counts.tsv", ["system", "n_params"]).drop_duplicates("system")
+    n_params = n_params.set_index("system")["n_params"]
+    found = read_table(folder / "facts.tsv", ["fact", "verdict"])
+    rows = [["", "parameters", f"linear layers, {PAPER_FRAMES} frames", "the paper", "everything, 201 frames"]]
+    for system, name in COUNTED.items():
+        linear, whole = ((convention, n) for convention, n in (("linear_head", PAPER_FRAMES), ("whole", 201)))
+        counted = [
+            f"{macs[system, *way]:,}" + _saved(macs[system, *way], macs[BASELINE, *way]) for way in (linear, whole)
+        ]
+        printed = f"{PRINTED[system]:.3f} M" if system in PRINTED else ""
+        rows.append([name, f"{n_params[system]:,}", counted[0], printed, counted[1]])
+    light, whole = macs[LIGHT, "whole", 201], macs[BASELINE, "whole", 201]
+    return "\n".join(
+        [
+            "",
+            "What the MACs of the paper count",
+            "",
+            *_aligned(rows),
+            "",
+            "The paper's numbers are the multiply-adds of linear layers alone, in back-end and head, at",
+            f"{PAPER_FRAMES} frames (8.75 s): both to the last digit. The convolutions, most of the work, are not in",
+            "them, and are not sparsified. The row of rank 1 has the MACs of Mag and the size of MagMean.",
+            f"Sparsify or shrink? AASIST-L, a smaller one of 2022, saves {100 * (1 - light / whole):.0f} % of everything.",
+            "",
+            f"Facts about paper and released code: {sum(found['verdict'] == 'shown')} of {len(found)} shown.",
+            f"{folder}/: facts.md, macs.md, saving.md (and .tsv, .tex, .html); where_the_work_is.png,",
+            "saving_against_length.png (and .pdf, .tsv)",
+        ]
+    )
+
+
+def _saved(n_macs: int, baseline: int) -> str:
+    return f" ({100 * (n_macs / baseline - 1):+5.1f} %)".replace("-", "−") if n_macs != baseline else " " * 10
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines of a table: the first column flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(w) if place else cell.ljust(w) for place, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
 
 
 def _eer(row: pd.Series, corpus: str) -> str:

@@ -13,7 +13,7 @@ from spaarsist.artefacts import read_table
 from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS
 from spaarsist.evaluation.summary import on, read_summary
-from spaarsist.names import BASELINE, RANK_1, ConfigError
+from spaarsist.names import BASELINE, PAPER_FRAMES, RANK_1, ConfigError
 from spaarsist.reporting.tables.differences import TESTED, find, note_on_stars, read_family, star
 from spaarsist.reporting.tables.layout import SECTION, interval, number, write
 
@@ -168,7 +168,8 @@ def _notes(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], cost: CostMo
     sentences.append(
         f"Costs: spoof prior {cost.p_spoof:g}, miss {cost.c_miss:g}, false acceptance {cost.c_fa:g}; actDCF at the "
         f"Bayes threshold of the ASVspoof 5 evaluation package; Cllr in bits; ECE over {ECE_BINS} bins. Parameters and "
-        f"multiply-adds (MACs) are of the exported back-end ({counters})."
+        f"multiply-adds (MACs) are of the exported back-end ({counters}); linear: those of linear layers alone, head "
+        f"included, at {PAPER_FRAMES} frames, as the paper's MACs come out."
     )
     if _smaller_in_the_run(table):
         sentences.append("The back-ends that gave this run's errors are smaller: their parameters stand under Run's.")
@@ -196,7 +197,8 @@ def _cells(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> tuple[pd.
         marks.append([value == best != "–" for value in rounded])
 
     add("", "Params", [f"{n:,.0f}" for n in table["n_params"]])
-    add("", "MACs (M)", [f"{n / 1e6:.1f}" for n in table["n_macs"]])
+    add("MACs (M)", "all", [f"{n / 1e6:.1f}" for n in table["n_macs"]])
+    add("MACs (M)", "linear", [f"{n / 1e6:.1f}" for n in table["n_macs_linear"]])
     if _smaller_in_the_run(table):
         add("", "Run's params", ["–" if math.isnan(n) else f"{n:,.0f}" for n in table["n_params_as_run"]])
     for corpus, title in corpora:

@@ -1,12 +1,10 @@
-"""A textbook AASIST back-end: the yardstick that `spaarsist benchmark` times the project's own forms against.
+"""A textbook AASIST back-end: the yardstick of `spaarsist benchmark`, and what the authors' own counter is run on.
 
 It computes what the paper says, in the way that public AASIST implementations do, and knows of nothing else: every pair
 of nodes has its product, (B, N, N, D); every pair type has its own matrix product into a board of scores; batch norms
 and dropouts are modules. It is neither slowed down nor sped up on purpose, and shares no line with
-`spaarsist.models.backend`. `tests/test_reference.py` proves it equal to the outputs of the code that the paper's
-authors released.
-
-It imports PyTorch alone, so that it can be loaded by its path.
+`spaarsist.models.backend`. `tests/test_textbook.py` proves it equal to the outputs of the code that the paper's authors
+released, and `tests/test_complexity.py` that ptflops, which sees how a module is written, counts it alike.
 
 Sources: Jung et al. 2022 (AASIST, arXiv 2110.01200); Tak et al. 2022 (AASIST on self-supervised features, arXiv
 2202.12233); Firc et al. 2026 (SpAArSIST, arXiv 2606.11674).
@@ -152,18 +150,17 @@ class GraphPool(nn.Module):
         return torch.gather(x, 1, index.expand(-1, -1, x.size(2)))
 
 
-class Reference(nn.Module):
-    """The back-end: frames (B, T, feature_dim) -> embedding (B, embedding_dim).
+class Textbook(nn.Module):
+    """The back-end: frames (B, T, D) -> embedding (B, E).
 
     Like any module it starts in training mode.
 
     Args:
-        state: its weights under the names of the public AASIST code; all of them, whatever the variant.
+        state: its weights under the names of the public AASIST code; all of them, whatever the variant. Their shapes
+            say every size: of an AASIST or an AASIST-L, of frames and embedding.
         k: share of nodes that each graph pooling keeps.
         scoring: of the nodes, see `GraphPool`.
         aggregation: of the stack node, see `HtrgGraphAttentionLayer`.
-        feature_dim: features per frame.
-        embedding_dim: size of the embedding.
 
     Raises:
         ValueError: unknown scoring or aggregation.
@@ -176,39 +173,40 @@ class Reference(nn.Module):
         k: float = 0.5,
         scoring: str = "learned",
         aggregation: str = "attention",
-        feature_dim: int = 1024,
-        embedding_dim: int = 1024,
     ) -> None:
         super().__init__()
         if scoring not in ("learned", "magnitude") or aggregation not in ("attention", "uniform", "linear"):
             raise ValueError(f"no textbook form of {scoring} scoring with {aggregation} aggregation")
+        embedding_dim, feature_dim = len(state["out_layer.weight"]), state["LL.weight"].size(1)
+        c = len(state["encoder.2.0.conv1.weight"])
+        d, hidden = state["HtrgGAT_layer_ST11.att_proj.weight"].size(1), len(state["attention.0.weight"])
         self.LL = nn.Linear(feature_dim, 128)
         self.first_bn = nn.BatchNorm2d(1)
-        self.first_bn1 = nn.BatchNorm2d(64)
+        self.first_bn1 = nn.BatchNorm2d(c)
         self.selu = nn.SELU()
         self.drop = nn.Dropout(p=0.5)
         self.drop_way = nn.Dropout(p=0.2)
         self.encoder = nn.Sequential(
             nn.Sequential(Residual(1, 32, first=True)),
             nn.Sequential(Residual(32, 32, first=False)),
-            nn.Sequential(Residual(32, 64, first=False)),
-            nn.Sequential(Residual(64, 64, first=False)),
-            nn.Sequential(Residual(64, 64, first=False)),
-            nn.Sequential(Residual(64, 64, first=False)),
+            nn.Sequential(Residual(32, c, first=False)),
+            nn.Sequential(Residual(c, c, first=False)),
+            nn.Sequential(Residual(c, c, first=False)),
+            nn.Sequential(Residual(c, c, first=False)),
         )
         self.attention = nn.Sequential(
-            nn.Conv2d(64, 128, kernel_size=1), nn.SELU(), nn.BatchNorm2d(128), nn.Conv2d(128, 64, kernel_size=1)
+            nn.Conv2d(c, hidden, kernel_size=1), nn.SELU(), nn.BatchNorm2d(hidden), nn.Conv2d(hidden, c, kernel_size=1)
         )
-        self.pos_S = nn.Parameter(torch.empty(1, 42, 64))
-        self.master1 = nn.Parameter(torch.empty(1, 1, 64))
-        self.master2 = nn.Parameter(torch.empty(1, 1, 64))
-        self.GAT_layer_S = GraphAttentionLayer(64, 64, temperature=2.0)
-        self.GAT_layer_T = GraphAttentionLayer(64, 64, temperature=2.0)
-        self.pool_S = GraphPool(64, k, scoring)
-        self.pool_T = GraphPool(64, k, scoring)
-        self.HtrgGAT_layer_ST11 = HtrgGraphAttentionLayer(64, 32, 100.0, aggregation)
+        self.pos_S = nn.Parameter(torch.empty(1, 42, c))
+        self.master1 = nn.Parameter(torch.empty(1, 1, d))
+        self.master2 = nn.Parameter(torch.empty(1, 1, d))
+        self.GAT_layer_S = GraphAttentionLayer(c, d, temperature=2.0)
+        self.GAT_layer_T = GraphAttentionLayer(c, d, temperature=2.0)
+        self.pool_S = GraphPool(d, k, scoring)
+        self.pool_T = GraphPool(d, k, scoring)
+        self.HtrgGAT_layer_ST11 = HtrgGraphAttentionLayer(d, 32, 100.0, aggregation)
         self.HtrgGAT_layer_ST12 = HtrgGraphAttentionLayer(32, 32, 100.0, aggregation)
-        self.HtrgGAT_layer_ST21 = HtrgGraphAttentionLayer(64, 32, 100.0, aggregation)
+        self.HtrgGAT_layer_ST21 = HtrgGraphAttentionLayer(d, 32, 100.0, aggregation)
         self.HtrgGAT_layer_ST22 = HtrgGraphAttentionLayer(32, 32, 100.0, aggregation)
         self.pool_hS1 = GraphPool(32, k, scoring)
         self.pool_hT1 = GraphPool(32, k, scoring)
@@ -222,11 +220,11 @@ class Reference(nn.Module):
         x = self.LL(frames).transpose(1, 2).unsqueeze(dim=1)  # (B, 1, 128, T)
         x = F.max_pool2d(x, (3, 3))  # (B, 1, 42, T // 3)
         x = self.selu(self.first_bn(x))
-        x = self.selu(self.first_bn1(self.encoder(x)))  # (B, 64, 42, T // 3)
+        x = self.selu(self.first_bn1(self.encoder(x)))  # (B, c, 42, T // 3)
         w = self.attention(x)
 
-        spectral = torch.sum(x * F.softmax(w, dim=-1), dim=-1).transpose(1, 2) + self.pos_S  # (B, 42, 64)
-        temporal = torch.sum(x * F.softmax(w, dim=-2), dim=-2).transpose(1, 2)  # (B, T // 3, 64)
+        spectral = torch.sum(x * F.softmax(w, dim=-1), dim=-1).transpose(1, 2) + self.pos_S  # (B, 42, c)
+        temporal = torch.sum(x * F.softmax(w, dim=-2), dim=-2).transpose(1, 2)  # (B, T // 3, c)
         spectral = self.pool_S(self.GAT_layer_S(spectral))
         temporal = self.pool_T(self.GAT_layer_T(temporal))
 

@@ -1,4 +1,4 @@
-"""The textbook back-end (reference/aasist.py) against the released code's outputs, and the project's form against it.
+"""The textbook back-end (audit/textbook.py) against the released code's outputs, and the project's form against it.
 
 Where two of our own forms are compared, they run in float64: top-k pooling jumps where two scores tie, and in float32
 they may tie for one form and not for the other.
@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from conftest import GOLDEN
-from reference.aasist import Reference
+from spaarsist.audit.textbook import Textbook
 from spaarsist.models.backend import AASIST
 from spaarsist.names import LABELS, Variant
 
@@ -57,8 +57,7 @@ def both(label, k, state, feature_dim, embedding_dim):
     variant = Variant.from_label(k, label)
     ours = AASIST(feature_dim, embedding_dim, k_train=k, variant=label)
     ours.load_public_state(state)
-    sizes = feature_dim, embedding_dim
-    return ours.double(), Reference(state, k, variant.node_scoring, variant.stack_aggregation, *sizes).double()
+    return ours.double(), Textbook(state, k, variant.node_scoring, variant.stack_aggregation).double()
 
 
 def set_dropouts(model, p):
@@ -71,23 +70,23 @@ def set_dropouts(model, p):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
 def test_equals_released_code(case):
     aggregation = RELEASED_NAME[case["stack_aggregation"]]
-    reference = Reference(STATE, case["k_infer"], case["node_scoring"], aggregation, 24, 16).eval()
-    output = reference(TENSORS[f"input/T{case['frames']}"])
+    textbook = Textbook(STATE, case["k_infer"], case["node_scoring"], aggregation).eval()
+    output = textbook(TENSORS[f"input/T{case['frames']}"])
     assert relative_error(output, TENSORS[f"output/{case['key']}"]) < 1e-5
 
 
 def test_training_equals_released_code():
-    reference = Reference(STATE, feature_dim=24, embedding_dim=16)
-    assert reference.training
-    set_dropouts(reference, 0.0)
-    output = reference(TENSORS["train/input"])
+    textbook = Textbook(STATE)
+    assert textbook.training
+    set_dropouts(textbook, 0.0)
+    output = textbook(TENSORS["train/input"])
     loss = output.square().mean()
     loss.backward()
     assert relative_error(output, TENSORS["train/output"]) < 1e-4
     assert loss.item() == pytest.approx(TENSORS["train/loss"].item(), rel=1e-4)
     norms = {k.removeprefix("train/gradnorm/"): v.item() for k, v in TENSORS.items() if k.startswith("train/gradnorm/")}
     largest = max(norms.values())
-    gradients = {name: weight.grad for name, weight in reference.named_parameters()}
+    gradients = {name: weight.grad for name, weight in textbook.named_parameters()}
     found = {name: gradient.norm().item() for name, gradient in gradients.items() if gradient is not None}
     # A bias before a batch norm has a gradient of zero but for rounding
     assert found == {name: pytest.approx(norm, rel=1e-4, abs=1e-6 * largest) for name, norm in norms.items()}
@@ -98,17 +97,27 @@ def test_training_equals_released_code():
     ("label", "k", "n_frames"), [*((label, 0.3, 49) for label in TEXTBOOK), ("Uni", 0.1, 3), ("MagUni", 1.0, 50)]
 )
 def test_equals_the_project(label, k, n_frames):
-    ours, reference = both(label, k, make_state(24, 16), 24, 16)
+    ours, textbook = both(label, k, make_state(24, 16), 24, 16)
     frames = torch.randn(3, n_frames, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert error_in_spreads(reference.eval()(frames), ours.eval()(frames)) < 1e-9
+    assert error_in_spreads(textbook.eval()(frames), ours.eval()(frames)) < 1e-9
 
 
 @torch.inference_mode()
 def test_equals_the_project_at_the_papers_size():
-    ours, reference = both("Base", 0.5, make_state(1024, 1024), 1024, 1024)
-    assert sum(p.numel() for p in reference.parameters()) == 611_784
+    ours, textbook = both("Base", 0.5, make_state(1024, 1024), 1024, 1024)
+    assert sum(p.numel() for p in textbook.parameters()) == 611_784
     frames = torch.randn(2, 201, 1024, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert error_in_spreads(reference.eval()(frames), ours.eval()(frames)) < 1e-9
+    assert error_in_spreads(textbook.eval()(frames), ours.eval()(frames)) < 1e-9
+
+
+@torch.inference_mode()
+def test_a_light_one_equals_the_project_too():
+    """Every size is read off the state."""
+    ours = AASIST(24, 16, size="L").eval()
+    frames = torch.randn(3, 49, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    textbook = Textbook(ours.public_state()).eval().double()
+    assert sum(p.numel() for p in textbook.parameters()) == sum(p.numel() for p in ours.parameters())
+    assert error_in_spreads(textbook(frames), ours.double()(frames)) < 1e-9
 
 
 @pytest.mark.parametrize("label", TEXTBOOK)
@@ -124,21 +133,21 @@ def test_same_training_step_as_the_project(label):
         return sorted(calls)
 
     frames = torch.randn(2, 24, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    ours, reference = both(label, 0.5, make_state(24, 16), 24, 16)
-    assert recorded(reference) == recorded(ours)
-    ours, reference = both(label, 0.5, make_state(24, 16), 24, 16)
-    for model in (ours, reference):
+    ours, textbook = both(label, 0.5, make_state(24, 16), 24, 16)
+    assert recorded(textbook) == recorded(ours)
+    ours, textbook = both(label, 0.5, make_state(24, 16), 24, 16)
+    for model in (ours, textbook):
         set_dropouts(model, 0.0)
-    assert error_in_spreads(reference(frames), ours(frames)) < 1e-9
+    assert error_in_spreads(textbook(frames), ours(frames)) < 1e-9
     expected = AASIST(24, 16).double()
-    expected.load_public_state(reference.state_dict())
+    expected.load_public_state(textbook.state_dict())
     torch.testing.assert_close(ours.state_dict(), expected.state_dict())
 
 
 @pytest.mark.parametrize("options", [{"scoring": "magnitude_gated"}, {"aggregation": "mean"}])
 def test_other_forms_are_refused(options):
     with pytest.raises(ValueError, match="no textbook form"):
-        Reference(STATE, feature_dim=24, embedding_dim=16, **options)
+        Textbook(STATE, **options)
 
 
 @pytest.mark.parametrize(
@@ -146,4 +155,4 @@ def test_other_forms_are_refused(options):
 )
 def test_another_state_is_refused(state):
     with pytest.raises(RuntimeError, match=r"pos_S|extra"):
-        Reference(state, feature_dim=24, embedding_dim=16)
+        Textbook(state)
