@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from pydantic import validate_call
 
+from conftest import markdown_cells
 from spaarsist.evaluation.calibration import COLUMNS
 from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.calibration import write_calibration
@@ -46,8 +47,7 @@ def files(folder, seeds=(1, 2), **changed):
 
 def rows(path):
     """First cell -> the others, of a Markdown table."""
-    lines = [line.strip("|").split("|") for line in path.read_text().splitlines() if line.startswith("|")]
-    return {first.strip(): [cell.strip() for cell in cells] for first, *cells in lines}
+    return {first: cells for first, *cells in markdown_cells(path.read_text())}
 
 
 def write(folder, paths, systems=SYSTEMS, corpora=CORPORA, label=LABEL):

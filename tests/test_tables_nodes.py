@@ -1,12 +1,11 @@
 """The tables on nodes and stack attention from made-up files: right means in right cells, dashes for what is not."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 from pydantic import validate_call
 
+from conftest import markdown_cells
 from spaarsist.audit.nodes import COLUMNS
 from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.nodes import over_seeds, read_inspected, write_nodes, write_stack
@@ -70,13 +69,8 @@ def made_up(trained, seed, corpus, variants):
                 found["agreement"].append(row | {"quartile": 1, "score_change": 9.0})
         for layer, value in LAYERS.items():
             for t in TEMPERATURES:
-                row = {
-                    "label": label,
-                    "layer": layer,
-                    "stack_temperature": t,
-                    "aggregation": "attention",
-                    "n_trials": n,
-                }
+                row = {"label": label, "layer": layer, "stack_temperature": t, "n_trials": n}
+                row["aggregation"] = "attention"
                 for quantity, number in (
                     ("entropy", 1 - value / t), ("total_variation", value / t + 0.001 * seed / t),
                     ("largest_weight_times_n", 1 + value / t),
@@ -109,9 +103,7 @@ def of(folders, name):
 
 
 def rows(path):
-    """Cells of a Markdown table's lines."""
-    lines = [line for line in path.read_text().splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return markdown_cells(path.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -190,15 +182,8 @@ def test_stack_rows(stack):
         section = first if first.startswith("*") else section
         found[section, first] = cells
     titles = [first.strip("*") for section, first in found if section == first]
-    assert [title.split(" ")[0] for title in titles] == [
-        "Entropy",
-        "Total",
-        "Largest",
-        "Spread",
-        "Spread",
-        "Score",
-        "Score",
-    ]
+    words = "Entropy Total Largest Spread Spread Score Score"
+    assert " ".join(title.split(" ")[0] for title in titles) == words
     entropy, distance, weight, spread, others, uniform, linear = (f"*{title}*" for title in titles)
     # Both branches: 0.1 and 0.3, 0.2 and 0.4
     assert found[entropy, "Layer 1, τ = 1"] == ["0.80000 ± 0"] * 4
