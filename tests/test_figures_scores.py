@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 from scipy.special import expit, logit
 
-from conftest import write_scores
+from conftest import write_scores, write_trials
 from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.names import ConfigError
@@ -29,22 +29,18 @@ def inputs(tmp_path_factory):
     rng = np.random.default_rng(0)
     held = {}
     for corpus, sizes in SIZES.items():
-        trials = pd.DataFrame({"label": np.repeat(["bonafide", "spoof"], sizes)}).sample(frac=1, random_state=1)
-        trials.insert(0, "trial_id", [f"{corpus}{i}" for i in range(len(trials))])
-        trials.insert(1, "path", "x.flac")
-        trials = trials.assign(speaker_id="s", attack_id="-", codec="-", n_samples=64600)
-        trials.to_csv(folder / f"{corpus}.trials.tsv", sep="\t", index=False)
-        is_bonafide = (trials["label"] == "bonafide").to_numpy()
+        labels = rng.permutation(np.repeat(["bonafide", "spoof"], sizes))
+        is_bonafide, ids = labels == "bonafide", [f"{corpus}{i}" for i in range(len(labels))]
+        write_trials(folder / f"{corpus}.trials.tsv", ids, labels)
         for system, (columns, seeds) in TRAININGS.items():
             for seed in seeds:
-                scores = {
-                    column: (np.where(is_bonafide, 1.5, -1) + 1.3 * rng.normal(size=len(trials))).astype(np.float32)
-                    for column in columns
-                }
-                for column, values in scores.items():
-                    values = values.astype(float)
-                    held[system, column, seed, corpus] = values[is_bonafide], values[~is_bonafide]
-                table = {"trial_id": trials["trial_id"], **scores}
+                table = {"trial_id": ids}
+                for column in columns:
+                    values = np.float32(np.where(is_bonafide, 1.5, -1) + 1.3 * rng.normal(size=len(ids)))
+                    held[system, column, seed, corpus] = [
+                        values[own].astype(float) for own in (is_bonafide, ~is_bonafide)
+                    ]
+                    table[column] = values
                 path = folder / f"{system}-{seed}-{corpus}.parquet"
                 write_scores(path, table, system=system, seed=seed, corpus=corpus)
     return folder, held
@@ -229,9 +225,7 @@ def test_the_lowest_seed_is_each_trainings_own(inputs, tmp_path, monkeypatch):
 def test_scores_that_are_certain_or_all_alike(tmp_path):
     """P(spoof) of exactly 0, 1/2, the edge 10/15 and 1; a histogram without width."""
     ids = [f"t{i}" for i in range(8)]
-    trials = pd.DataFrame({"trial_id": ids, "path": "x.flac", "label": ["bonafide", "spoof"] * 4})
-    trials = trials.assign(speaker_id="s", attack_id="-", codec="-", n_samples=1)
-    trials.to_csv(tmp_path / "home.trials.tsv", sep="\t", index=False)
+    write_trials(tmp_path / "home.trials.tsv", ids, ["bonafide", "spoof"] * 4)
     edge = -logit(np.linspace(0, 1, 16)[10])
     assert expit(-edge) == np.linspace(0, 1, 16)[10]
     scores = np.repeat([800, 0, edge, -800], 2)
