@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -107,22 +108,12 @@ class TestReceiptAndVerification:
             "licence": "CC BY 4.0",
             "folder": str(disk),
             "files": {
-                "a.tar": {
-                    "path": f"{disk}/a.tar",
-                    "bytes": 300_000,
-                    "checksum": MD5,
-                    "published": True,
-                    "origin": f"{hub.url}a.tar?download=1",
-                },
-                "b.tar": {
-                    "path": f"{disk}/b.tar",
-                    "bytes": 1,
-                    "checksum": f"sha256:{sha256}",
-                    "published": True,
-                    "origin": "already there",
-                },
+                "a.tar": {"path": f"{disk}/a.tar", "bytes": 300_000, "checksum": MD5, "published": True,
+                          "origin": f"{hub.url}a.tar?download=1"},
+                "b.tar": {"path": f"{disk}/b.tar", "bytes": 1, "checksum": f"sha256:{sha256}", "published": True,
+                          "origin": "already there"},
             },
-        }
+        }  # fmt: skip
         assert list(receipt["files"]) == ["a.tar", "b.tar"]
         assert (disk / "a.tar").read_bytes() == CONTENT
         assert hub.requests == [("a.tar", None)]
@@ -251,11 +242,6 @@ class TestNoPublishedChecksum:
         get({name: ""}, {name: contents[name]})
         assert names(disk) == [name, f"{name}.sha256"]
 
-    def test_a_damaged_download_is_tried_again(self, get, hub, disk):
-        hub.faults["wild.zip"] = ["corrupt"]
-        get({"wild.zip": ""}, {"wild.zip": zipped()})
-        assert (disk / "wild.zip").read_bytes() == zipped()
-
 
 class TestFaults:
     @pytest.mark.parametrize("fault", ["cut", "corrupt", "html", "404", "403", "503"])
@@ -266,7 +252,7 @@ class TestFaults:
         get({name: checksum}, {name: content})
         assert (disk / name).read_bytes() == content
         assert names(disk) == [name] if checksum else [name, f"{name}.sha256"]
-        assert len(hub.requests) == 2
+        assert hub.requests == [(name, None), (name, f"bytes={len(content) // 2}-" if fault == "cut" else None)]
 
     def test_a_cut_connection_is_resumed(self, get, hub, disk):
         hub.faults["a.tar"] = ["cut", "cut", "cut", "cut", "cut"]
@@ -276,11 +262,6 @@ class TestFaults:
             "more cuts than patience, but each time something came"
         )
         assert (disk / "a.tar").read_bytes() == CONTENT
-
-    def test_corrupted_bytes_are_never_resumed(self, get, hub, disk):
-        hub.faults["a.tar"] = ["corrupt"]
-        get({"a.tar": MD5}, {"a.tar": CONTENT})
-        assert hub.requests == [("a.tar", None), ("a.tar", None)]
 
     @pytest.mark.parametrize("fault", ["html", "404", "503"])
     def test_a_page_does_not_cost_what_has_arrived(self, get, hub, disk, fault):
@@ -334,12 +315,8 @@ class TestFaults:
         hub.faults["a.tar"] = ["503"] * 9
         addresses = (hub.url + "{file}", "http://127.0.0.1:1/{file}", "nonsense")
         with pytest.raises(ConfigError) as error:
-            get(
-                {"a.tar": MD5, "b.tar": SHA256, "c.tar": MD5, "d.tar": MD5},
-                {"a.tar": CONTENT, "b.tar": b"other", "c.tar": CONTENT},
-                addresses=addresses,
-                jobs=2,
-            )
+            files = {"a.tar": MD5, "b.tar": SHA256, "c.tar": MD5, "d.tar": MD5}
+            get(files, {"a.tar": CONTENT, "b.tar": b"other", "c.tar": CONTENT}, addresses=addresses, jobs=2)
         lines = str(error.value).splitlines()
         assert [line.split(": not fetched")[0] for line in lines] == [f"{disk}/{name}.tar" for name in "abd"]
         assert f"{hub.url}a.tar answered: status 503 (Service Unavailable)" in lines[0]
@@ -409,17 +386,13 @@ class TestSpace:
     def others(self, disk):
         def release(name, files=("x.tar",), size_gb=20.0):
             folder, checksums = str(disk / name), dict.fromkeys(files, MD5)
-            return Release(
-                folder=folder, size_gb=size_gb, licence="", addresses=("http://127.0.0.1:1/",), files=checksums
-            )
+            addresses = ("http://127.0.0.1:1/",)
+            return Release(folder=folder, size_gb=size_gb, licence="", addresses=addresses, files=checksums)
 
-        (disk / "complete").mkdir()
-        (disk / "complete" / "x.tar").write_bytes(CONTENT)
-        (disk / "half").mkdir()
-        with (disk / "half" / "x.tar").open("wb") as stream:
-            stream.truncate(7 * 10**9)  # sparse
-        with (disk / "half" / "y.tar.part").open("wb") as stream:
-            stream.truncate(10**9)
+        for name, size in (("complete/x.tar", 300_000), ("half/x.tar", 7 * 10**9), ("half/y.tar.part", 10**9)):
+            (disk / name).parent.mkdir(exist_ok=True)
+            (disk / name).touch()
+            os.truncate(disk / name, size)  # sparse
         releases = {
             "complete": release("complete"),
             "half": release("half", ("x.tar", "y.tar")),

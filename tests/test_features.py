@@ -110,15 +110,15 @@ def test_order_depends_on_the_seed(synthetic, viewed, cache, tmp_path):
     assert file_hash(tmp_path / "1" / "model.safetensors") == file_hash(tmp_path / "again" / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"crop": 7200}, "crop"),
-        ({"frontend": FrontendConfig(normalise="none")}, "frontend"),
-        ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, "augmentation"),
-        ({"epoch_size": 24}, "n"),
-    ],
-)
+OTHERWISE = [
+    ({"crop": 7200}, "crop"),
+    ({"frontend": FrontendConfig(normalise="none")}, "frontend"),
+    ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, "augmentation"),
+]
+"""Changes of the recipe, and what they are called."""
+
+
+@pytest.mark.parametrize(("changes", "named"), [*OTHERWISE, ({"epoch_size": 24}, "n")])
 def test_a_cache_of_something_else_is_refused(synthetic, viewed, cache, tmp_path, changes, named):
     with pytest.raises(ConfigError, match=rf"view0.part\d.npy: made with another .*{named}.*; delete .*view0"):
         run(synthetic, replace(viewed, **changes), tmp_path, cache)
@@ -217,21 +217,13 @@ class TestMadeAgain:
             assert (there / name).read_bytes() == (cache / "view1" / name).read_bytes()
 
     @pytest.mark.parametrize("part", [0, 2])
-    @pytest.mark.parametrize(
-        ("change", "n_parts", "named"),
-        [
-            ({"crop": 7200}, 3, "crop"),
-            ({"frontend": FrontendConfig(normalise="none")}, 3, "frontend"),
-            ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, 3, "augmentation"),
-            ({}, 4, "parts"),
-        ],
-    )
-    def test_of_something_else_is_refused(self, there, synthetic, viewed, change, n_parts, named, part):
-        """Also a part that is not there yet, beside others."""
+    @pytest.mark.parametrize(("change", "named"), [*OTHERWISE, ({}, "parts")])
+    def test_of_something_else_is_refused(self, there, synthetic, viewed, change, named, part):
+        """Also a part that is not there yet, beside others; or one of another number of parts."""
         (there / "part2.json").unlink()
         before = self.state(there)
         with pytest.raises(ConfigError, match=rf"view1.part0.npy: made with another {named}; delete .*view1 and make"):
-            make_part(synthetic / "train.tsv", replace(viewed, **change), there, part, n_parts, 1)
+            make_part(synthetic / "train.tsv", replace(viewed, **change), there, part, 3 if change else 4, 1)
         assert self.state(there) == before
 
     def test_of_other_trials_is_refused(self, there, relabelled, viewed):
