@@ -107,9 +107,8 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
         for line, value in zip(lines.values(), LAYERS.values(), strict=True):
             assert line.get_xdata().tolist() == TEMPERATURES
             assert line.get_ydata() == pytest.approx([(value + 0.0015) / t for t in TEMPERATURES])
-        assert [
-            line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":" and line not in marked(axes)
-        ] == [100]
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":" and line not in marked(axes)]
+        assert [line.get_xdata()[0] for line in dotted] == [100]
         assert axes.get_yscale() == axes.get_xscale() == "log"
         low, high = axes.get_ylim()
         assert low < 0.001 and high > 0.4
@@ -122,11 +121,8 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
         assert bars == pytest.approx([2 * value * np.sqrt(0.5) for value in SPREAD.values()] + [0] * 3)
         assert stack.get_ydata()[2] == 0 and axes.get_ylim()[0] < 0  # the mark of the zero is in sight
         assert not same_color(stack.get_markerfacecolor(), others.get_markerfacecolor())
-    assert [tick.get_text() for tick in panels[3, 0].get_xticklabels()] == [
-        "attention",
-        "plain\nmean",
-        "released\ncode's mean",
-    ]
+    ticks = [tick.get_text() for tick in panels[3, 0].get_xticklabels()]
+    assert ticks == ["attention", "plain\nmean", "released\ncode's mean"]
     assert "temperature of training" in legend(figure) and "stack node" in legend(figure)
     shown = pd.read_csv(tmp_path / "stack.tsv", sep="\t")
     assert {"entropy", "total_variation", "stack_node_spread", "score_change"} <= {*shown["quantity"]}
