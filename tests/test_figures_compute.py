@@ -151,9 +151,9 @@ def test_the_bracket_says_what_no_variant_touches(breakdown, tmp_path, drawn):
 def test_refuses_what_does_not_add_up(breakdown, tmp_path):
     key = ("AST-05-05", "module", "output")
     wrong = {
-        "much": (changed(key, "much"), "much.tsv: not a readable breakdown"),
-        "empty": (changed(key, ""), "empty.tsv: not a readable breakdown"),
-        "nan": (changed(key, "nan"), "n_macs has to be a number of 0 or more"),
+        "much": (changed(key, "much"), "much.tsv: not a readable TSV"),
+        "empty": (changed(key, ""), "empty.tsv: not a readable TSV"),
+        "nan": (changed(key, "nan"), "nan.tsv: not a readable TSV"),
         "negative": (changed(key, -1), "n_macs has to be a number of 0 or more"),
         "infinite": (changed(key, "inf"), "n_macs has to be a number of 0 or more"),
         "more": (changed(key, 7_000_001), "modules of AST-05-05 have more multiply-adds than its operators"),
@@ -168,7 +168,7 @@ def test_refuses_what_does_not_add_up(breakdown, tmp_path):
         (breakdown, [], "no system"),
         (breakdown, [*SYSTEMS, "Mean-pool"], "holds no operators of Mean-pool"),
         (tmp_path / "none.tsv", SYSTEMS, "none.tsv: not a readable"),
-        (tmp_path / "other.tsv", SYSTEMS, "other.tsv: not a readable breakdown .*kind"),
+        (tmp_path / "other.tsv", SYSTEMS, "other.tsv: columns missing: kind, name"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             figures.macs_by_module(path, systems, tmp_path / "refused")

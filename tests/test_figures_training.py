@@ -112,7 +112,7 @@ def damage(path, **changes):
         (lambda path: damage(path, seed=2), "two records of AST-05 with seed 2"),
         (lambda path: path.with_name("history.tsv").unlink(), "history.tsv: not a readable"),
         (lambda path: path.with_name("history.tsv").write_text(""), "history.tsv: not a readable"),
-        (lambda path: path.with_name("history.tsv").write_text("stage\tepoch\n1\t1\n"), "history.tsv: not a readable"),
+        (lambda path: path.with_name("history.tsv").write_text("stage\tepoch\n1\t1\n"), "columns missing: train_loss"),
         (
             lambda path: path.with_name("history.tsv").write_text("stage\tepoch\ttrain_loss\tdev_eer\n1\t1\tx\t0.1\n"),
             "history.tsv: not a readable",

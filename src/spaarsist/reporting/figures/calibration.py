@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from spaarsist.evaluation.calibration import read_calibration
 from spaarsist.names import ConfigError
-from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, look, save
+from spaarsist.reporting.figures.style import COLOURS, STYLE, TEXT_WIDTH, look, part_rows, save
 
 _LOOKS = {
     "scores as they are": look(COLOURS[0], 0, "o"),
@@ -104,12 +104,7 @@ def _draw(axes: Axes, table: pd.DataFrame, factor: float, quantities: dict[str, 
         ends += [*mean, *high]
     if factor == 1:
         axes.axvline(1, **_CHANCE, zorder=1)
-    for line in lines[1:]:
-        axes.axhline(line - 0.5, color="0.9", lw=0.5, zorder=0)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_yticks(lines, [NAMES.get(system, system) for system in table.index])
-    axes.set_ylim(len(table) - 0.5, -0.5)
+    part_rows(axes, table.index)
     axes.xaxis.set_major_formatter("{x:g}")
     return float(np.nanmax(ends))
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from spaarsist.artefacts import read_table
 from spaarsist.names import ConfigError, System
 from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, save
 
@@ -120,12 +121,7 @@ def _read(breakdown: Path, systems: Sequence[str]) -> pd.DataFrame:
     if not systems:
         raise ConfigError("no system was named whose multiply-adds to draw")
     columns = ["system", "kind", "name", "n_macs"]
-    try:
-        table = pd.read_csv(
-            breakdown, sep="\t", usecols=columns, keep_default_na=False, dtype=str
-        ).astype({"n_macs": float})  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{breakdown}: not a readable breakdown of multiply-adds ({error})") from None
+    table = read_table(breakdown, columns, keep_default_na=False, dtype={"n_macs": float})[columns]
     table = table[table["system"].isin(systems) & ~table["name"].str.contains(".", regex=False)]
     if absent := [name for name in systems if name not in table.loc[table["kind"] == "operator", "system"].array]:
         raise ConfigError(f"{breakdown}: holds no operators of {', '.join(absent)}; count them or leave them out")

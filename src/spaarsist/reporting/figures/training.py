@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from spaarsist.artefacts import read_table
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures.style import COLOURS, STYLE, save, width
 
@@ -87,10 +88,7 @@ def _history(record: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{record}: expected JSON with system, seed, stage and epoch ({error!r})") from None
     path = record.with_name("history.tsv")
-    try:
-        history = pd.read_csv(path, sep="\t", usecols=[*_COLUMNS], dtype=_COLUMNS)[[*_COLUMNS]]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable training history ({error})") from None
+    history = read_table(path, [*_COLUMNS], dtype=_COLUMNS)[[*_COLUMNS]]
     chosen = (history["stage"] == kept[0]) & (history["epoch"] == kept[1])
     if chosen.sum() != 1:
         raise ConfigError(

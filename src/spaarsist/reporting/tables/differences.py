@@ -11,7 +11,7 @@ import pandas as pd
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, ConfigError
-from spaarsist.reporting.tables.layout import SECTION, interval, number, p_text, write
+from spaarsist.reporting.tables.layout import SECTION, interval, mean_text, number, p_text, write
 
 FEW_SEEDS, FEW_SPEAKERS = 3, 10
 """Fewer than these are warned of."""
@@ -20,10 +20,7 @@ TESTED = {"eer": ("EER, %", 100, 2), "min_dcf": ("minDCF", 1, 3)}
 """Metrics whose differences are tested: heading, factor, decimals."""
 
 _ABLATED = {"eer": ("ΔEER", 100, 2), "min_dcf": ("ΔminDCF", 1, 3), "cllr": ("ΔCllr", 1, 3)}
-_COSTS = {
-    "n_params": ("Params", 1, ",.0f", False),
-    "n_macs": ("MACs (M)", 1e-6, ".1f", True),
-}
+_COSTS = {"n_params": ("Params", 1, ",.0f", False), "n_macs": ("MACs (M)", 1e-6, ".1f", True)}
 """Costs in the ablation: heading, factor, format, and whether their change is a share."""
 
 _VALUES = ("difference", "ci_low", "ci_high", "n_seeds", "n_speakers", "p", "p_holm")
@@ -249,9 +246,7 @@ def write_ablation(
 
 def _mean(row: pd.Series, corpus: str, metric: str, scale: float, digits: int) -> str:
     """Mean over seeds and, where there are several, the standard deviation."""
-    std = row[on(corpus, metric, "std")]
-    text = number(row[on(corpus, metric)] * scale, digits)
-    return text if math.isnan(std) else f"{text} ± {number(std * scale, digits)}"
+    return mean_text(*(scale * row[on(corpus, metric, statistic)] for statistic in ("mean", "std")), digits)
 
 
 def difference(comparison: pd.Series, scale: float, digits: int, gap: str) -> str:
