@@ -60,9 +60,8 @@ def calibration(
         systems: names of the systems to draw, some six, from top to bottom.
         corpora: (name in the files, title) of each column. The development corpus may be one of them; put first, it
             shows where the thresholds come from.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds all that
-            `evaluation.calibration.read_calibration` returns.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV holds all that `evaluation.calibration.read_calibration`
+            returns.
 
     Raises:
         ConfigError: no system was named, a file is unreadable, or a system or corpus is missing.

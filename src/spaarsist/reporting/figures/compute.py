@@ -53,9 +53,8 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
             operators; what belongs to no top-level module is `other`.
         systems: names of the systems to draw, from top to bottom. One without a single counted operation (mean pooling;
             its only operator has 0) gets an empty bar.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has one row per system and part:
-            n_macs, and its share of the total as a fraction (of nothing: 0).
-        label: printed small below the bars.
+        output_stem, label: as in `style.save`. The TSV has one row per system and part: n_macs, and its share of the
+            total as a fraction (of nothing: 0).
 
     Raises:
         ConfigError: the file is unreadable or not of that form, lacks a system, holds a number twice, or has more in a

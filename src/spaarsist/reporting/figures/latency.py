@@ -33,8 +33,7 @@ def latency(backend: Path, output_stem: Path) -> None:
 
     Args:
         backend: file of `audit.speed.write_backend`, whose order of systems is kept.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds all that
-            `tables.latency.read_backend` returns.
+        output_stem: as in `style.save`. The TSV holds all that `tables.latency.read_backend` returns.
 
     Raises:
         ConfigError: see `tables.latency.read_backend`.

@@ -80,7 +80,15 @@ def part_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def save(figure: Figure, shown: pd.DataFrame, output_stem: Path, note: str, label: str) -> None:
-    """Write the figure and what it shows; the note and the label stand below the panels."""
+    """Write a figure and what it shows.
+
+    Args:
+        figure: it gets a line of small print below the panels, of label and note.
+        shown: what the TSV holds.
+        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`.
+        note: how to read the figure.
+        label: e.g. that the corpora are miniatures.
+    """
     text = textwrap.fill("  ·  ".join(filter(None, [label, note])), int(19 * figure.get_figwidth()))
     figure.supxlabel(text, fontsize=6.5, color="0.3", parse_math=False)
     with writing(f"{output_stem}.png") as path:

@@ -30,10 +30,9 @@ def training(records: Sequence[Path], output_stem: Path, label: str = "") -> Non
     Args:
         records: `model.json` of each training and seed, `history.tsv` beside it; columns come in the order in which
             trainings first occur.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, seed and
-            epoch: system, seed, stage, epoch (of the stage), step (epochs since the start), train_loss (nats per
-            trial), dev_eer (fraction), chosen.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV has a row per training, seed and epoch: system, seed, stage,
+            epoch (of the stage), step (epochs since the start), train_loss (nats per trial), dev_eer (fraction),
+            chosen.
 
     Raises:
         ConfigError: there is no record, one is unreadable or lacks a key, its history is unreadable or does not hold

@@ -44,10 +44,8 @@ def write_calibration(
     Args:
         calibration: files of `evaluation.calibration.calibrate`.
         systems: rows, in order; those of one training under its heading.
-        output_stem: path of the outputs without their endings.
         corpora: (name in the files, title) of each corpus to show, in order.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made.
+        output_stem, label, footer: as in `layout.write`.
 
     Raises:
         ConfigError: a file is unreadable, or a system or corpus is missing.

@@ -107,9 +107,7 @@ def write_differences(
         comparisons: file of `evaluation.comparison.compare`, which holds every system against the baseline.
         systems: rows, in order.
         corpora: (name in the files, title) of each part of the table, in order.
-        output_stem: path of the outputs without their endings.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`.
         confidence: of the intervals.
 
     Raises:
@@ -180,9 +178,7 @@ def write_ablation(
         steps: (title, system, reference) of each row, in order; a system that is its own reference is shown without
             changes; ("# heading", "", "") is a heading across the table.
         corpora: (name in the files, title) of each group of columns, in order.
-        output_stem: path of the outputs without their endings.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`.
 
     Raises:
         ConfigError: a file is unreadable, or lacks a corpus, a system or a comparison; no step has a reference.

@@ -120,7 +120,7 @@ def write_latency(backend: Path, output_stem: Path) -> None:
 
     Args:
         backend: file of `audit.speed.write_backend`.
-        output_stem: path of the outputs without their endings.
+        output_stem: as in `layout.write`.
 
     Raises:
         ConfigError: see `read_backend`.
@@ -170,7 +170,7 @@ def write_detector(detector: Path, output_stem: Path) -> None:
 
     Args:
         detector: file of `audit.speed.write_detector`.
-        output_stem: path of the outputs without their endings.
+        output_stem: as in `layout.write`.
 
     Raises:
         ConfigError: see `read_detector`.

@@ -114,11 +114,9 @@ def write_nodes(
 
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
-        output_stem: path of the outputs without `.tsv`, `.md`, `.tex` and `.html`. The TSV has rows of classes, and of
-            quartiles of agreement, as well.
         corpora: (name in the files, title) of each group of columns.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`. The TSV has rows of classes, and of quartiles of agreement, as
+            well.
 
     Raises:
         ConfigError: see `read_inspected`.
@@ -196,11 +194,8 @@ def write_stack(
 
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
-        output_stem: path of the outputs without `.tsv`, `.md`, `.tex` and `.html`. The TSV has rows of each branch and
-            class as well.
         corpora: (name in the files, title) of each group of columns.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`. The TSV has rows of each branch and class as well.
 
     Raises:
         ConfigError: see `read_inspected`.
