@@ -267,6 +267,19 @@ def relabelled(synthetic, tmp_path_factory):
     return folder
 
 
+def state(folder):
+    """What a folder holds: name -> when it was written, and what."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+
+def misplace(trial_list, place, output):
+    """The trial list with another place for its fourth recording."""
+    trials = pd.read_csv(trial_list, sep="\t", dtype=str, keep_default_na=False)
+    trials.loc[3, "path"] = str(place)
+    trials.to_csv(output, sep="\t", index=False)
+    return output
+
+
 @pytest.fixture(scope="session")
 def recipe():
     """Two short stages with some augmentation: seconds on one core."""

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import state
 from spaarsist.artefacts import file_hash, tensors_hash
 from spaarsist.config import FrontendConfig, Stage, TrainingRecipe
 from spaarsist.data.augment import Augmenter
@@ -191,16 +192,12 @@ class TestMadeAgain:
         shutil.copytree(cache / "view1", tmp_path / "view1")
         return tmp_path / "view1"
 
-    @staticmethod
-    def state(folder):
-        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
-
     @pytest.mark.parametrize("place", ["synthetic", "moved"])
     def test_kept(self, there, viewed, place, request, monkeypatch, capsys):
         monkeypatch.setattr("spaarsist.experiments.excerpts.TrainingDraws.__getitem__", None)
-        before = self.state(there)
+        before = state(there)
         make_part(request.getfixturevalue(place) / "train.tsv", viewed, there, 1, 3, 1)
-        assert self.state(there) == before
+        assert state(there) == before
         assert capsys.readouterr().err == f"{there}/part1.npy: already made; kept\n"
 
     @pytest.mark.parametrize("damage", ["no record", "no array", "cut short", "another shape"])
@@ -221,10 +218,10 @@ class TestMadeAgain:
     def test_of_something_else_is_refused(self, there, synthetic, viewed, change, named, part):
         """Also a part that is not there yet, beside others; or one of another number of parts."""
         (there / "part2.json").unlink()
-        before = self.state(there)
+        before = state(there)
         with pytest.raises(ConfigError, match=rf"view1.part0.npy: made with another {named}; delete .*view1 and make"):
             make_part(synthetic / "train.tsv", replace(viewed, **change), there, part, 3 if change else 4, 1)
-        assert self.state(there) == before
+        assert state(there) == before
 
     def test_of_other_trials_is_refused(self, there, relabelled, viewed):
         with pytest.raises(ConfigError, match="made with another trial_list; delete"):

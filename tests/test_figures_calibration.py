@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from spaarsist.evaluation.calibration import COLUMNS
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import calibration as figures
+from test_tables_calibration import files as write_files
 
 CORPORA = [("dev", "Home dev"), ("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
 SYSTEMS = ["MHFA", "AST-05-05", "AST-03-01-Mag"]
@@ -20,22 +20,16 @@ PANELS = [
 LABEL = "mini corpora; not the paper's numbers, 100 % made up"
 
 
-def files(folder, seeds=(1, 2), slopes=None, **fixed):
+def files(folder, seeds=(1, 2), slopes=(), **fixed):
     """Random values of every quantity, or those that `fixed` has for a corpus and a seed; a file per seed."""
-    rng, paths = np.random.default_rng(0), []
-    for seed in seeds:
-        rows = []
-        for system in SYSTEMS:
-            slope = (slopes or {}).get(system, 2.0)
-            rows.append((system, seed, "x", "dev", "slope", slope))
-            for corpus, _ in CORPORA:
-                for quantity in [quantity for row in PANELS for quantity in row]:
-                    drawn = fixed.get(quantity, {}).get((corpus, seed), rng.uniform(0.2, 0.9))
-                    lost = np.isnan(slope) and quantity.endswith("calibrated")
-                    rows.append((system, seed, "x", corpus, quantity, np.nan if lost else drawn))
-        paths.append(folder / f"seed{seed}.tsv")
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(paths[-1], sep="\t", index=False)
-    return paths
+    rng = np.random.default_rng(0)
+
+    def value(system, seed, corpus, quantity):
+        usual = 2.0 if quantity == "slope" else rng.uniform(0.2, 0.9)
+        return fixed.get(quantity, {}).get((corpus, seed), usual)
+
+    slopes = {(system, seed): slope for system, slope in dict(slopes).items() for seed in seeds}
+    return write_files(folder, seeds, slopes, SYSTEMS, [quantity for row in PANELS for quantity in row], value)
 
 
 @pytest.fixture

@@ -28,27 +28,18 @@ OPERATORS = {
     "SLS": {"linear": 100},
 }
 SHARES = {
-    ("AST-05-05", "input projection"): 0.042,
-    ("AST-05-05", "residual encoder"): 0.808,
-    ("AST-05-05", "attention map"): 0.05,
-    ("AST-05-05", "graph layers"): 0.033,
-    ("AST-05-05", "heterogeneous branches"): 0.06,
-    ("AST-05-05", "output"): 0.007,
-    ("AST-03-01-Mag", "input projection"): 42 / 940,
-    ("AST-03-01-Mag", "residual encoder"): 808 / 940,
-    ("AST-03-01-Mag", "attention map"): 50 / 940,
-    ("AST-03-01-Mag", "graph layers"): 30 / 940,
-    ("AST-03-01-Mag", "heterogeneous branches"): 3 / 940,
-    ("AST-03-01-Mag", "output"): 7 / 940,
-    ("MHFA", "key"): 0.3,
-    ("MHFA", "value"): 0.3,
-    ("MHFA", "query"): 0.05,
-    ("MHFA", "output"): 0.15,
-    ("MHFA", "other"): 0.2,
-    ("SLS", "layer score"): 0.04,
-    ("SLS", "hidden"): 0.9,
-    ("SLS", "output"): 0.06,
-}
+    "AST-05-05": {
+        "input projection": 0.042, "residual encoder": 0.808, "attention map": 0.05, "graph layers": 0.033,
+        "heterogeneous branches": 0.06, "output": 0.007,
+    },
+    "AST-03-01-Mag": {
+        "input projection": 42 / 940, "residual encoder": 808 / 940, "attention map": 50 / 940,
+        "graph layers": 30 / 940, "heterogeneous branches": 3 / 940, "output": 7 / 940,
+    },
+    "MHFA": {"key": 0.3, "value": 0.3, "query": 0.05, "output": 0.15, "other": 0.2},
+    "SLS": {"layer score": 0.04, "hidden": 0.9, "output": 0.06},
+}  # fmt: skip
+SHARES = {(system, part): share for system, parts in SHARES.items() for part, share in parts.items()}
 """By hand from the two tables above."""
 
 

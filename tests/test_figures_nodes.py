@@ -8,19 +8,7 @@ from matplotlib.colors import same_color
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import nodes as figures
 from spaarsist.reporting.figures.nodes import kept, overlap, stack_attention
-from test_tables_nodes import (
-    CORPORA,
-    LABEL,
-    LAYERS,
-    RATIOS,
-    SPREAD,
-    TEMPERATURES,
-    TRAININGS,
-    jaccard,
-    of,
-    without_columns,
-    write,
-)
+from test_tables_nodes import CORPORA, LABEL, LAYERS, RATIOS, SPREAD, TEMPERATURES, TRAININGS, jaccard, without, write
 
 SPECTRAL, TEMPORAL = (colour for colour, _ in figures._GRAPHS.values())
 
@@ -130,10 +118,10 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
 
 def test_attention_that_is_a_mean_in_all_places(folders, tmp_path, drawn):
     inspected = write(tmp_path / "mean", ["AST-05"])
-    for path in of(inspected, "stack"):
-        table = pd.read_csv(path, sep="\t")
+    for folder in inspected:
+        table = pd.read_csv(folder / "stack.tsv", sep="\t")
         table.loc[table["quantity"] == "total_variation", "value"] = 0.0
-        table.to_csv(path, sep="\t", index=False)
+        table.to_csv(folder / "stack.tsv", sep="\t", index=False)
     stack_attention(inspected, CORPORA, tmp_path / "stack")
     assert (marked(drawn[0].axes[0])[0].get_ydata() == 0).all()
 
@@ -157,7 +145,7 @@ def test_refuses(folders, tmp_path):
         with pytest.raises(ConfigError, match="was given in"):
             draw([*folders, folders[3]], CORPORA, tmp_path / "refused")
         with pytest.raises(ConfigError, match=rf"{name}\.tsv: columns missing"):
-            draw([without_columns(tmp_path / name, name)], CORPORA, tmp_path / "refused")
+            draw([without(tmp_path / name, name)], CORPORA, tmp_path / "refused")
     assert not list(tmp_path.glob("refused*"))
 
 

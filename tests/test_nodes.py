@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 from safetensors import safe_open
 
-from conftest import GOLDEN
+from conftest import GOLDEN, misplace
 from spaarsist.artefacts import SCORE_METADATA
 from spaarsist.audit import nodes as analysis
 from spaarsist.audit.nodes import COLUMNS, chance_overlap, concentration, inspect, rank_correlation, trace
@@ -579,10 +579,7 @@ def test_errors_leave_nothing(checkpoint, synthetic, scored, tmp_path):
     save_checkpoint({name: tensor + 1 for name, tensor in detector.state_dict().items()}, record, other)
     with pytest.raises(ConfigError, match=r"eval\.parquet: made with other weights than .*other now; delete it"):
         inspect(other, listed, scored, tmp_path / "out", K)
-    broken = tmp_path / "eval.tsv"
-    table = read_trials(listed)
-    table.loc[5, "path"] = str(tmp_path / "gone.flac")
-    table.to_csv(broken, sep="\t", index=False)
+    broken = misplace(listed, tmp_path / "gone.flac", tmp_path / "eval.tsv")
     scores = rewritten(scored, tmp_path / "eval.parquet", "trial_list")
     with pytest.raises(ConfigError, match=r"gone\.flac: no such file"):
         inspect(checkpoint, broken, scores, tmp_path / "out", K)

@@ -1,6 +1,7 @@
 """The table on calibration from made-up values: right numbers in right cells, words for what is out of the ordinary."""
 
 import re
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -28,19 +29,18 @@ def value(system, seed, corpus, quantity):
     return 0.1 * places[0] + 0.01 * places[1] + 0.003 * places[2] + 0.02 * seed
 
 
-def files(folder, seeds=(1, 2), **changed):
-    """A file per seed; `changed`: (system, seed) or system -> slope."""
+def files(folder, seeds=(1, 2), slopes=(), systems=SYSTEMS, quantities=QUANTITIES, value=value):
+    """A file per seed; `slopes`: (system, seed) -> slope."""
     paths = []
     for seed in seeds:
         rows = []
-        for system in SYSTEMS:
-            slope = changed.get("slopes", {}).get((system, seed), value(system, seed, "dev", "slope"))
+        for system in systems:
+            slope = dict(slopes).get((system, seed), value(system, seed, "dev", "slope"))
             rows.append((system, seed, "x", "dev", "slope", slope))
-            for corpus in ("dev", "home", "wild"):
-                for quantity in QUANTITIES:
-                    lost = np.isnan(slope) and quantity.endswith("calibrated")
-                    number = np.nan if lost else value(system, seed, corpus, quantity)
-                    rows.append((system, seed, "x", corpus, quantity, number))
+            for corpus, quantity in product(("dev", "home", "wild"), quantities):
+                lost = np.isnan(slope) and quantity.endswith("calibrated")
+                number = np.nan if lost else value(system, seed, corpus, quantity)
+                rows.append((system, seed, "x", corpus, quantity, number))
         paths.append(folder / f"seed{seed}.tsv")
         pd.DataFrame(rows, columns=COLUMNS).to_csv(paths[-1], sep="\t", index=False)
     return paths
@@ -126,11 +126,10 @@ def test_separable_seeds_and_negative_slopes(tmp_path):
     assert r"$-$2.00$_{\pm1.41}$" in tex.read_text()
 
 
-def test_many_of_them_are_not_all_named(tmp_path, monkeypatch):
-    slopes = {(system, seed): -1.0 for system in SYSTEMS for seed in (1, 2)}
-    monkeypatch.setattr("test_tables_calibration.SYSTEMS", [*SYSTEMS, "SLS", "CA-MHFA"])
-    paths = files(tmp_path, slopes=slopes | {(system, seed): -1.0 for system in ("SLS", "CA-MHFA") for seed in (1, 2)})
-    text = write(tmp_path, paths, SYSTEMS)[1].read_text()
+def test_many_of_them_are_not_all_named(tmp_path):
+    systems = [*SYSTEMS, "SLS", "CA-MHFA"]
+    paths = files(tmp_path, slopes=dict.fromkeys(product(systems, (1, 2)), -1.0), systems=systems, value=lambda *_: 0.5)
+    text = write(tmp_path, paths, systems)[1].read_text()
     assert "(AST-05-05, AST-05-05-Mag, AST-03-01-Mag, MHFA, Mean-pool and 2 more)" in text
 
 

@@ -98,10 +98,6 @@ def made_up(trained, seed, corpus, variants):
     return found
 
 
-def of(folders, name):
-    return [folder / f"{name}.tsv" for folder in folders]
-
-
 def rows(path):
     return markdown_cells(path.read_text())
 
@@ -209,10 +205,10 @@ def test_stack_rows(stack):
 
 def test_layers_of_several_temperatures_are_not_called_as_trained(tmp_path):
     folders = write(tmp_path, ["AST-05"])
-    for path in of(folders, "stack"):
-        table = pd.read_csv(path, sep="\t")
+    for folder in folders:
+        table = pd.read_csv(folder / "stack.tsv", sep="\t")
         table.loc[table["quantity"].str.contains("spread|change"), "stack_temperature"] = np.nan
-        table.to_csv(path, sep="\t", index=False)
+        table.to_csv(folder / "stack.tsv", sep="\t", index=False)
     write_stack(folders, tmp_path / "stack", CORPORA)
     text = (tmp_path / "stack.md").read_text()
     assert "as trained" not in text and "τ = 100 |" in text and "| a plain mean | 2.1000 ± 0.9899 |" in text
@@ -262,7 +258,7 @@ def test_means_over_seeds_by_hand():
     assert means["share.seeds_std"][0] == pytest.approx(np.sqrt(4.5)) and np.isnan(means["share.seeds_std"][1])
 
 
-def without_columns(folder, name):
+def without(folder, name):
     """A folder whose file of that name has none but the first few."""
     folder.mkdir()
     (folder / f"{name}.tsv").write_text("trained\tseed\tcorpus\tlabel\n")
@@ -276,7 +272,7 @@ def test_refuses(folders, tmp_path):
         (folders[:1] + folders[4:], CORPORA, "hold nothing of AST-05 on corpus 'wild'; inspect it there too"),
         (folders, [*CORPORA, ("moon", "Moon")], "hold nothing of AST-05 on corpus 'moon'"),
         ([tmp_path / "none"], CORPORA, r"none/nodes\.tsv: not a readable TSV"),
-        ([without_columns(tmp_path / "short", "nodes")], CORPORA, r"short/nodes\.tsv: columns missing: layer, k"),
+        ([without(tmp_path / "short", "nodes")], CORPORA, r"short/nodes\.tsv: columns missing: layer, k"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             write_nodes(given, tmp_path / "refused", corpora)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import state
 from spaarsist.artefacts import file_hash, provenance, trials_hash
 from spaarsist.config import Augmentation, Stage, to_json
 from spaarsist.data.augment import Augmenter
@@ -296,22 +297,18 @@ class TestFinished:
             monkeypatch.setattr(training, costly, None)
         return tmp_path / "AST-05"
 
-    @staticmethod
-    def state(folder):
-        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
-
     @pytest.mark.parametrize("place", ["synthetic", "moved"])
     def test_kept(self, finished, recipe, place, request, capsys):
-        before = self.state(finished)
+        before = state(finished)
         fit(request.getfixturevalue(place), finished, recipe, device="cuda", threads=2, workers=3)
-        assert self.state(finished) == before
+        assert state(finished) == before
         assert capsys.readouterr() == ("", f"{finished}: already trained; kept\n")
 
     def test_of_other_code(self, finished, synthetic, recipe, capsys):
         edit(finished, lambda record: record["provenance"].update(code_hash="0123"))
-        before = self.state(finished)
+        before = state(finished)
         fit(synthetic, finished, recipe)
-        assert self.state(finished) == before
+        assert state(finished) == before
         now = provenance(backend="AASIST")["code_hash"]
         said = f"by another state of the code (0123, now {now}); kept; delete the folder to train"
         assert said in capsys.readouterr().err
@@ -336,13 +333,13 @@ class TestFinished:
         ],
     )
     def test_another_is_refused(self, finished, synthetic, recipe, asked, named):
-        before = self.state(finished)
+        before = state(finished)
         call = {key: asked[key] for key in asked if key in ("system", "seed")}
         changes = {key: asked[key] for key in asked if key not in call}
         way_out = "nothing was deleted: delete or move the folder, or choose another `experiment`$"
         with pytest.raises(ConfigError, match=rf"AST-05: holds another training: {named}.*; {way_out}"):
             fit(synthetic, finished, replace(recipe, **changes), **call)
-        assert self.state(finished) == before
+        assert state(finished) == before
 
     def test_other_lists_are_refused(self, finished, synthetic, relabelled, recipe):
         with pytest.raises(ConfigError, match=r"another training: dev_list \(other trials\);"):
