@@ -134,12 +134,10 @@ class TestThresholds:
     def test_they_reach_what_the_metrics_promise(self, digits):
         bonafide, spoof = (np.round(values, digits) for values in llrs(311, 503, 0.8))
         metrics, thresholds = compute_metrics(bonafide, spoof), choose_thresholds(bonafide, spoof)
-        errors = [
-            (np.mean(bonafide < t), np.mean(spoof >= t)) for t in (thresholds["dev_eer"], thresholds["dev_min_dcf"])
-        ]
-        assert 1.9 * errors[1][0] + errors[1][1] == pytest.approx(metrics["min_dcf"])
+        errors = {name: (np.mean(bonafide < t), np.mean(spoof >= t)) for name, t in thresholds.items()}
+        assert np.dot(errors["dev_min_dcf"], (1.9, 1)) == pytest.approx(metrics["min_dcf"])
         if digits == 9:  # no ties
-            assert np.mean(errors[0]) == pytest.approx(metrics["eer"])
+            assert np.mean(errors["dev_eer"]) == pytest.approx(metrics["eer"])
 
 
 class TestCalibrate:

@@ -164,9 +164,7 @@ def test_every_number_by_hand(tmp_path, outlier, decisive):
     over_seeds = np.var([0.2, 0.4], ddof=1) / 2
     assert row["n_seeds"] == 2 and row["n_speakers"] == 6
     assert [row["value"], row["reference_value"], row["difference"]] == pytest.approx([0.45, 0.15, 0.3])
-    assert row["se_trials"] == pytest.approx(over_trials**0.5) and row["se_speakers"] == pytest.approx(
-        over_speakers**0.5
-    )
+    assert [row["se_trials"], row["se_speakers"]] == pytest.approx([over_trials**0.5, over_speakers**0.5])
     assert row["seeds_std"] == pytest.approx(0.2 / 2**0.5)
     reaches = {}
     for way, variance in (("p_trials", over_trials), ("p_speakers", over_speakers)):
@@ -201,9 +199,8 @@ def test_corrected_for_all_tests_of_the_file(tmp_path):
     pairs = [("MHFA", "AST-05-05"), ("AST-05-01-Mag", "AST-05-05")]
     table = run(files(tmp_path), pairs, tmp_path / "out")
     assert len(table) == 2 * 2 * 4
-    assert table[["corpus", "system"]].drop_duplicates().to_numpy().tolist() == [
-        [corpus, system] for corpus in ("home", "wild") for system, _ in pairs
-    ]
+    order = [[corpus, system] for corpus in ("home", "wild") for system, _ in pairs]
+    assert table[["corpus", "system"]].drop_duplicates().to_numpy().tolist() == order
     tested = table["metric"].isin(["eer", "min_dcf"])
     assert tested.sum() == 8 and table.loc[~tested, "p_holm"].isna().all()
     assert table.loc[tested, "p_holm"].tolist() == pytest.approx(holm(table.loc[tested, "p"]))
@@ -221,8 +218,7 @@ def test_reads_only_the_columns_that_it_needs(tmp_path, monkeypatch):
     for name in ("A", "B"):
         drawn = {metric: [0.1, 0.2] for metric in (*COMPARED, "ece", "gap_released")}
         write(tmp_path, name, 1, same(0.1), drawn)
-    asked = []
-    read = evaluation.pq.read_table
+    asked, read = [], evaluation.pq.read_table
     monkeypatch.setattr(
         evaluation.pq, "read_table", lambda path, columns: asked.append(columns) or read(path, columns=columns)
     )

@@ -15,6 +15,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -258,8 +259,9 @@ class TestFaults:
         hub.faults["a.tar"] = ["cut", "cut", "cut", "cut", "cut"]
         get({"a.tar": MD5}, {"a.tar": CONTENT})
         ranges = [150_000, 225_000, 262_500, 281_250, 290_625]
-        assert hub.requests == [("a.tar", None)] + [("a.tar", f"bytes={start}-") for start in ranges], (
-            "more cuts than patience, but each time something came"
+        asked = [None, *(f"bytes={start}-" for start in ranges)]
+        assert hub.requests == [("a.tar", each) for each in asked], (
+            "more cuts than patience, but something came each time"
         )
         assert (disk / "a.tar").read_bytes() == CONTENT
 
@@ -328,9 +330,8 @@ class TestFaults:
             assert f"put the file into {disk} by hand" in line
         assert (disk / "c.tar").read_bytes() == CONTENT
         assert not {"a.tar", "b.tar", "d.tar"} & set(names(disk))
-        assert len([path for path, _ in hub.requests if path == "b.tar"]) == 2, (
-            "bounded: wrong bytes are not asked for again and again"
-        )
+        n_wrong = [path for path, _ in hub.requests].count("b.tar")
+        assert n_wrong == 2, "bounded: wrong bytes are not asked for again and again"
 
     def test_a_server_that_goes_silent(self, get, hub, monkeypatch):
         monkeypatch.setattr(corpora, "TIMEOUT_S", 0.01)
@@ -379,9 +380,7 @@ class TestFaults:
 
 class TestSpace:
     def usage(self, monkeypatch, free_gb):
-        monkeypatch.setattr(
-            corpora.shutil, "disk_usage", lambda path: type("Usage", (), {"free": round(free_gb * 1e9)})()
-        )
+        monkeypatch.setattr(corpora.shutil, "disk_usage", lambda path: SimpleNamespace(free=round(free_gb * 1e9)))
 
     def others(self, disk):
         def release(name, files=("x.tar",), size_gb=20.0):

@@ -60,9 +60,8 @@ def test_marks_stand_where_the_numbers_are(draw):
     for row, quantities in zip(panels, PANELS, strict=True):
         factor = 100 if quantities[0].startswith("p_") else 1
         for axes, (corpus, _) in zip(row, CORPORA, strict=True):
-            assert [text.get_text() for text in axes.get_yticklabels()] == (
-                ["MHFA", "AASIST (AST-05-05)", "AST-03-01-Mag (rank 1)"] if axes is row[0] else []
-            )
+            names = ["MHFA", "AASIST (AST-05-05)", "AST-03-01-Mag (rank 1)"] if axes is row[0] else []
+            assert [text.get_text() for text in axes.get_yticklabels()] == names
             part = table.xs(corpus, level="corpus").loc[SYSTEMS]
             for drawn, quantity in zip(marks(axes), quantities, strict=True):
                 assert drawn == pytest.approx(factor * part[f"{quantity}.mean"].to_numpy())

@@ -74,9 +74,8 @@ def test_shares_are_those_of_the_top_modules_and_sum_to_one(breakdown, tmp_path,
     shown = pd.read_csv(tmp_path / "macs.tsv", sep="\t").set_index(["system", "part"])
     assert shown["share"].to_dict() == pytest.approx(SHARES)
     assert (shown["share"].groupby("system").sum() - 1).abs().max() < 1e-12
-    assert shown["n_macs"].groupby("system").sum().to_dict() == {
-        system: 1_000_000 * sum(parts.values()) for system, parts in OPERATORS.items()
-    }
+    totals = {system: 1_000_000 * sum(parts.values()) for system, parts in OPERATORS.items()}
+    assert shown["n_macs"].groupby("system").sum().to_dict() == totals
 
 
 def test_bars_are_drawn_as_long_as_their_shares(breakdown, tmp_path, drawn):

@@ -77,9 +77,8 @@ def test_steps_stand_in_their_order_below_headings(comparisons, tmp_path, drawn)
     table = pd.read_csv(tmp_path / "a.tsv", sep="\t")
     assert [*table["corpus"]] == ["home", "home", "wild", "wild"] and [*table["section"]] == ["Nodes"] * 4
     assert [*table["step"]] == ["fewer", "then magnitude"] * 2 and "row" not in table
-    assert table.loc[1, ["difference", "ci_low", "ci_high", "p_holm"]].tolist() == pytest.approx(
-        [0.03, 0.01, 0.06, 0.0499]
-    )
+    values = table.loc[1, ["difference", "ci_low", "ci_high", "p_holm"]].tolist()
+    assert values == pytest.approx([0.03, 0.01, 0.06, 0.0499])
 
 
 def test_other_metrics_have_their_own_units(comparisons, tmp_path, drawn):

@@ -45,9 +45,8 @@ def test_overlap_is_drawn_as_it_is(folders, tmp_path, drawn):
                 (1, SPECTRAL): ("branches.0.spectral_pool", RATIOS), (2, TEMPORAL): ("branches.1.temporal_pool", [0.5]),
             }  # fmt: skip
             for (column, colour), (layer, ratios) in wanted.items():
-                (line,) = (
-                    at for at in marked(row[column]) if same_color(at.get_color(), colour) and len(at.get_ydata())
-                )
+                coloured = (line for line in marked(row[column]) if same_color(line.get_color(), colour))
+                (line,) = (line for line in coloured if len(line.get_ydata()))
                 means = [np.mean([jaccard(trained, s, corpus, "all", layer, k) for s in (1, 2)]) for k in ratios]
                 assert line.get_ydata() == pytest.approx(means)
                 assert np.round(line.get_xdata()).tolist() == [RATIOS.index(k) for k in ratios]

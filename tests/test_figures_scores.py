@@ -37,10 +37,9 @@ def inputs(tmp_path_factory):
                 table = {"trial_id": ids}
                 for column in columns:
                     values = np.float32(np.where(is_bonafide, 1.5, -1) + 1.3 * rng.normal(size=len(ids)))
-                    held[system, column, seed, corpus] = [
-                        values[own].astype(float) for own in (is_bonafide, ~is_bonafide)
-                    ]
                     table[column] = values
+                    classes = (values[own].astype(float) for own in (is_bonafide, ~is_bonafide))
+                    held[system, column, seed, corpus] = [*classes]
                 path = folder / f"{system}-{seed}-{corpus}.parquet"
                 write_scores(path, table, system=system, seed=seed, corpus=corpus)
     return folder, held

@@ -498,9 +498,7 @@ def test_numbers_are_those_of_the_trials(inspected, checkpoint, synthetic, score
     assert stack["bonafide", "score_change", "linear"] == pytest.approx(moved, rel=1e-5)
 
 
-def test_batch_size_does_not_matter_and_the_same_run_gives_the_same_bytes(
-    inspected, checkpoint, synthetic, scored, tmp_path
-):
+def test_same_run_same_bytes_and_batches_do_not_matter(inspected, checkpoint, synthetic, scored, tmp_path):
     arguments = checkpoint, synthetic / "eval.tsv", scored
     inspect(*arguments, tmp_path / "a", K, (1, 100), corpus="asvspoof5", workers=1)
     inspect(*arguments, tmp_path / "b", K, (1, 100), corpus="asvspoof5", batch_size=5)
@@ -541,9 +539,7 @@ def test_a_score_file_of_one_column_gives_no_changes(checkpoint, synthetic, tmp_
     assert not read(tmp_path / "a", "stack")["quantity"].str.startswith("score_change").any()
 
 
-def test_a_back_end_trained_as_another_variant_is_looked_at_as_it_was_trained(
-    checkpoint, synthetic, scored, tmp_path, inspected
-):
+def test_another_variant_is_looked_at_as_it_was_trained(checkpoint, synthetic, scored, tmp_path, inspected):
     weights = load_checkpoint(checkpoint)[0].state_dict()
     record = json.loads((checkpoint / "model.json").read_text())
     record["backend"]["options"]["variant"] = "Mag"

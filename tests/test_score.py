@@ -30,6 +30,11 @@ def scored(checkpoint, synthetic, tmp_path_factory):
     return path
 
 
+def first_excerpt(synthetic, crop):
+    waveform = audio.read(read_trials(synthetic / "eval.tsv")["path"][0])
+    return torch.from_numpy(audio.pad(audio.crop_centre(waveform, crop), crop))[None]
+
+
 def test_contract(scored, synthetic):
     table = pyarrow.parquet.read_table(scored)
     trials = read_trials(synthetic / "eval.tsv")
@@ -46,11 +51,7 @@ def test_contract(scored, synthetic):
 def test_one_pass_equals_each_variant_shipped_alone(scored, checkpoint, synthetic):
     """Score one trial with each exported back-end: log-odds of the head's softmax, in nats."""
     detector, record = load_checkpoint(checkpoint)
-    first = read_trials(synthetic / "eval.tsv").iloc[0]
-    waveform = audio.pad(
-        audio.crop_centre(audio.read(first["path"]), record["recipe"]["crop"]), record["recipe"]["crop"]
-    )
-    frames = detector.frontend(torch.from_numpy(waveform)[None])
+    frames = detector.frontend(first_excerpt(synthetic, record["recipe"]["crop"]))
     table = pd.read_parquet(scored)
     for variant in VARIANTS:
         logits = detector.head(detector.backend.export(variant)(frames))
@@ -218,10 +219,8 @@ class TestOtherBackends:
         assert table.column_names == ["trial_id", "score"]
         assert json.loads(table.schema.metadata[b"spaarsist"])["system"] == "MHFA"
         detector, _ = load_checkpoint(pooled)
-        trial = read_trials(synthetic / "eval.tsv").iloc[0]
-        waveform = torch.from_numpy(audio.pad(audio.crop_centre(audio.read(trial["path"]), 8000), 8000))[None]
         with torch.inference_mode():
-            frames = detector.frontend(waveform, all_layers=True)
+            frames = detector.frontend(first_excerpt(synthetic, 8000), all_layers=True)
             logits = detector.head(detector.backend(frames))[0]
         assert frames.ndim == 4
         assert table["score"][0].as_py() == pytest.approx((logits[0] - logits[1]).item(), abs=1e-5)

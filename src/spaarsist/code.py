@@ -17,6 +17,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from spaarsist.names import ConfigError
@@ -114,9 +115,8 @@ class Package:
                 module, name = waiting.pop()
                 if name not in found[module]:
                     found[module].add(name)
-                    waiting += [
-                        to for to in self.definition(module, name)[1] if to[0] not in closed or module in closed
-                    ]
+                    _, reached = self.definition(module, name)
+                    waiting += [to for to in reached if to[0] not in closed or module in closed]
         finally:
             if collecting:
                 gc.enable()
@@ -134,9 +134,7 @@ class Package:
         statements = own.effects if name == EFFECTS else own.definitions[name]
         bound = {name for node in statements if isinstance(node, _FUNCTIONS) for name in _bound(node)}
         if module == COMMAND_LINE:
-            statements = [
-                part for node in statements for part in (node.body if isinstance(node, _FUNCTIONS) else [node])
-            ]
+            statements = [*chain(*(node.body if isinstance(node, _FUNCTIONS) else [node] for node in statements))]
         used, within = _uses(statements)
         imported = own.imported | within
         run = [each for each in (module, *own.used_modules) if each in self.paths and self.module(each).effects]
@@ -163,9 +161,9 @@ class Package:
                     return self._all(module)
                 if rest[0] in own.definitions:
                     return [(module, rest[0])]
-                return (
-                    self._resolve([*own.imported[rest[0]], *rest[1:]]) if rest[0] in own.imported else self._all(module)
-                )
+                if rest[0] in own.imported:
+                    return self._resolve([*own.imported[rest[0]], *rest[1:]])
+                return self._all(module)
         return []
 
 
@@ -200,13 +198,11 @@ class _Module:
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, list[str]]]:
     """Names that an import statement binds, with what they stand for."""
     for alias in node.names:
-        path = (
-            [*(node.module or "").split("."), alias.name] if isinstance(node, ast.ImportFrom) else alias.name.split(".")
-        )
-        if isinstance(node, ast.ImportFrom) or alias.asname:
-            yield alias.asname or alias.name, path
+        path = alias.name.split(".")
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, [*(node.module or "").split("."), *path]
         else:
-            yield path[0], path[:1]
+            yield (alias.asname, path) if alias.asname else (path[0], path[:1])
 
 
 def _defined(node: ast.stmt) -> list[str]:
