@@ -64,7 +64,7 @@ def made_up(trained, seed, corpus, variants):
                 })  # fmt: skip
             for variant in variants:
                 row = {"label": label, "k": k, "variant": variant, "n_trials": n, "jaccard": 0.4}
-                change = {"Mag": 2.0, "MagGate": 0.5}[variant] + 0.1 * seed
+                change = {"Mag": 2.0, "MagGate": 0.5}[variant] + 0.1 * seed + (label == "spoof")
                 found["agreement"].append(row | {"quartile": "all", "score_change": change, "spearman": -0.1})
                 found["agreement"].append(row | {"quartile": 1, "score_change": 9.0})
         for layer, value in LAYERS.items():
