@@ -119,7 +119,6 @@ def _note(table: pd.DataFrame) -> str:
     if turned := [*slopes.index[slopes < 0]]:
         notes.append(f"a negative slope turned the scores of {', '.join(turned)}")
     if separable := [*slopes.index[slopes.isna()]]:
-        notes.append(
-            f"no calibration of {', '.join(separable)}: a threshold separates the development corpus's classes"
-        )
+        names = ", ".join(separable)
+        notes.append(f"no calibration of {names}: a threshold separates the development corpus's classes")
     return "; ".join(notes)

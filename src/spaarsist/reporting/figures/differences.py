@@ -51,9 +51,8 @@ def differences(
 
 def _group(system: System) -> tuple[float, str]:
     """Key and heading of a system's group: falling k in training, then what has none."""
-    return (
-        (0, "Other back-ends") if system.k_train is None else (-system.k_train, f"Trained with k = {system.k_train:g}")
-    )
+    k = system.k_train
+    return (0, "Other back-ends") if k is None else (-k, f"Trained with k = {k:g}")
 
 
 def ablation(

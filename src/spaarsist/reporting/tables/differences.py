@@ -80,9 +80,10 @@ def note_on_stars(family: pd.DataFrame, shown: pd.DataFrame, corpora: Sequence[t
     return " ".join(sentences)
 
 
-_SUMMARY = {"mean": "mean", "std": "std", "ci_low": "trials_low", "ci_high": "trials_high"} | {
-    end: end for end in ("speakers_low", "speakers_high")
-}
+_SUMMARY = {
+    "mean": "mean", "std": "std", "ci_low": "trials_low", "ci_high": "trials_high", "speakers_low": "speakers_low",
+    "speakers_high": "speakers_high",
+}  # fmt: skip
 """What the tables take of each metric in the summary -> its name in their TSVs."""
 
 

@@ -246,9 +246,8 @@ def _latex(shown: pd.DataFrame, marks: list[list[bool]], caption: str, tex_label
     )
     rows = [*zip(_rows(shown), marks, strict=True)]
     cells = [row for row, _ in rows if not _is_section(row)] + [tuple(head for _, head in shown)]
-    n_characters = sum(
-        2 + max(len(t) for text in column for t in text.split("\n")) for column in zip(*cells, strict=True)
-    )
+    lines = ([line for text in column for line in text.split("\n")] for column in zip(*cells, strict=True))
+    n_characters = sum(2 + max(map(len, column)) for column in lines)
     sections: list[list[list[str]]] = [[]]
     for row, row_marks in rows:
         if _is_section(row):
