@@ -1,6 +1,8 @@
 import itertools
 import json
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 
-from spaarsist.artefacts import SCORE_METADATA
+from spaarsist.artefacts import SCORE_METADATA, TRIAL_COLUMNS
 from spaarsist.config import Augmentation, BackendConfig, Stage, TrainingRecipe
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
 from spaarsist.evaluation.metrics import METRICS
@@ -65,6 +67,14 @@ def write_tsv(path, rows, **usual):
     """Rows as mappings; `usual` are the cells that a row does not name."""
     pd.DataFrame([usual | row for row in rows]).to_csv(path, sep="\t", index=False, float_format="%.10g")
     return path
+
+
+def write_trials(path, trial_ids, labels, **columns):
+    """A trial list, which also comes back; what is not named is the same of every trial."""
+    usual = {"path": "x.flac", "speaker_id": "s", "attack_id": "-", "codec": "-", "n_samples": 64_600}
+    table = pd.DataFrame({"trial_id": trial_ids, "label": labels} | usual | columns)[[*TRIAL_COLUMNS]]
+    table.to_csv(path, sep="\t", index=False)
+    return table
 
 
 def write_metrics(path, rows):
@@ -141,6 +151,27 @@ def write_comparisons(path, pairs, speakers, changes=(), **usual):
         rows.append(row | dict(changes).get((*pair, corpus, metric), {}))
     usual = {"n_seeds": 2, "difference": 0.01, "ci_low": -0.02, "ci_high": 0.04, "p": 0.001} | usual
     return write_tsv(path, rows, **usual)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def markdown_cells(text):
+    """Rows of a Markdown table, split at the bars that are not escaped."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def compile_pdf(folder, name):
+    """Compile `document.tex` of that table alone, on a page that is wide enough; gives the log."""
+    document = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
+    document += r"\setlength{\pdfpagewidth}{90cm}\setlength{\textwidth}{80cm}\begin{document}"
+    (folder / "document.tex").write_text(rf"{document}\input{{{name}}}See \ref{{tab:{name}}}.\end{{document}}")
+    for _ in range(2):  # the second time for references
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
 
 
 # ---------------------------------------------------------------- figures: the test file calls their module `figures`
@@ -234,6 +265,19 @@ def relabelled(synthetic, tmp_path_factory):
     for path in synthetic.glob("*.tsv"):
         (folder / path.name).write_text(path.read_text().replace("\tspoof\t", "\tbonafide\t", 1))
     return folder
+
+
+def state(folder):
+    """What a folder holds: name -> when it was written, and what."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+
+def misplace(trial_list, place, output):
+    """The trial list with another place for its fourth recording."""
+    trials = pd.read_csv(trial_list, sep="\t", dtype=str, keep_default_na=False)
+    trials.loc[3, "path"] = str(place)
+    trials.to_csv(output, sep="\t", index=False)
+    return output
 
 
 @pytest.fixture(scope="session")

@@ -73,13 +73,8 @@ class TestTrialsHash:
         assert self.hashed(tmp_path, self.LIST.removesuffix("\n")) == expected
         header, first, second = self.LIST.splitlines(keepends=True)
         assert self.hashed(tmp_path, header + second + first) != expected, "the order is the official one"
-        for before, after in (
-            ("spoof", "bonafide"),
-            ("E_2\t", "E_3\t"),
-            ("S1", "S2"),
-            ("C01", "-"),
-            ("64000", "64001"),
-        ):
+        changes = {"spoof": "bonafide", "E_2\t": "E_3\t", "S1": "S2", "C01": "-", "64000": "64001"}
+        for before, after in changes.items():
             assert self.hashed(tmp_path, self.LIST.replace(before, after)) != expected
 
     def test_no_trial_list(self, tmp_path):
@@ -141,25 +136,20 @@ def test_publish(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def score_file(path, backend, system, scored=None, **provenance):
+def score_file(path, backend, system, scored=None, seed=1, corpus="eval", trial_list=None, **provenance):
     about = {"trained_with": provenance, "provenance": scored or provenance}
     about |= {"backend": backend} if backend else {}
-    return write_scores(path, {"trial_id": ["a"]}, system=system, seed=1, corpus="eval", **about)
-
-
-def scored(path, system, seed, corpus, trial_list=None, trained="t", scored="s", torch="2.11.0"):
-    about = {"system": system, "seed": seed, "corpus": corpus, "backend": system.replace("AST-05", "AASIST")}
-    about |= {"trained_with": {"code_hash": trained, "torch": torch, "python": "3.11.7"}}
-    about |= {"provenance": {"code_hash": scored, "torch": "2.11.0", "python": "3.11.7"}}
     about |= {"trial_list": trial_list} if trial_list else {}
-    return write_scores(path, {"trial_id": ["a"]}, **about)
+    return write_scores(path, {"trial_id": ["a"]}, system=system, seed=seed, corpus=corpus, **about)
 
 
 def test_provenance_gathers_what_made_the_scores(tmp_path):
+    trained, scored = ({"code_hash": code, "torch": "2.11.0", "python": "3.11.7"} for code in "ts")
+    other = trained | {"code_hash": "u", "torch": "2.10.0"}
     scores = [
-        scored(tmp_path / "1.parquet", "MHFA", 1, "wild", "b" * 64),
-        scored(tmp_path / "2.parquet", "AST-05", 8, "home", "a" * 64, trained="u", torch="2.10.0"),
-        scored(tmp_path / "3.parquet", "AST-05", 1, "home", "c" * 64),
+        score_file(tmp_path / "1.parquet", "MHFA", "MHFA", scored, 1, "wild", "b" * 64, **trained),
+        score_file(tmp_path / "2.parquet", "AASIST", "AST-05", scored, 8, "home", "a" * 64, **other),
+        score_file(tmp_path / "3.parquet", "AASIST", "AST-05", scored, 1, "home", "c" * 64, **trained),
     ]
     artefacts.write_provenance(scores, tmp_path / "p.json", "0123456789abcdef" * 4)
     record = json.loads((tmp_path / "p.json").read_text())
@@ -187,9 +177,8 @@ def test_provenance_of_scores_from_elsewhere(tmp_path):
     scores = write_scores(tmp_path / "s.parquet", {"trial_id": ["a"]}, system="MHFA", seed=1, corpus="home")
     artefacts.write_provenance([scores], tmp_path / "p.json", "x")
     assert artefacts.footer(tmp_path / "p.json").startswith("Training and scores by code unknown; table by code ")
-    assert "; seed 1; corpus home (trial list unknown); torch unknown, Python unknown;" in artefacts.footer(
-        tmp_path / "p.json"
-    )
+    unknown = "; seed 1; corpus home (trial list unknown); torch unknown, Python unknown;"
+    assert unknown in artefacts.footer(tmp_path / "p.json")
 
 
 def test_footer_tells_date_and_machine(monkeypatch):

@@ -4,12 +4,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
 from conftest import REPOSITORY
 from spaarsist import code
 from spaarsist.code import Package
+from spaarsist.config import BackendConfig
 from spaarsist.names import ConfigError
 
 PACKAGE = REPOSITORY / "src" / "spaarsist"
@@ -68,46 +71,24 @@ def tiny(tmp_path):
     """Write the tiny package with changes: file -> (old, new) or its whole text; give it anew."""
 
     def write(changes=()):
-        folder = tmp_path / "tiny"
-        shutil.rmtree(folder, ignore_errors=True)
         for name, text in TINY.items():
-            change = dict(changes).get(name)
+            change = dict(changes).get(name, text)
             if isinstance(change, tuple):
                 assert change[0] in text
-                text = text.replace(*change)
-            path = folder / name
+                change = text.replace(*change)
+            path = tmp_path / "tiny" / name
             path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_text(change if isinstance(change, str) else text)
-        return Tiny(folder)
+            path.write_text(change)
+        return Package(tmp_path / "tiny")
 
     return write
 
 
-class Tiny(Package):
-    """With `closure` as the module has it."""
-
-    def closure(self, roots, backend):
-        found = {}
-        for module, name in super().closure(roots, backend):
-            found.setdefault(module, set()).add(name)
-        return found
-
-    def meaning(self, roots, backend):
-        return Package.meaning(Package(self.folder), roots, backend)
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.folder = folder
-
-
 def test_what_is_reached(tiny):
-    found = tiny().closure(["core.run"], None)
-    assert found == {
-        "core": {"run", "Kind", "RATE", "STEP"},
-        "other": {"late"},
-        "data.tables": {"read", "FILE", "t.tsv"},
-    }
-    assert tiny().closure(["core.apart"], None)["data.tables"] == {"read", "FILE", "t.tsv"}
+    tables = {"read", "FILE", "t.tsv"}
+    wanted = {"core": {"run", "Kind", "RATE", "STEP"}, "other": {"late"}, "data.tables": tables}
+    assert tiny().closure("core.run") == wanted
+    assert tiny().closure("core.apart")["data.tables"] == tables
 
 
 @pytest.mark.parametrize(
@@ -125,9 +106,9 @@ def test_what_is_reached(tiny):
     ],
 )  # fmt: skip
 def test_what_changes_nothing(tiny, change):
-    roots = ["core.run", "core.Kind"]  # of which a quoted annotation would not tell
-    before = tiny().meaning(roots, None)
-    assert tiny({"core.py": change}).meaning(roots, None) == before
+    roots = "core.run", "core.Kind"  # of which a quoted annotation would not tell
+    before = tiny().meaning(*roots)
+    assert tiny({"core.py": change}).meaning(*roots) == before
 
 
 @pytest.mark.parametrize(
@@ -146,8 +127,8 @@ def test_what_changes_nothing(tiny, change):
     ],
 )
 def test_what_changes_the_meaning(tiny, file, change):
-    before = tiny().meaning(["core.run"], None)
-    assert tiny({file: change}).meaning(["core.run"], None) != before
+    before = tiny().meaning("core.run")
+    assert tiny({file: change}).meaning("core.run") != before
 
 
 def test_own_names_hide_those_of_the_module(tiny):
@@ -166,7 +147,7 @@ class C:
 """
     package = tiny({"core.py": text})
     for name, also in {"c": set(), "d": {"b"}, "e": {"a"}, "C": {"a"}}.items():
-        assert package.closure([f"core.{name}"], None)["core"] - {name} == also, name
+        assert package.closure(f"core.{name}")["core"] - {name} == also, name
 
 
 def test_ways_of_importing(tiny):
@@ -178,39 +159,38 @@ def test_ways_of_importing(tiny):
     ):
         for text in (f"{line}\ndef f(): return {use}(1)", f"def f():\n    {line}\n    return {use}(1)"):
             package = tiny({"core.py": text, "data/__init__.py": "from tiny.other import late"})
-            assert package.closure(["core.f"], None) == {"core": {"f"}, "other": {"late"}}, text
+            assert package.closure("core.f") == {"core": {"f"}, "other": {"late"}}, text
     package = tiny({"core.py": "from tiny import other\ndef f(): return other.unknown"})
-    assert package.closure(["core.f"], None)["other"] == {"Unseen", "late", "never"}
+    assert package.closure("core.f")["other"] == {"Unseen", "late", "never"}
 
 
 def test_a_back_end_stands_alone(tiny):
-    build = ["detector.build"]
-    assert tiny().closure(build, "AASIST") == {"detector": {"build"}, "models.backend": {"AASIST"}}
-    assert tiny().closure(build, "Mean") == {"detector": {"build"}, "models.pooling": {"Mean", "_Base"}}
-    both = {"models.backend": {"AASIST"}, "models.pooling": {"Mean", "Max", "_Base"}}
-    assert tiny().closure(build, None) == {"detector": {"build"}, **both}
+    package, build = tiny(), {"detector": {"build"}}
+    aasist, mean = {"models.backend": {"AASIST"}}, {"models.pooling": {"Mean", "_Base"}}
+    assert package.closure("detector.build", backend="AASIST") == build | aasist
+    assert package.closure("detector.build", backend="Mean") == build | mean
+    assert package.closure("detector.build") == build | aasist | {"models.pooling": {"Mean", "Max", "_Base"}}
     with pytest.raises(ConfigError, match=r"backend\.kind 'Foo': no such back-end; there are AASIST, Max, Mean"):
-        tiny().meaning(build, "Foo")
+        package.meaning("detector.build", backend="Foo")
 
 
 def test_a_verb_counts_by_its_body(tiny):
-    roots = ["__main__.verb"]
-    before, found = tiny().meaning(roots, None), tiny().closure(roots, None)
+    before, found = tiny().meaning("__main__.verb"), tiny().closure("__main__.verb")
     assert found["__main__"] == {"verb", "_do"} and found["core"] >= {"run"}
     for change in (("help='x'", "help='y'"), ("x: int = 1", "x: float = 2, y: int = 3"), ("Help.", "More help.")):
-        assert tiny({"__main__.py": change}).meaning(roots, None) == before
-    assert tiny({"__main__.py": ("_do(x)\n", "_do(-x)\n")}).meaning(roots, None) != before
+        assert tiny({"__main__.py": change}).meaning("__main__.verb") == before
+    assert tiny({"__main__.py": ("_do(x)\n", "_do(-x)\n")}).meaning("__main__.verb") != before
 
 
 @pytest.mark.parametrize("root", ["core.none", "none", "none.run", "core.run.more"])
 def test_no_such_root(tiny, root):
     with pytest.raises(ValueError, match=f"{root}: no such definition in tiny"):
-        tiny().meaning([root], None)
+        tiny().meaning(root)
 
 
 def test_the_form_is_fixed(tiny):
     """Whatever the version of Python; another form would tell every checkpoint that its code has changed."""
-    assert tiny().meaning(["core.run"], None) == "9bb5ae4df0099df2"
+    assert tiny().meaning("core.run") == "9bb5ae4df0099df2"
 
 
 def test_the_same_on_every_python():
@@ -239,7 +219,7 @@ class TestThisPackage:
                 assert old in text
                 (folder / file).write_text(text.replace(old, new) if old else text + new)
             package = Package(folder)
-            return {kind: package.meaning(SCORES, kind) for kind in ("AASIST", "MHFA", "CAMHFA", "SLS")}
+            return {kind: package.meaning(*SCORES, backend=kind) for kind in ("AASIST", "MHFA", "CAMHFA", "SLS")}
 
         return hashes
 
@@ -279,53 +259,45 @@ class TestThisPackage:
         assert "code" not in code.closure(*SCORES)
 
     def test_back_ends_are_those_that_can_be_built(self):
-        from spaarsist.config import BackendConfig
         from spaarsist.models.detector import build_backend
 
         with pytest.raises(ConfigError, match=re.escape(f"there are {', '.join(code.backends())}")):
             build_backend(BackendConfig("Foo"), 1, 1)
 
     def test_imported_modules_are_known(self):
-        program = (
-            "import sys, spaarsist.experiments.score; print(*(m for m in sys.modules if m.startswith('spaarsist.')))"
-        )
+        program = "import sys, spaarsist.experiments.score; print(*sys.modules)"
         ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        names = {name.removeprefix("spaarsist.") for name in ran.stdout.split()}
+        modules = ran.stdout.split()
+        names = {name.removeprefix("spaarsist.") for name in modules if name.startswith("spaarsist.")}
         rooms = {name.rpartition(".")[0] for name in names}
         # names.py and code.py come along with what is reached; of a room's own file nothing counts but what it does
         assert len(names) > 10 and names - rooms - {"code"} <= {*code.closure("experiments.score.score")}
 
-    def test_what_is_left_out_is_not_needed(self, synthetic, tmp_path):
+    def test_what_is_left_out_is_not_needed(self, synthetic, recipe, tmp_path):
         """Train and score with a copy of the package in which all other definitions are empty."""
-        found = code.closure(*SCORES, backend="MHFA")
-        for path in PACKAGE.rglob("*.py"):
-            module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-            lines = path.read_text().splitlines()
-            own = Package(PACKAGE).module(module)
-            nodes = {id(node): (node, name) for name, nodes in own.definitions.items() for node in nodes}
-            for node, _ in sorted(nodes.values(), key=lambda pair: -pair[0].lineno):
-                names = [name for name, nodes in own.definitions.items() if node in nodes]
-                if not set(names) & found.get(module, set()) and module != "code":
+        found, package = code.closure(*SCORES, backend="MHFA"), Package(PACKAGE)
+        for module, path in package.paths.items():
+            lines, names = path.read_text().splitlines(), defaultdict(list)
+            for name, nodes in package.module(module).definitions.items():
+                for node in nodes:
+                    names[node].append(name)
+            for node in sorted(names, key=lambda node: -node.lineno):
+                if not {*names[node]} & found.get(module, set()) and module != "code":
                     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
                     form = "class {}: pass" if isinstance(node, ast.ClassDef) else "{} = None"
-                    lines[first - 1 : node.end_lineno] = [form.format(name) for name in names]
+                    lines[first - 1 : node.end_lineno] = [form.format(name) for name in names[node]]
             target = tmp_path / "spaarsist" / path.relative_to(PACKAGE)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("\n".join(lines) + "\n")
         program = f"""
 from pathlib import Path
-from spaarsist.config import Augmentation, BackendConfig, Stage, TrainingRecipe
+from spaarsist.config import Augmentation, BackendConfig, FrontendConfig, Stage, TrainingRecipe
 from spaarsist.evaluation import statistics
 from spaarsist.experiments.score import score
 from spaarsist.experiments.train import train
 assert statistics.bootstrap is None
 data, out = Path({str(synthetic)!r}), Path({str(tmp_path / "out")!r})
-stages = (Stage(1, 8, 1e-3), Stage(1, 8, 1e-3, train_frontend=True, schedule="one_cycle", crop=6400))
-recipe = TrainingRecipe(
-    backend=BackendConfig("MHFA", embedding_dim=16), crop=8000, epoch_size=16, stages=stages,
-    augmentation=Augmentation(0, 0.3, 0, 0, noise_filter=0.5, noise=0.9, filter=0.9),
-)
-train(data / "train.tsv", data / "dev.tsv", out, "MHFA", recipe, 1)
+train(data / "train.tsv", data / "dev.tsv", out, "MHFA", {replace(recipe, backend=BackendConfig("MHFA", 16))!r}, 1)
 score(out, data / "eval.tsv", out / "scores.parquet")
 """
         environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -339,7 +311,7 @@ score(out, data / "eval.tsv", out / "scores.parquet")
         began = time.process_time()
         verbs = [name for name in package.module("__main__").definitions if re.match("[a-z]", name)]
         for verb in verbs:
-            package.meaning([f"__main__.{verb}"], None)
+            package.meaning(f"__main__.{verb}")
         seconds = time.process_time() - began
         assert len(verbs) > 20
         assert seconds < 3  # a second on a machine with nothing else to do

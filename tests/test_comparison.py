@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from conftest import write_replicates, write_scores, write_tsv
+from conftest import write_replicates, write_scores, write_trials, write_tsv
 from spaarsist.evaluation import evaluate as evaluation
 from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare, flat_region
 from spaarsist.evaluation.evaluate import evaluate
@@ -33,16 +33,14 @@ class World:
 
     def __call__(self, scores, n_bootstrap=200):
         folder = self.folder
-        listed = pd.DataFrame({"trial_id": [f"t{i}" for i in range(self.good.size)], "path": "a.wav"})
-        listed["label"] = np.where(self.is_bonafide, "bonafide", "spoof")
-        listed["speaker_id"] = [f"S{s}" for s in self.speaker] if self.known else "-"
-        listed = listed.assign(attack_id="-", codec="-", n_samples=16000)
-        listed.to_csv(folder / "trials.tsv", sep="\t", index=False)
+        ids, labels = [f"t{i}" for i in range(self.good.size)], np.where(self.is_bonafide, "bonafide", "spoof")
+        speakers = [f"S{s}" for s in self.speaker] if self.known else "-"
+        write_trials(folder / "trials.tsv", ids, labels, speaker_id=speakers)
         metrics, replicates = [], []
         for index, ((name, seed), values) in enumerate(scores.items()):
             system, stem = System.parse(name), folder / f"{self.corpus}-{index}"
             about = {"system": system.trained, "seed": seed, "corpus": self.corpus}
-            columns = {"trial_id": listed["trial_id"], system.column: values}
+            columns = {"trial_id": ids, system.column: values}
             write_scores(f"{stem}.scores", columns, **about)
             metrics.append(stem.with_suffix(".tsv"))
             replicates.append(stem.with_suffix(".parquet"))
@@ -151,15 +149,9 @@ def test_every_number_by_hand(tmp_path, outlier, decisive):
     """Seed 3 has no partner and is left out. Six speakers in two strata: four degrees of freedom, times 6 / 4."""
     inputs = tmp_path / "inputs"
     inputs.mkdir()
-
     trials = {("A", 1): [1, 3, 2], ("A", 2): [2, 2, 9], ("B", 1): [0, 1, 2], ("B", 2): [1, 0, 1], ("A", 3): [9, 9, 9]}
-    speakers = {
-        ("A", 1): [1, 5, 3],
-        ("A", 2): [1, outlier, 1],
-        ("B", 1): [0, 0, 0],
-        ("B", 2): [0, 0, 0],
-        ("A", 3): [9, 9, 9],
-    }
+    speakers = {("A", 1): [1, 5, 3], ("A", 2): [1, outlier, 1], ("A", 3): [9, 9, 9]}
+    speakers |= {("B", 1): [0, 0, 0], ("B", 2): [0, 0, 0]}
     values = {("A", 1): 0.3, ("A", 2): 0.6, ("B", 1): 0.1, ("B", 2): 0.2, ("A", 3): 0.9}
     for (name, seed), value in values.items():
         drawn = (same([v / 100 for v in of[name, seed]]) for of in (trials, speakers))
@@ -172,9 +164,7 @@ def test_every_number_by_hand(tmp_path, outlier, decisive):
     over_seeds = np.var([0.2, 0.4], ddof=1) / 2
     assert row["n_seeds"] == 2 and row["n_speakers"] == 6
     assert [row["value"], row["reference_value"], row["difference"]] == pytest.approx([0.45, 0.15, 0.3])
-    assert row["se_trials"] == pytest.approx(over_trials**0.5) and row["se_speakers"] == pytest.approx(
-        over_speakers**0.5
-    )
+    assert [row["se_trials"], row["se_speakers"]] == pytest.approx([over_trials**0.5, over_speakers**0.5])
     assert row["seeds_std"] == pytest.approx(0.2 / 2**0.5)
     reaches = {}
     for way, variance in (("p_trials", over_trials), ("p_speakers", over_speakers)):
@@ -209,9 +199,8 @@ def test_corrected_for_all_tests_of_the_file(tmp_path):
     pairs = [("MHFA", "AST-05-05"), ("AST-05-01-Mag", "AST-05-05")]
     table = run(files(tmp_path), pairs, tmp_path / "out")
     assert len(table) == 2 * 2 * 4
-    assert table[["corpus", "system"]].drop_duplicates().to_numpy().tolist() == [
-        [corpus, system] for corpus in ("home", "wild") for system, _ in pairs
-    ]
+    order = [[corpus, system] for corpus in ("home", "wild") for system, _ in pairs]
+    assert table[["corpus", "system"]].drop_duplicates().to_numpy().tolist() == order
     tested = table["metric"].isin(["eer", "min_dcf"])
     assert tested.sum() == 8 and table.loc[~tested, "p_holm"].isna().all()
     assert table.loc[tested, "p_holm"].tolist() == pytest.approx(holm(table.loc[tested, "p"]))
@@ -229,8 +218,7 @@ def test_reads_only_the_columns_that_it_needs(tmp_path, monkeypatch):
     for name in ("A", "B"):
         drawn = {metric: [0.1, 0.2] for metric in (*COMPARED, "ece", "gap_released")}
         write(tmp_path, name, 1, same(0.1), drawn)
-    asked = []
-    read = evaluation.pq.read_table
+    asked, read = [], evaluation.pq.read_table
     monkeypatch.setattr(
         evaluation.pq, "read_table", lambda path, columns: asked.append(columns) or read(path, columns=columns)
     )

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,22 +109,12 @@ class TestReceiptAndVerification:
             "licence": "CC BY 4.0",
             "folder": str(disk),
             "files": {
-                "a.tar": {
-                    "path": f"{disk}/a.tar",
-                    "bytes": 300_000,
-                    "checksum": MD5,
-                    "published": True,
-                    "origin": f"{hub.url}a.tar?download=1",
-                },
-                "b.tar": {
-                    "path": f"{disk}/b.tar",
-                    "bytes": 1,
-                    "checksum": f"sha256:{sha256}",
-                    "published": True,
-                    "origin": "already there",
-                },
+                "a.tar": {"path": f"{disk}/a.tar", "bytes": 300_000, "checksum": MD5, "published": True,
+                          "origin": f"{hub.url}a.tar?download=1"},
+                "b.tar": {"path": f"{disk}/b.tar", "bytes": 1, "checksum": f"sha256:{sha256}", "published": True,
+                          "origin": "already there"},
             },
-        }
+        }  # fmt: skip
         assert list(receipt["files"]) == ["a.tar", "b.tar"]
         assert (disk / "a.tar").read_bytes() == CONTENT
         assert hub.requests == [("a.tar", None)]
@@ -251,11 +243,6 @@ class TestNoPublishedChecksum:
         get({name: ""}, {name: contents[name]})
         assert names(disk) == [name, f"{name}.sha256"]
 
-    def test_a_damaged_download_is_tried_again(self, get, hub, disk):
-        hub.faults["wild.zip"] = ["corrupt"]
-        get({"wild.zip": ""}, {"wild.zip": zipped()})
-        assert (disk / "wild.zip").read_bytes() == zipped()
-
 
 class TestFaults:
     @pytest.mark.parametrize("fault", ["cut", "corrupt", "html", "404", "403", "503"])
@@ -266,21 +253,17 @@ class TestFaults:
         get({name: checksum}, {name: content})
         assert (disk / name).read_bytes() == content
         assert names(disk) == [name] if checksum else [name, f"{name}.sha256"]
-        assert len(hub.requests) == 2
+        assert hub.requests == [(name, None), (name, f"bytes={len(content) // 2}-" if fault == "cut" else None)]
 
     def test_a_cut_connection_is_resumed(self, get, hub, disk):
         hub.faults["a.tar"] = ["cut", "cut", "cut", "cut", "cut"]
         get({"a.tar": MD5}, {"a.tar": CONTENT})
         ranges = [150_000, 225_000, 262_500, 281_250, 290_625]
-        assert hub.requests == [("a.tar", None)] + [("a.tar", f"bytes={start}-") for start in ranges], (
-            "more cuts than patience, but each time something came"
+        asked = [None, *(f"bytes={start}-" for start in ranges)]
+        assert hub.requests == [("a.tar", each) for each in asked], (
+            "more cuts than patience, but something came each time"
         )
         assert (disk / "a.tar").read_bytes() == CONTENT
-
-    def test_corrupted_bytes_are_never_resumed(self, get, hub, disk):
-        hub.faults["a.tar"] = ["corrupt"]
-        get({"a.tar": MD5}, {"a.tar": CONTENT})
-        assert hub.requests == [("a.tar", None), ("a.tar", None)]
 
     @pytest.mark.parametrize("fault", ["html", "404", "503"])
     def test_a_page_does_not_cost_what_has_arrived(self, get, hub, disk, fault):
@@ -334,12 +317,8 @@ class TestFaults:
         hub.faults["a.tar"] = ["503"] * 9
         addresses = (hub.url + "{file}", "http://127.0.0.1:1/{file}", "nonsense")
         with pytest.raises(ConfigError) as error:
-            get(
-                {"a.tar": MD5, "b.tar": SHA256, "c.tar": MD5, "d.tar": MD5},
-                {"a.tar": CONTENT, "b.tar": b"other", "c.tar": CONTENT},
-                addresses=addresses,
-                jobs=2,
-            )
+            files = {"a.tar": MD5, "b.tar": SHA256, "c.tar": MD5, "d.tar": MD5}
+            get(files, {"a.tar": CONTENT, "b.tar": b"other", "c.tar": CONTENT}, addresses=addresses, jobs=2)
         lines = str(error.value).splitlines()
         assert [line.split(": not fetched")[0] for line in lines] == [f"{disk}/{name}.tar" for name in "abd"]
         assert f"{hub.url}a.tar answered: status 503 (Service Unavailable)" in lines[0]
@@ -351,9 +330,8 @@ class TestFaults:
             assert f"put the file into {disk} by hand" in line
         assert (disk / "c.tar").read_bytes() == CONTENT
         assert not {"a.tar", "b.tar", "d.tar"} & set(names(disk))
-        assert len([path for path, _ in hub.requests if path == "b.tar"]) == 2, (
-            "bounded: wrong bytes are not asked for again and again"
-        )
+        n_wrong = [path for path, _ in hub.requests].count("b.tar")
+        assert n_wrong == 2, "bounded: wrong bytes are not asked for again and again"
 
     def test_a_server_that_goes_silent(self, get, hub, monkeypatch):
         monkeypatch.setattr(corpora, "TIMEOUT_S", 0.01)
@@ -402,24 +380,18 @@ class TestFaults:
 
 class TestSpace:
     def usage(self, monkeypatch, free_gb):
-        monkeypatch.setattr(
-            corpora.shutil, "disk_usage", lambda path: type("Usage", (), {"free": round(free_gb * 1e9)})()
-        )
+        monkeypatch.setattr(corpora.shutil, "disk_usage", lambda path: SimpleNamespace(free=round(free_gb * 1e9)))
 
     def others(self, disk):
         def release(name, files=("x.tar",), size_gb=20.0):
             folder, checksums = str(disk / name), dict.fromkeys(files, MD5)
-            return Release(
-                folder=folder, size_gb=size_gb, licence="", addresses=("http://127.0.0.1:1/",), files=checksums
-            )
+            addresses = ("http://127.0.0.1:1/",)
+            return Release(folder=folder, size_gb=size_gb, licence="", addresses=addresses, files=checksums)
 
-        (disk / "complete").mkdir()
-        (disk / "complete" / "x.tar").write_bytes(CONTENT)
-        (disk / "half").mkdir()
-        with (disk / "half" / "x.tar").open("wb") as stream:
-            stream.truncate(7 * 10**9)  # sparse
-        with (disk / "half" / "y.tar.part").open("wb") as stream:
-            stream.truncate(10**9)
+        for name, size in (("complete/x.tar", 300_000), ("half/x.tar", 7 * 10**9), ("half/y.tar.part", 10**9)):
+            (disk / name).parent.mkdir(exist_ok=True)
+            (disk / name).touch()
+            os.truncate(disk / name, size)  # sparse
         releases = {
             "complete": release("complete"),
             "half": release("half", ("x.tar", "y.tar")),

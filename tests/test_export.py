@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoModel, Wav2Vec2Config
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, misplace
 from spaarsist.__main__ import app
 from spaarsist.artefacts import file_hash
 from spaarsist.config import BackendConfig, FrontendConfig
@@ -348,11 +348,9 @@ class TestBadInput:
         (damaged / "model.safetensors").write_bytes(b"\0" * 100)
         with pytest.raises(ConfigError, match="damaged"):
             export(damaged, trial_list, tmp_path / "model.pt2")
-        trials = read_trials(trial_list)
-        trials.loc[0, "path"] = str(tmp_path / "gone.flac")
-        trials.to_csv(tmp_path / "list.tsv", sep="\t", index=False)
+        broken = misplace(trial_list, tmp_path / "gone.flac", tmp_path / "list.tsv")
         with pytest.raises(ConfigError, match=r"gone\.flac: no such file"):
-            export(mean_pool, tmp_path / "list.tsv", tmp_path / "model.pt2")
+            export(mean_pool, broken, tmp_path / "model.pt2")
         assert not [*tmp_path.glob("*.pt2")]
 
     def test_no_such_variant(self, checkpoint, trial_list, tmp_path):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import state
 from spaarsist.artefacts import file_hash, tensors_hash
 from spaarsist.config import FrontendConfig, Stage, TrainingRecipe
 from spaarsist.data.augment import Augmenter
@@ -110,15 +111,15 @@ def test_order_depends_on_the_seed(synthetic, viewed, cache, tmp_path):
     assert file_hash(tmp_path / "1" / "model.safetensors") == file_hash(tmp_path / "again" / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"crop": 7200}, "crop"),
-        ({"frontend": FrontendConfig(normalise="none")}, "frontend"),
-        ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, "augmentation"),
-        ({"epoch_size": 24}, "n"),
-    ],
-)
+OTHERWISE = [
+    ({"crop": 7200}, "crop"),
+    ({"frontend": FrontendConfig(normalise="none")}, "frontend"),
+    ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, "augmentation"),
+]
+"""Changes of the recipe, and what they are called."""
+
+
+@pytest.mark.parametrize(("changes", "named"), [*OTHERWISE, ({"epoch_size": 24}, "n")])
 def test_a_cache_of_something_else_is_refused(synthetic, viewed, cache, tmp_path, changes, named):
     with pytest.raises(ConfigError, match=rf"view0.part\d.npy: made with another .*{named}.*; delete .*view0"):
         run(synthetic, replace(viewed, **changes), tmp_path, cache)
@@ -191,16 +192,12 @@ class TestMadeAgain:
         shutil.copytree(cache / "view1", tmp_path / "view1")
         return tmp_path / "view1"
 
-    @staticmethod
-    def state(folder):
-        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
-
     @pytest.mark.parametrize("place", ["synthetic", "moved"])
     def test_kept(self, there, viewed, place, request, monkeypatch, capsys):
         monkeypatch.setattr("spaarsist.experiments.excerpts.TrainingDraws.__getitem__", None)
-        before = self.state(there)
+        before = state(there)
         make_part(request.getfixturevalue(place) / "train.tsv", viewed, there, 1, 3, 1)
-        assert self.state(there) == before
+        assert state(there) == before
         assert capsys.readouterr().err == f"{there}/part1.npy: already made; kept\n"
 
     @pytest.mark.parametrize("damage", ["no record", "no array", "cut short", "another shape"])
@@ -217,22 +214,14 @@ class TestMadeAgain:
             assert (there / name).read_bytes() == (cache / "view1" / name).read_bytes()
 
     @pytest.mark.parametrize("part", [0, 2])
-    @pytest.mark.parametrize(
-        ("change", "n_parts", "named"),
-        [
-            ({"crop": 7200}, 3, "crop"),
-            ({"frontend": FrontendConfig(normalise="none")}, 3, "frontend"),
-            ({"augmentation": replace(TrainingRecipe().augmentation, trim_silence=0)}, 3, "augmentation"),
-            ({}, 4, "parts"),
-        ],
-    )
-    def test_of_something_else_is_refused(self, there, synthetic, viewed, change, n_parts, named, part):
-        """Also a part that is not there yet, beside others."""
+    @pytest.mark.parametrize(("change", "named"), [*OTHERWISE, ({}, "parts")])
+    def test_of_something_else_is_refused(self, there, synthetic, viewed, change, named, part):
+        """Also a part that is not there yet, beside others; or one of another number of parts."""
         (there / "part2.json").unlink()
-        before = self.state(there)
+        before = state(there)
         with pytest.raises(ConfigError, match=rf"view1.part0.npy: made with another {named}; delete .*view1 and make"):
-            make_part(synthetic / "train.tsv", replace(viewed, **change), there, part, n_parts, 1)
-        assert self.state(there) == before
+            make_part(synthetic / "train.tsv", replace(viewed, **change), there, part, 3 if change else 4, 1)
+        assert state(there) == before
 
     def test_of_other_trials_is_refused(self, there, relabelled, viewed):
         with pytest.raises(ConfigError, match="made with another trial_list; delete"):

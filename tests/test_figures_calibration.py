@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from spaarsist.evaluation.calibration import COLUMNS
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import calibration as figures
+from test_tables_calibration import files as write_files
 
 CORPORA = [("dev", "Home dev"), ("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
 SYSTEMS = ["MHFA", "AST-05-05", "AST-03-01-Mag"]
@@ -20,35 +20,27 @@ PANELS = [
 LABEL = "mini corpora; not the paper's numbers, 100 % made up"
 
 
-def files(folder, seeds=(1, 2), slopes=None, **fixed):
+def files(folder, seeds=(1, 2), slopes=(), **fixed):
     """Random values of every quantity, or those that `fixed` has for a corpus and a seed; a file per seed."""
-    rng, paths = np.random.default_rng(0), []
-    for seed in seeds:
-        rows = []
-        for system in SYSTEMS:
-            slope = (slopes or {}).get(system, 2.0)
-            rows.append((system, seed, "x", "dev", "slope", slope))
-            for corpus, _ in CORPORA:
-                for quantity in [quantity for row in PANELS for quantity in row]:
-                    drawn = fixed.get(quantity, {}).get((corpus, seed), rng.uniform(0.2, 0.9))
-                    lost = np.isnan(slope) and quantity.endswith("calibrated")
-                    rows.append((system, seed, "x", corpus, quantity, np.nan if lost else drawn))
-        paths.append(folder / f"seed{seed}.tsv")
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(paths[-1], sep="\t", index=False)
-    return paths
+    rng = np.random.default_rng(0)
+
+    def value(system, seed, corpus, quantity):
+        usual = 2.0 if quantity == "slope" else rng.uniform(0.2, 0.9)
+        return fixed.get(quantity, {}).get((corpus, seed), usual)
+
+    slopes = {(system, seed): slope for system, slope in dict(slopes).items() for seed in seeds}
+    return write_files(folder, seeds, slopes, SYSTEMS, [quantity for row in PANELS for quantity in row], value)
 
 
 @pytest.fixture
-def draw(tmp_path, monkeypatch):
-    """Draws without writing: the figure, its table, its note and its axes, a row of panels at a time."""
-    kept = []
-    monkeypatch.setattr(figures, "save", lambda figure, shown, stem, note, label: kept.append((figure, shown, note)))
+def draw(tmp_path, drawn):
+    """Gives the figure, its table and its axes, a row of panels at a time."""
 
     def function(systems=SYSTEMS, corpora=CORPORA, **how):
-        figures.calibration(files(tmp_path, **how), systems, corpora, tmp_path / "x", LABEL)
-        figure, shown, note = kept.pop()
-        assert len(figure.axes) == len(PANELS) * len(corpora)
-        return figure, shown.set_index(["system", "corpus"]), note, np.reshape(figure.axes, (len(PANELS), -1))
+        figures.calibration(files(tmp_path, **how), systems, corpora, tmp_path / "x")
+        table = pd.read_csv(tmp_path / "x.tsv", sep="\t", index_col=["system", "corpus"])
+        assert len(drawn[-1].axes) == len(PANELS) * len(corpora)
+        return drawn[-1], table, np.reshape(drawn[-1].axes, (len(PANELS), -1))
 
     return function
 
@@ -64,13 +56,12 @@ def heights(axes):
 
 
 def test_marks_stand_where_the_numbers_are(draw):
-    _, table, _, panels = draw()
+    _, table, panels = draw()
     for row, quantities in zip(panels, PANELS, strict=True):
         factor = 100 if quantities[0].startswith("p_") else 1
         for axes, (corpus, _) in zip(row, CORPORA, strict=True):
-            assert [text.get_text() for text in axes.get_yticklabels()] == (
-                ["MHFA", "AASIST (AST-05-05)", "AST-03-01-Mag (rank 1)"] if axes is row[0] else []
-            )
+            names = ["MHFA", "AASIST (AST-05-05)", "AST-03-01-Mag (rank 1)"] if axes is row[0] else []
+            assert [text.get_text() for text in axes.get_yticklabels()] == names
             part = table.xs(corpus, level="corpus").loc[SYSTEMS]
             for drawn, quantity in zip(marks(axes), quantities, strict=True):
                 assert drawn == pytest.approx(factor * part[f"{quantity}.mean"].to_numpy())
@@ -99,14 +90,14 @@ def test_all_marks_and_bars_are_within_the_panels(draw):
 
 
 def test_what_it_says(draw):
-    figure, _, note, _ = draw()
+    figure, *_ = draw()
     texts = [" ".join(text.get_text().split()) for text in figure.findobj(Text)]
     assert {title for _, title in CORPORA} <= {*texts}
     for words in ("Cllr (bits)", "Actual detection cost (normalised)", "bona fide rejected", "spoofs accepted"):
         assert words in texts
-    assert "has also chosen each training's epoch" in note and "(n\u00a0=\u00a02)" in note
-    assert "slope" not in note and "separates" not in note
-    assert draw(seeds=(1,))[2].endswith("one training seed")
+    assert "has also chosen each training's epoch" in figure.note and "(n\u00a0=\u00a02)" in figure.note
+    assert "slope" not in figure.note and "separates" not in figure.note
+    assert draw(seeds=(1,))[0].note.endswith("one training seed")
 
 
 def test_one_seed_has_no_bars(draw):
@@ -117,28 +108,25 @@ def test_one_seed_has_no_bars(draw):
 
 
 def test_separable_seeds_and_negative_slopes(draw):
-    _, _, note, panels = draw(slopes={"AST-05-05": np.nan, "MHFA": -1.0})
-    assert "a negative slope turned the scores of MHFA;" in note
-    assert note.endswith("no calibration of AST-05-05: a threshold separates the development corpus's classes")
+    figure, _, panels = draw(slopes={"AST-05-05": np.nan, "MHFA": -1.0})
+    assert "a negative slope turned the scores of MHFA;" in figure.note
+    assert figure.note.endswith("no calibration of AST-05-05: a threshold separates the development corpus's classes")
     before, after, lowest = marks(panels[0, 1])
     assert np.isnan(after).tolist() == [False, True, False]
     assert np.isfinite(before).all() and np.isfinite(lowest).all() and np.isfinite(panels[0, 0].get_xlim()).all()
 
 
 def test_a_single_system_on_a_single_corpus(draw):
-    _, table, _, panels = draw(["AST-05-05"], CORPORA[2:])
+    _, table, panels = draw(["AST-05-05"], CORPORA[2:])
     assert [*table.index] == [("AST-05-05", "wild")]
     assert panels.shape == (4, 1)
 
 
-def test_same_input_same_bytes(tmp_path):
+def test_files_are_whole_labelled_and_the_same_every_time(tmp_path, drawn_twice):
     paths = files(tmp_path)
-    for name in ("one", "two"):
-        figures.calibration(paths, SYSTEMS, CORPORA, tmp_path / name, LABEL)
-    for ending in ("png", "pdf", "tsv"):
-        one, two = (tmp_path / f"{name}.{ending}" for name in ("one", "two"))
-        assert one.read_bytes() == two.read_bytes()
-    table = pd.read_csv(tmp_path / "one.tsv", sep="\t")
+    names = drawn_twice(lambda folder: figures.calibration(paths, SYSTEMS, CORPORA, folder / "x", LABEL), LABEL)
+    assert names == {"x.png", "x.pdf", "x.tsv"}
+    table = pd.read_csv(tmp_path / "one" / "x.tsv", sep="\t")
     assert [*zip(table["system"], table["corpus"], strict=True)] == [(s, c) for s in SYSTEMS for c, _ in CORPORA]
     assert {"slope.mean", "cllr_calibrated.std", "n_seeds"} <= {*table}
 

@@ -1,13 +1,13 @@
 """Forest plots: every difference stands where it belongs, filled where it is significant, and bad input is refused."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
+from conftest import write_comparisons
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import differences as figures
 
@@ -26,17 +26,13 @@ STEPS = [
 def comparisons(tmp_path):
     """Every pair with values that no other has; the first of two corpora holds the significant ones of EER."""
     pairs = [(s, "AST-05-05") for s in SYSTEMS if s != "AST-05-05"] + [("AST-03-01-Mag", "AST-03-03")]
-    rows = []
-    for index, (system, reference) in enumerate(pairs):
-        for corpus, _ in CORPORA:
-            for metric in ("eer", "min_dcf", "cllr"):
-                value = 0.01 * (index - 1) + 0.001 * (corpus == "wild")
-                significant = corpus == "home" and metric == "eer" and index in (0, 4)
-                p = np.nan if metric == "cllr" else 0.0499 if significant else 0.05
-                rows.append((system, reference, corpus, metric, value, value - 0.02, value + 0.03, 2, 12, 0.01, p))
-    columns = ["system", "reference", "corpus", "metric", "difference", "ci_low", "ci_high", "n_seeds", "n_speakers"]
-    pd.DataFrame(rows, columns=[*columns, "p", "p_holm"]).to_csv(tmp_path / "c.tsv", sep="\t", index=False)
-    return tmp_path / "c.tsv"
+    changes = {}
+    for (index, pair), (corpus, _), metric in product(enumerate(pairs), CORPORA, ("eer", "min_dcf", "cllr")):
+        value = 0.01 * (index - 1) + 0.001 * (corpus == "wild")
+        changes[*pair, corpus, metric] = {"difference": value, "ci_low": value - 0.02, "ci_high": value + 0.03}
+    for index in (0, 4):
+        changes[*pairs[index], "home", "eer"]["p_holm"] = 0.0499
+    return write_comparisons(tmp_path / "c.tsv", pairs, {"home": 12, "wild": 12}, changes)
 
 
 def marks(axes):
@@ -81,9 +77,8 @@ def test_steps_stand_in_their_order_below_headings(comparisons, tmp_path, drawn)
     table = pd.read_csv(tmp_path / "a.tsv", sep="\t")
     assert [*table["corpus"]] == ["home", "home", "wild", "wild"] and [*table["section"]] == ["Nodes"] * 4
     assert [*table["step"]] == ["fewer", "then magnitude"] * 2 and "row" not in table
-    assert table.loc[1, ["difference", "ci_low", "ci_high", "p_holm"]].tolist() == pytest.approx(
-        [0.03, 0.01, 0.06, 0.0499]
-    )
+    values = table.loc[1, ["difference", "ci_low", "ci_high", "p_holm"]].tolist()
+    assert values == pytest.approx([0.03, 0.01, 0.06, 0.0499])
 
 
 def test_other_metrics_have_their_own_units(comparisons, tmp_path, drawn):

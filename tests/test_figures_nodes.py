@@ -8,19 +8,7 @@ from matplotlib.colors import same_color
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import nodes as figures
 from spaarsist.reporting.figures.nodes import kept, overlap, stack_attention
-from test_tables_nodes import (
-    CORPORA,
-    LABEL,
-    LAYERS,
-    RATIOS,
-    SPREAD,
-    TEMPERATURES,
-    TRAININGS,
-    jaccard,
-    of,
-    without_columns,
-    write,
-)
+from test_tables_nodes import CORPORA, LABEL, LAYERS, RATIOS, SPREAD, TEMPERATURES, TRAININGS, jaccard, without, write
 
 SPECTRAL, TEMPORAL = (colour for colour, _ in figures._GRAPHS.values())
 
@@ -57,9 +45,8 @@ def test_overlap_is_drawn_as_it_is(folders, tmp_path, drawn):
                 (1, SPECTRAL): ("branches.0.spectral_pool", RATIOS), (2, TEMPORAL): ("branches.1.temporal_pool", [0.5]),
             }  # fmt: skip
             for (column, colour), (layer, ratios) in wanted.items():
-                (line,) = (
-                    at for at in marked(row[column]) if same_color(at.get_color(), colour) and len(at.get_ydata())
-                )
+                coloured = (line for line in marked(row[column]) if same_color(line.get_color(), colour))
+                (line,) = (line for line in coloured if len(line.get_ydata()))
                 means = [np.mean([jaccard(trained, s, corpus, "all", layer, k) for s in (1, 2)]) for k in ratios]
                 assert line.get_ydata() == pytest.approx(means)
                 assert np.round(line.get_xdata()).tolist() == [RATIOS.index(k) for k in ratios]
@@ -107,9 +94,8 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
         for line, value in zip(lines.values(), LAYERS.values(), strict=True):
             assert line.get_xdata().tolist() == TEMPERATURES
             assert line.get_ydata() == pytest.approx([(value + 0.0015) / t for t in TEMPERATURES])
-        assert [
-            line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":" and line not in marked(axes)
-        ] == [100]
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":" and line not in marked(axes)]
+        assert [line.get_xdata()[0] for line in dotted] == [100]
         assert axes.get_yscale() == axes.get_xscale() == "log"
         low, high = axes.get_ylim()
         assert low < 0.001 and high > 0.4
@@ -122,11 +108,8 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
         assert bars == pytest.approx([2 * value * np.sqrt(0.5) for value in SPREAD.values()] + [0] * 3)
         assert stack.get_ydata()[2] == 0 and axes.get_ylim()[0] < 0  # the mark of the zero is in sight
         assert not same_color(stack.get_markerfacecolor(), others.get_markerfacecolor())
-    assert [tick.get_text() for tick in panels[3, 0].get_xticklabels()] == [
-        "attention",
-        "plain\nmean",
-        "released\ncode's mean",
-    ]
+    ticks = [tick.get_text() for tick in panels[3, 0].get_xticklabels()]
+    assert ticks == ["attention", "plain\nmean", "released\ncode's mean"]
     assert "temperature of training" in legend(figure) and "stack node" in legend(figure)
     shown = pd.read_csv(tmp_path / "stack.tsv", sep="\t")
     assert {"entropy", "total_variation", "stack_node_spread", "score_change"} <= {*shown["quantity"]}
@@ -134,10 +117,10 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
 
 def test_attention_that_is_a_mean_in_all_places(folders, tmp_path, drawn):
     inspected = write(tmp_path / "mean", ["AST-05"])
-    for path in of(inspected, "stack"):
-        table = pd.read_csv(path, sep="\t")
+    for folder in inspected:
+        table = pd.read_csv(folder / "stack.tsv", sep="\t")
         table.loc[table["quantity"] == "total_variation", "value"] = 0.0
-        table.to_csv(path, sep="\t", index=False)
+        table.to_csv(folder / "stack.tsv", sep="\t", index=False)
     stack_attention(inspected, CORPORA, tmp_path / "stack")
     assert (marked(drawn[0].axes[0])[0].get_ydata() == 0).all()
 
@@ -161,7 +144,7 @@ def test_refuses(folders, tmp_path):
         with pytest.raises(ConfigError, match="was given in"):
             draw([*folders, folders[3]], CORPORA, tmp_path / "refused")
         with pytest.raises(ConfigError, match=rf"{name}\.tsv: columns missing"):
-            draw([without_columns(tmp_path / name, name)], CORPORA, tmp_path / "refused")
+            draw([without(tmp_path / name, name)], CORPORA, tmp_path / "refused")
     assert not list(tmp_path.glob("refused*"))
 
 

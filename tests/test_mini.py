@@ -240,9 +240,7 @@ def test_synthetic_layout(synthetic):
             assert speaker.startswith(split.prefix + "_") and file.startswith(split.prefix + "_")
             assert len(file) == 12 and gender in "FM" and last == "-"
             assert (codec == "-") == (quality == "-") == (codec_seed == "-")
-            assert (
-                (tag, attack) == ("-", "bonafide") if key == "bonafide" else key == "spoof" and attack in split.attacks
-            )
+            assert tag == "-" and attack == key if key == "bonafide" else key == "spoof" and attack in split.attacks
         folder = synthetic / "asvspoof5" / split.folder
         present = {path.stem for path in folder.glob("*.flac")}
         listed = {f[1] for f in fields}

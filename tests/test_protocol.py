@@ -1,9 +1,8 @@
 """Protocol readers against the pitfalls of the corpora; recordings in folders, archives and indexes."""
 
 import hashlib
-import io
-import tarfile
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import soundfile
 from spaarsist.data import audio, protocol
 from spaarsist.data.protocol import COLUMNS, make_index, make_trials, read_trials
 from spaarsist.names import ConfigError
+from test_archives import sound, write_tar, write_zip
 
 ROWS = [
     "T_4850 T_0000000000 F - - - AC3 A05 spoof -",
@@ -87,9 +87,7 @@ class TestASVspoof5:
     def test_folder_named_as_its_tars(self, corpus, tmp_path):
         """The tars are called flac_E_*, what is in them flac_E_eval."""
         (tmp_path / "flac_E_aa.tar").touch()
-        with pytest.raises(
-            ConfigError, match=r"flac_E: no such folder, .*; there is flac_E_aa\.tar, flac_E_eval beside"
-        ):
+        with pytest.raises(ConfigError, match=r"flac_E: no such folder, .* is flac_E_aa\.tar, flac_E_eval beside"):
             corpus("\n".join(ROWS), folder=tmp_path / "flac_E")
 
     def test_unsound_recording(self, corpus, tmp_path):
@@ -100,9 +98,8 @@ class TestASVspoof5:
 
 class TestInTheWild:
     def test_hyphen_and_spaces(self, corpus):
-        table = corpus(
-            'file,speaker,label\n0.wav,Alec Guinness,spoof\n1.wav,"Guinness, Alec",bona-fide\n', "in_the_wild"
-        )
+        rows = 'file,speaker,label\n0.wav,Alec Guinness,spoof\n1.wav,"Guinness, Alec",bona-fide\n'
+        table = corpus(rows, "in_the_wild")
         assert table["label"].tolist() == ["spoof", "bonafide"]
         assert table["speaker_id"].tolist() == ["Alec Guinness", "Guinness, Alec"]
         assert table["n_samples"].tolist() == [800, 800], "samples are counted at 16 kHz"
@@ -124,10 +121,8 @@ class TestInTheWild:
 class TestList:
     def test_file_and_label_are_enough(self, corpus):
         table = corpus("file,label\n0.wav,bonafide\n1.wav,spoof\n", "list")
-        assert table[["label", "speaker_id", "attack_id", "codec"]].to_numpy().tolist() == [
-            ["bonafide", "-", "-", "-"],
-            ["spoof", "-", "-", "-"],
-        ]
+        assert table["label"].tolist() == ["bonafide", "spoof"]
+        assert (table[["speaker_id", "attack_id", "codec"]] == "-").all(axis=None)
 
     def test_more_columns_in_any_order_and_tabs(self, corpus):
         table = corpus("codec\tlabel\tfile\tattack\tother\nmp3\tspoof\t0.wav\tTTS\tx\n", "list")
@@ -136,10 +131,7 @@ class TestList:
     def test_names_as_find_prints_them(self, corpus):
         table = corpus("file,label\n./0.wav,bonafide\n.//1.wav,spoof\n", "list")
         assert table["trial_id"].tolist() == ["./0.wav", ".//1.wav"], "the protocol's own"
-        assert [path.rsplit("/", 2)[1:] for path in table["path"]] == [
-            ["flac_E_eval", "0.wav"],
-            ["flac_E_eval", "1.wav"],
-        ]
+        assert [path[-17:] for path in table["path"]] == ["flac_E_eval/0.wav", "flac_E_eval/1.wav"]
 
 
 def test_not_text(corpus):
@@ -155,12 +147,6 @@ def test_read_trials_refuses_other_tables(tmp_path):
         read_trials(tmp_path / "gone.tsv")
 
 
-def flac(n_samples=800):
-    stream = io.BytesIO()
-    soundfile.write(stream, np.zeros(n_samples), 16_000, format="FLAC")
-    return stream.getvalue()
-
-
 class TestArchives:
     """Recordings named by their file, found by it in folders, archives and indexes, in whatever subfolder."""
 
@@ -170,15 +156,12 @@ class TestArchives:
     @pytest.fixture
     def root(self, tmp_path):
         """An archive of each kind and an extracted folder; each also holds an enrolment recording, of junk."""
-        contents = {name: flac(800 + i) for i, name in enumerate(self.PLACES)} | {"T_9.flac": b"junk", "meta.csv": b""}
+        contents = {name: sound(100 + i) for i, name in enumerate(self.PLACES)} | {"T_9.flac": b"junk", "meta.csv": b""}
+        write_tar(tmp_path / "a.tar", contents)
+        write_zip(tmp_path / "a.zip", contents)
         (tmp_path / "x" / "flac_T").mkdir(parents=True)
-        with tarfile.open(tmp_path / "a.tar", "w") as tar, zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
-            for name, content in contents.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-                zipped.writestr(name, content)
-                (tmp_path / "x" / name).write_bytes(content)
+        for name, content in contents.items():
+            (tmp_path / "x" / name).write_bytes(content)
         (tmp_path / "protocol.csv").write_text(self.PROTOCOL)
         return tmp_path
 
@@ -230,9 +213,8 @@ class TestArchives:
     def test_missing_recordings_are_named_and_where_was_looked(self, root):
         (root / "x" / "flac_T" / "T_2.flac").unlink()
         text = self.PROTOCOL + "T_3.flac,spoof,-\n_0.flac,spoof,-\nlac_T/T_2.flac,spoof,-\n"
-        with pytest.raises(
-            ConfigError, match=r"3 of 6 .* not in .*/a\.tar, .*/x/flac_T: T_3\.flac, _0\.flac, lac_T/T_2\.flac$"
-        ):
+        lost = r"3 of 6 .* not in .*/a\.tar, .*/x/flac_T: T_3\.flac, _0\.flac, lac_T/T_2\.flac$"
+        with pytest.raises(ConfigError, match=lost):
             self.make(root, "a.tar", "x/flac_T", text=text)
 
     @pytest.mark.parametrize("pair", [("x", "a.tar"), ("a.tar", "a.zip"), ("a.zip.tsv", "a.tar"), ("a.tar", "a.tar")])
@@ -242,8 +224,7 @@ class TestArchives:
             self.make(root, *pair, text="file,label\nT_0.flac,spoof\n")
 
     def test_twice_in_one_tar(self, root):
-        with tarfile.open(root / "a.tar", "a") as tar:
-            tar.add(root / "x" / "T_0.flac", "old/T_0.flac")
+        write_tar(root / "a.tar", {"old/T_0.flac": sound(100)}, mode="a")
         with pytest.raises(ConfigError, match=r"T_0\.flac is in two places: .*a\.tar::T_0\.flac@.* and .*::old/T_0"):
             self.make(root, "a.tar")
         text = "file,label\nold/T_0.flac,spoof\n"
@@ -264,12 +245,8 @@ class TestArchives:
         (root / archive).unlink()
         if change == "cut":
             (root / archive).write_bytes(whole[: len(whole) // 4])
-        elif archive == "a.zip" and change == "replaced":
-            with zipfile.ZipFile(root / archive, "w") as zipped:
-                zipped.writestr("T_0.flac", flac())
         elif change == "replaced":
-            with tarfile.open(root / archive, "w") as tar:
-                tar.add(root / "x" / "T_0.flac", "T_0.flac")
+            (write_zip if archive == "a.zip" else write_tar)(root / archive, {"T_0.flac": sound(100)})
         with pytest.raises(ConfigError, match=rf"a\.{archive[2:]}.*(has changed|cannot be read|not readable)"):
             self.make(root, source)
 
@@ -295,9 +272,8 @@ class TestArchives:
 
     def test_names_that_differ_in_their_folders_alone(self, root):
         names = [f"speaker{i}/clip.flac" for i in range(100)]
-        (root / "i.tsv").write_text(
-            "member\tpath\tn_samples\n" + "".join(f"x/{name}\tfolder/{i}\t800\n" for i, name in enumerate(names))
-        )
+        rows = "".join(f"x/{name}\tfolder/{i}\t800\n" for i, name in enumerate(names))
+        (root / "i.tsv").write_text(f"member\tpath\tn_samples\n{rows}")
         text = "file,label\n" + "".join(f"{name},spoof\n" for name in reversed(names))
         assert self.make(root, "i.tsv", text=text)["path"].tolist() == [f"folder/{i}" for i in reversed(range(100))]
         with pytest.raises(ConfigError, match=r"clip\.flac is in two places: folder/0 and folder/1"):
@@ -308,14 +284,8 @@ class TestProtocolFile:
     @pytest.mark.parametrize("archive", ["p.tar", "p.tar.gz", "p.zip"])
     def test_within_an_archive(self, corpus, tmp_path, archive):
         text = "\n".join(ROWS).encode()
-        if archive == "p.zip":
-            with zipfile.ZipFile(tmp_path / archive, "w") as zipped:
-                zipped.writestr("protocols/ASVspoof5.train.tsv", text)
-        else:
-            with tarfile.open(tmp_path / archive, "w:gz" if archive.endswith("gz") else "w") as tar:
-                info = tarfile.TarInfo("protocols/ASVspoof5.train.tsv")
-                info.size = len(text)
-                tar.addfile(info, io.BytesIO(text))
+        write = {"p.tar": write_tar, "p.tar.gz": partial(write_tar, mode="w:gz"), "p.zip": write_zip}[archive]
+        write(tmp_path / archive, {"protocols/ASVspoof5.train.tsv": text})
         folder, output = tmp_path / "flac_E_eval", tmp_path / "trials.tsv"
         member, digest = tmp_path / f"{archive}::ASVspoof5.train.tsv", "md5:" + hashlib.md5(text).hexdigest()
         assert len(make_trials(member, "asvspoof5", [folder], output, 3, digest)) == 3

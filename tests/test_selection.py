@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import write_metrics, write_sizes
+from conftest import write_summary
 from spaarsist.config import CompositeWeights
 from spaarsist.evaluation.selection import FLOOR, composite
-from spaarsist.evaluation.summary import on, summarise
-from spaarsist.names import BASELINE, ConfigError, System
+from spaarsist.evaluation.summary import on
+from spaarsist.names import BASELINE, ConfigError
 
 HOME, WILD = "home", "wild"
 METRICS = ("eer", "min_dcf", "act_dcf", "cllr", "ece")
@@ -20,17 +20,13 @@ SIZE = (1000, 5_000_000)
 
 
 def summary_of(path, systems):
-    """Summarise made-up metrics: system -> ({corpus: values in the order of METRICS}, (n_params, n_macs))."""
-    rows = [
-        (system, 1, System.parse(system).column, corpus, "pooled", metric, value, None, None, 9, 9)
-        for system, (corpora, _) in systems.items()
-        for corpus, values in corpora.items()
-        for metric, value in zip(METRICS, values, strict=True)
-    ]
-    metrics = write_metrics(path.with_suffix(".metrics"), rows)
-    sizes = write_sizes(path.with_suffix(".sizes"), {system: size for system, (_, size) in systems.items()})
-    summarise([metrics], [sizes], [], [], [], path)
-    return path
+    """A summary of made-up metrics: system -> ({corpus: values in the order of METRICS}, (n_params, n_macs))."""
+    cells = {}
+    for system, (corpora, (n_params, n_macs)) in systems.items():
+        cells[system] = {"n_params": n_params, "n_macs": n_macs}
+        for corpus, values in corpora.items():
+            cells[system] |= zip((on(corpus, metric) for metric in METRICS), values, strict=True)
+    return write_summary(path, cells)
 
 
 def rank(tmp_path, systems, weights=None, corpora=(HOME, WILD), **options):

@@ -2,13 +2,12 @@
 
 import itertools
 import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import write_comparisons, write_summary
+from conftest import compile_pdf, markdown_cells, write_comparisons, write_summary
 from spaarsist.evaluation.summary import STATISTICS, on
 from spaarsist.names import ConfigError
 from spaarsist.reporting.tables.differences import read_family, write_ablation, write_differences
@@ -43,23 +42,14 @@ def family(path, pairs, changes=(), n_seeds=3, n_speakers=(0, 12)):
 
 def rows_of(markdown):
     """First line of the first cell -> the cells of each such row, in order."""
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines() if line.startswith("|")]
     rows = {}
-    for first, *others in lines[2:]:
+    for first, *others in markdown_cells(markdown)[2:]:
         rows.setdefault(first.split("<br>")[0], []).append([first, *others])
     return rows
 
 
 def read(stem, ending):
     return stem.with_suffix(f".{ending}").read_text("utf-8")
-
-
-def compile_pdf(stem):
-    document = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
-    stem.with_name("d.tex").write_text(rf"{document}\input{{{stem.name}}}\end{{document}}")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "d.tex"]
-    done = subprocess.run(command, cwd=stem.parent, capture_output=True, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_differences_cell_by_cell(summary, tmp_path):
@@ -125,24 +115,19 @@ def test_ablation_cell_by_cell(summary, tmp_path):
     changes = {("MHFA", "AST-05-01-Mag", "home", "eer"): {"difference": 0.1205, "p_holm": 0.01}}
     comparisons = family(tmp_path / "f.tsv", pairs, changes)
     write_ablation(summary, comparisons, STEPS, CORPORA, tmp_path / "t", "made up", "By code 0123.")
-    rows = rows_of(read(tmp_path / "t", "md").replace(r"\|", "/"))
-    assert [*rows] == ["AASIST", "*By itself*", "magnitude", "another / back-end"]
-    (aasist,), (magnitude,), (other,) = rows["AASIST"], rows["magnitude"], rows["another / back-end"]
+    rows = rows_of(read(tmp_path / "t", "md"))
+    assert [*rows] == ["AASIST", "*By itself*", "magnitude", r"another \| back-end"]
+    (aasist,), _, (magnitude,), (other,) = rows.values()
     assert aasist[:4] == ["AASIST<br>AST-05-05", "611,784", "713.0", "10.00 ± 1.00"]
     assert aasist[4:7] == ["–"] * 3
     assert magnitude[:3] == ["magnitude<br>AST-05-01-Mag", "611,522<br>−262", "699.8<br>−1.9 %"]
     small = "−0.020<br>[−0.050, 0.000]"
     assert magnitude[3:7] == ["7.95 ± 2.00", "−2.04<br>[−5.00, +0.01]", small, small]
-    assert other[0] == "another / back-end<br>MHFA against AST-05-01-Mag"
+    assert other[0] == r"another \| back-end<br>MHFA against AST-05-01-Mag"
     assert other[1:3] == ["4,461,952<br>+3,850,430", "0.0<br>−100.0 %"]
     assert other[4] == r"+12.05\*<br>[−5.00, +0.01]" and other[8] == "−2.04<br>[−5.00, +0.01]"
-    write_ablation(
-        summary,
-        family(tmp_path / "g.tsv", [("AST-05-05", "MHFA")]),
-        [("x", "AST-05-05", "MHFA")],
-        CORPORA,
-        tmp_path / "u",
-    )
+    alone = family(tmp_path / "g.tsv", [("AST-05-05", "MHFA")])
+    write_ablation(summary, alone, [("x", "AST-05-05", "MHFA")], CORPORA, tmp_path / "u")
     assert rows_of(read(tmp_path / "u", "md"))["x"][0][2] == "713.0", "no share of nothing"
     text = read(tmp_path / "t", "md")
     assert text.count(r"\*") == 2, "one star, and its legend"
@@ -162,7 +147,7 @@ def test_latex_compiles(summary, tmp_path):
     write_ablation(summary, comparisons, STEPS, CORPORA, tmp_path / "ablation", "100 % made_up", "By # 1.")
     write_differences(summary, comparisons, SYSTEMS, CORPORA, tmp_path / "differences", "100 % made_up", "By # 1.")
     for name in ("ablation", "differences"):
-        compile_pdf(tmp_path / name)
+        compile_pdf(tmp_path, name)
 
 
 def test_the_same_every_time_whatever_the_order_of_the_comparisons(summary, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import compile_pdf, markdown_cells
 from spaarsist.reporting.tables.layout import ROWS_PER_PAGE, escape, interval, number, write
 
 HOSTILE = r"""[x]* a|b\c &%$#_{}~^ <b>"q"</b> `t` ±–−≤≥×Δ†‡ Müller 中"""
@@ -24,24 +25,6 @@ def written(stem, arguments, data=None):
     return {ending: stem.with_suffix(f".{ending}").read_text("utf-8") for ending in ("tsv", "md", "tex", "html")}
 
 
-def compile_pdf(folder, name):
-    """Compile a document of that one table; gives the log."""
-    document = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
-    document += r"\setlength{\pdfpagewidth}{90cm}\setlength{\textwidth}{80cm}\begin{document}"
-    (folder / "document.tex").write_text(rf"{document}\input{{{name}}}See \ref{{tab:it}}.\end{{document}}")
-    for _ in range(2):  # the second time for references
-        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-        assert done.returncode == 0, done.stdout[-2000:]
-    return done.stdout
-
-
-def cells(markdown):
-    """Rows of a Markdown table, split at the bars that are not escaped."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-
-
 def test_numbers_for_readers():
     assert [number(v, 2) for v in (1.234, -0.5, -0.001, np.nan)] == ["1.23", "−0.50", "0.00", "–"]
     assert [number(v, 1, "+") for v in (1.25, -1, 0.01, -0.01, 12345)] == ["+1.2", "−1.0", "0.0", "0.0", "+12,345.0"]
@@ -56,7 +39,7 @@ def test_every_format_says_everything(tmp_path):
     texts = written(tmp_path / "it", arguments, pd.DataFrame({"a": [1 / 3], "b": ["x"]}))
     assert texts["tsv"] == "a\tb\n0.3333333333\tx\n"
     assert texts["md"].startswith("# Heading (made up)\n\nSubject.\n\n| System | Home<br>EER % | Home<br>ΔEER | Kind |")
-    assert cells(texts["md"])[1:] == [
+    assert markdown_cells(texts["md"])[1:] == [
         [":---", "---:", "---:", ":---"],
         ["*First part*", "", "", ""],
         ["**A†**", r"<ins>1.25</ins> ± 0.50\*", r"+0.50\*<br>[−0.10, +1.10]", "x"],
@@ -111,7 +94,7 @@ def test_hostile_texts_in_every_place(tmp_path):
     columns = pd.MultiIndex.from_tuples([("", HOSTILE), (HOSTILE, "EER"), (HOSTILE, HOSTILE)])
     options = dict.fromkeys(("label", "footer", "heading", "subject", "notes"), HOSTILE)
     texts = written(tmp_path / "it", table(rows, columns, **options))
-    assert [len(row) for row in cells(texts["md"])] == [3] * 6
+    assert [len(row) for row in markdown_cells(texts["md"])] == [3] * 6
     assert r"[x]\* a\|b\\c &%$#_{}~^ \<b>" in texts["md"] and "<b>" not in texts["md"].replace(r"\<b>", "")
     assert "&lt;b&gt;" in texts["html"] and "<b>" not in texts["html"]
     compile_pdf(tmp_path, "it")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import state
 from spaarsist.artefacts import file_hash, provenance, trials_hash
 from spaarsist.config import Augmentation, Stage, to_json
 from spaarsist.data.augment import Augmenter
@@ -28,14 +29,38 @@ MEASURED = ("seconds", "trials_per_second", "peak_memory_mb")
 OFF = Augmentation(0, 0, 0, 0, 0, 0, 0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def history(folder):
     table = pd.read_csv(folder / "history.tsv", sep="\t")
     return table.drop(columns=[*MEASURED])
+
+
+def fit(lists, folder, recipe, system="AST-05", seed=1, dev=None, **options):
+    """Train on the lists of a folder."""
+    train(lists / "train.tsv", dev or lists / "dev.tsv", folder, system, recipe, seed, **options)
+
+
+@pytest.fixture
+def again(synthetic, recipe, tmp_path):
+    """Train as `checkpoint` was, or go on with it; gives the folder."""
+
+    def again():
+        fit(synthetic, tmp_path / "a", recipe)
+        return tmp_path / "a"
+
+    return again
+
+
+def same(one, other):
+    """The same weights, byte for byte, by the same epochs."""
+    weights = (file_hash(folder / "model.safetensors") for folder in (one, other))
+    return len({*weights}) == 1 and history(one).equals(history(other))
+
+
+def edit(folder, change):
+    """Change the record of a checkpoint."""
+    record = json.loads((folder / "model.json").read_text())
+    change(record)
+    (folder / "model.json").write_text(json.dumps(record))
 
 
 class TestDraws:
@@ -100,14 +125,13 @@ class TestCheckpoint:
 
 
 def test_same_seed_same_bytes_and_workers_do_not_matter(checkpoint, synthetic, recipe, tmp_path):
-    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1, workers=1)
-    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
-    assert history(tmp_path / "a").equals(history(checkpoint))
+    fit(synthetic, tmp_path / "a", recipe, workers=1)
+    assert same(tmp_path / "a", checkpoint)
 
 
 def test_another_seed_differs(checkpoint, synthetic, recipe, tmp_path):
     short = replace(recipe, stages=recipe.stages[:1])
-    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", short, 2)
+    fit(synthetic, tmp_path / "a", short, seed=2)
     assert history(tmp_path / "a")["train_loss"][0] != history(checkpoint)["train_loss"][0]
 
 
@@ -125,17 +149,14 @@ def dying(patch, after_saves):
     patch.setattr(training._Run, "_save", counting)
 
 
-def test_killed_and_called_again(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+def test_killed_and_called_again(checkpoint, again, tmp_path, monkeypatch):
     """Dying again and again, also between the two files it writes per epoch, it ends with the same bytes."""
-    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     for after_saves in (1, 3, 2, 2):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             dying(patch, after_saves)
-            train(*arguments)
+            again()
         assert not (tmp_path / "a" / "model.safetensors").exists()
-    train(*arguments)
-    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
-    assert history(tmp_path / "a").equals(history(checkpoint))
+    assert same(again(), checkpoint)
 
 
 class Interrupted:
@@ -159,61 +180,55 @@ class Interrupted:
         return compute_metrics(*arguments)
 
 
-def test_told_to_stop_while_saving(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+def test_told_to_stop_while_saving(checkpoint, again, tmp_path, monkeypatch):
     """At the end of an epoch's steps too, they are saved before it stops; and the end of a run is not interrupted."""
-    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     save, publish = training._Run._save, training.save_checkpoint
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
         patch.setattr(training._Run, "_save", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), save(*a)))
-        train(*arguments)
+        again()
     assert stop.value.code == 143
     assert torch.load(tmp_path / "a" / "last" / "state.pt", weights_only=True)["progress"]["step"] == 2
     with monkeypatch.context() as patch:
         patch.setattr(training, "save_checkpoint", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), publish(*a)))
-        train(*arguments)
-    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+        assert same(again(), checkpoint)
 
 
 def test_no_gpu_where_one_is_asked_for(synthetic, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"no GPU in reach of torch .* set compute.device to cpu"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", recipe, 1, device="cuda")
+        fit(synthetic, tmp_path, recipe, device="cuda")
 
 
-def test_told_to_stop(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+def test_told_to_stop(checkpoint, again, tmp_path, monkeypatch):
     """SIGTERM again and again in the middle of epochs: saved, exit code 143, and no step is lost or done twice."""
-    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     before = signal.getsignal(signal.SIGTERM)
     steps = 0
     # In a run without stops: step 1, the first scoring, step 4, the third scoring, step 7
     for moment in ({"step": 1}, {"scoring": 1}, {"step": 2}, {"scoring": 2}, {"step": 1}):
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
             stopped = Interrupted(patch, **moment)
-            train(*arguments)
+            again()
         assert stop.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
         assert not (tmp_path / "a" / "model.safetensors").exists()
         steps += stopped.steps
     assert steps == 7
     with monkeypatch.context() as patch:
         last = Interrupted(patch)
-        train(*arguments)
+        again()
     assert last.steps == 1, "two batches in each of four epochs"
-    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
-    assert history(tmp_path / "a").equals(history(checkpoint))
+    assert same(tmp_path / "a", checkpoint)
 
 
-def test_saved_within_an_epoch(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+def test_saved_within_an_epoch(checkpoint, again, tmp_path, monkeypatch):
     """With the interval at zero every step is saved, and a kill loses the step in hand alone."""
     monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
-    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training._Run, "_told_to_stop", lambda run: (_ for _ in ()).throw(KeyboardInterrupt)
                       if run.progress.epoch == 1 and run.progress.step == 2 else False)  # fmt: skip
-        train(*arguments)
+        again()
     state = torch.load(tmp_path / "a" / "last" / "state.pt", weights_only=True)
     assert (state["progress"]["epoch"], state["progress"]["step"]) == (1, 1)
-    train(*arguments)
-    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+    assert same(again(), checkpoint)
 
 
 def test_two_processes_share_each_batch(synthetic, recipe, tmp_path):
@@ -227,7 +242,7 @@ def test_two_processes_share_each_batch(synthetic, recipe, tmp_path):
     assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(tmp_path / "b" / "model.safetensors")
     record = json.loads((tmp_path / "a" / "model.json").read_text())
     assert record["processes"] == 2 and record["device"] == "cpu"
-    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "one", "AST-05", short, 1)
+    fit(synthetic, tmp_path / "one", short)
     # Batch norms on a CPU see each process's half alone, and dropout differs
     losses = history(tmp_path / "a")["train_loss"], history(tmp_path / "one")["train_loss"]
     assert np.allclose(*losses, rtol=0.25) and not np.array_equal(*losses)
@@ -237,26 +252,25 @@ def test_two_processes_share_each_batch(synthetic, recipe, tmp_path):
 def test_a_batch_that_cannot_be_shared(synthetic, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(training.Accelerator, "num_processes", 3)
     with pytest.raises(ConfigError, match="a batch of 8 cannot be shared evenly by 3 processes"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", recipe, 1)
+        fit(synthetic, tmp_path, recipe)
 
 
 def test_resume_of_another_run_is_refused(synthetic, recipe, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         dying(patch, 2)
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
+        fit(synthetic, tmp_path / "a", recipe)
     with pytest.raises(ConfigError, match="an unfinished run with another seed; delete the folder"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 2)
+        fit(synthetic, tmp_path / "a", recipe, seed=2)
 
 
 @pytest.mark.parametrize("crop", [100, 400])
 def test_a_crop_that_is_too_short(synthetic, recipe, tmp_path, crop):
     with pytest.raises(ConfigError, match=f"a crop of {crop} samples is too short"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", replace(recipe, crop=crop), 1)
+        fit(synthetic, tmp_path, replace(recipe, crop=crop))
 
 
-def test_killed_while_tidying_up(checkpoint, synthetic, recipe, tmp_path, monkeypatch):
+def test_killed_while_tidying_up(checkpoint, again, tmp_path, monkeypatch):
     """Dying after the checkpoint is written, in the midst of deleting the resume state."""
-    arguments = (synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "a", "AST-05", recipe, 1)
     rmtree = shutil.rmtree
 
     def dying(folder, **options):
@@ -267,9 +281,8 @@ def test_killed_while_tidying_up(checkpoint, synthetic, recipe, tmp_path, monkey
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training.shutil, "rmtree", dying)
-        train(*arguments)
-    train(*arguments)
-    assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+        again()
+    assert same(again(), checkpoint)
     assert not [p for p in (tmp_path / "a").iterdir() if p.is_dir()]
 
 
@@ -284,40 +297,27 @@ class TestFinished:
             monkeypatch.setattr(training, costly, None)
         return tmp_path / "AST-05"
 
-    @staticmethod
-    def state(folder):
-        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
-
-    @staticmethod
-    def rewrite(folder, change):
-        record = json.loads((folder / "model.json").read_text())
-        change(record)
-        (folder / "model.json").write_text(json.dumps(record))
-
-    def call(self, lists, folder, recipe, system="AST-05", seed=1, dev=None, **options):
-        train(lists / "train.tsv", dev or lists / "dev.tsv", folder, system, recipe, seed, **options)
-
     @pytest.mark.parametrize("place", ["synthetic", "moved"])
     def test_kept(self, finished, recipe, place, request, capsys):
-        before = self.state(finished)
-        self.call(request.getfixturevalue(place), finished, recipe, device="cuda", threads=2, workers=3)
-        assert self.state(finished) == before
+        before = state(finished)
+        fit(request.getfixturevalue(place), finished, recipe, device="cuda", threads=2, workers=3)
+        assert state(finished) == before
         assert capsys.readouterr() == ("", f"{finished}: already trained; kept\n")
 
     def test_of_other_code(self, finished, synthetic, recipe, capsys):
-        self.rewrite(finished, lambda record: record["provenance"].update(code_hash="0123"))
-        before = self.state(finished)
-        self.call(synthetic, finished, recipe)
-        assert self.state(finished) == before
+        edit(finished, lambda record: record["provenance"].update(code_hash="0123"))
+        before = state(finished)
+        fit(synthetic, finished, recipe)
+        assert state(finished) == before
         now = provenance(backend="AASIST")["code_hash"]
         said = f"by another state of the code (0123, now {now}); kept; delete the folder to train"
         assert said in capsys.readouterr().err
 
     def test_a_key_that_recipes_got_later(self, finished, synthetic, recipe):
-        self.rewrite(finished, lambda record: record["recipe"].pop("views"))
-        self.call(synthetic, finished, recipe)
+        edit(finished, lambda record: record["recipe"].pop("views"))
+        fit(synthetic, finished, recipe)
         with pytest.raises(ConfigError, match=r"another training: training.views 0 -> 1; nothing was deleted"):
-            self.call(synthetic, finished, replace(recipe, views=1))
+            fit(synthetic, finished, replace(recipe, views=1))
 
     @pytest.mark.parametrize(
         ("asked", "named"),
@@ -333,40 +333,40 @@ class TestFinished:
         ],
     )
     def test_another_is_refused(self, finished, synthetic, recipe, asked, named):
-        before = self.state(finished)
+        before = state(finished)
         call = {key: asked[key] for key in asked if key in ("system", "seed")}
         changes = {key: asked[key] for key in asked if key not in call}
         way_out = "nothing was deleted: delete or move the folder, or choose another `experiment`$"
         with pytest.raises(ConfigError, match=rf"AST-05: holds another training: {named}.*; {way_out}"):
-            self.call(synthetic, finished, replace(recipe, **changes), **call)
-        assert self.state(finished) == before
+            fit(synthetic, finished, replace(recipe, **changes), **call)
+        assert state(finished) == before
 
     def test_other_lists_are_refused(self, finished, synthetic, relabelled, recipe):
         with pytest.raises(ConfigError, match=r"another training: dev_list \(other trials\);"):
-            self.call(synthetic, finished, recipe, dev=relabelled / "dev.tsv")
+            fit(synthetic, finished, recipe, dev=relabelled / "dev.tsv")
         with pytest.raises(ConfigError, match=r"train_list \(other trials\), dev_list \(other trials\);"):
-            self.call(relabelled, finished, recipe)
+            fit(relabelled, finished, recipe)
 
     def test_five_differences_are_named(self, finished, synthetic, recipe):
         with pytest.raises(ConfigError) as refused:
-            self.call(synthetic, finished, replace(recipe, stages=(), crop=6000, epoch_size=0), "AST-03", 2)
+            fit(synthetic, finished, replace(recipe, stages=(), crop=6000, epoch_size=0), "AST-03", 2)
         assert str(refused.value).count(" -> ") == 5 and " and 11 more; nothing was" in str(refused.value)
 
     def test_a_front_end_that_moved(self, finished, synthetic, recipe):
         """It is the same one if its weights are."""
-        self.rewrite(finished, lambda record: record["recipe"]["frontend"].update(model="/old/disk", revision="abc"))
-        self.call(synthetic, finished, recipe)
+        edit(finished, lambda record: record["recipe"]["frontend"].update(model="/old/disk", revision="abc"))
+        fit(synthetic, finished, recipe)
         with pytest.raises(ConfigError, match=r"seed 1 -> 2, training.frontend.model /old/disk -> spectral"):
-            self.call(synthetic, finished, recipe, seed=2)
-        self.rewrite(finished, lambda record: record.update(frontend_weights="other"))
+            fit(synthetic, finished, recipe, seed=2)
+        edit(finished, lambda record: record.update(frontend_weights="other"))
         with pytest.raises(ConfigError, match=r"another training: training.frontend.model /old/disk -> spectral"):
-            self.call(synthetic, finished, recipe)
+            fit(synthetic, finished, recipe)
 
     @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"system": "AST-05"}'])
     def test_damaged_record(self, finished, synthetic, recipe, content):
         (finished / "model.json").write_text(content)
         with pytest.raises(ConfigError, match=r"AST-05.model.json: not readable as the record.*nothing was deleted"):
-            self.call(synthetic, finished, recipe)
+            fit(synthetic, finished, recipe)
 
     def test_written_but_not_tidied_up_is_gone_on_with(self, checkpoint, synthetic, recipe, tmp_path, monkeypatch):
         """Killed before the resume state was dropped: as strict as ever about what it goes on with."""
@@ -378,12 +378,12 @@ class TestFinished:
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(training, "save_checkpoint", interrupted)
-            self.call(synthetic, tmp_path / "a", recipe)
+            fit(synthetic, tmp_path / "a", recipe)
         with pytest.raises(ConfigError, match="an unfinished run with another seed; delete the folder"):
-            self.call(synthetic, tmp_path / "a", recipe, seed=2)
-        self.call(synthetic, tmp_path / "a", recipe)
+            fit(synthetic, tmp_path / "a", recipe, seed=2)
+        fit(synthetic, tmp_path / "a", recipe)
         assert not (tmp_path / "a" / "last").exists()
-        assert file_hash(tmp_path / "a" / "model.safetensors") == file_hash(checkpoint / "model.safetensors")
+        assert same(tmp_path / "a", checkpoint)
 
 
 class TestStages:
@@ -391,7 +391,7 @@ class TestStages:
         """Train with prescribed development EERs, epoch by epoch."""
         values = iter(dev_eers)
         monkeypatch.setattr(training._Run, "_dev_eer", lambda *_: next(values))
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, "AST-05", replace(recipe, **changes), 1)
+        fit(synthetic, folder, replace(recipe, **changes))
         return json.loads((folder / "model.json").read_text())
 
     def test_a_worse_second_stage_does_not_replace_the_first(self, synthetic, recipe, tmp_path, monkeypatch):
@@ -427,10 +427,10 @@ class TestStages:
     def test_no_epochs_at_all(self, synthetic, recipe, tmp_path):
         with pytest.raises(ConfigError, match="no stage has any epochs"):
             idle = replace(recipe, stages=(Stage(0, 8),))
-            train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", idle, 1)
+            fit(synthetic, tmp_path, idle)
 
 
 def test_a_loss_that_is_not_finite_names_its_batch(synthetic, recipe, tmp_path):
     wild = replace(recipe, stages=(Stage(2, 8, 1e30),))
     with pytest.raises(ConfigError, match=r"stage 1, epoch \d, step \d: the loss is (nan|inf); batch: .*T_0"):
-        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", wild, 1)
+        fit(synthetic, tmp_path, wild)

@@ -14,8 +14,10 @@ from __future__ import annotations
 import ast
 import gc
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from spaarsist.names import ConfigError
@@ -51,15 +53,12 @@ def meaning(*roots: str, backend: str | None = None) -> str:
         ConfigError: there is no such back-end.
         ValueError: there is no such root.
     """
-    return _package().meaning(roots, backend)
+    return _package().meaning(*roots, backend=backend)
 
 
 def closure(*roots: str, backend: str | None = None) -> dict[str, set[str]]:
     """What `meaning` is made of: module -> names of definitions and data files. Arguments and errors as there."""
-    found: dict[str, set[str]] = {}
-    for module, name in _package().closure(roots, backend):
-        found.setdefault(module, set()).add(name)
-    return found
+    return _package().closure(*roots, backend=backend)
 
 
 def backends() -> list[str]:
@@ -89,13 +88,14 @@ class Package:
         classes = [name for name in found if isinstance(found[name][0], ast.ClassDef) and name[0] != "_"]
         return {"AASIST": "models.backend"} | dict.fromkeys(sorted(classes), "models.pooling")
 
-    def meaning(self, roots: Sequence[str], backend: str | None) -> str:
+    def meaning(self, *roots: str, backend: str | None = None) -> str:
         """See the function of that name."""
-        lines = [f"{module} {name} {self.definition(module, name)[0]}" for module, name in self.closure(roots, backend)]
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+        places = ((module, name) for module, names in self.closure(*roots, backend=backend).items() for name in names)
+        lines = sorted(f"{module} {name} {self.definition(module, name)[0]}" for module, name in places)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
-    def closure(self, roots: Sequence[str], backend: str | None) -> Found:
-        """All that can be reached; definitions of closed modules only from within these."""
+    def closure(self, *roots: str, backend: str | None = None) -> dict[str, set[str]]:
+        """See the function of that name; definitions of closed modules are reached only from within these."""
         waiting, closed = [root.rpartition(".")[::2] for root in roots], {__name__.rpartition(".")[2]}
         for module, name in waiting:
             if module not in self.paths or name not in self.module(module).definitions:
@@ -107,18 +107,20 @@ class Package:
             closed |= {*BACKENDS}
         elif not roots:
             waiting = [place for module in self.paths for place in self._all(module)]
-        found: Found = set()
+        found: dict[str, set[str]] = defaultdict(set)
         collecting = gc.isenabled()
         gc.disable()  # syntax trees are many small objects; looking for garbage among them takes a third of the time
         try:
             while waiting:
-                if (place := waiting.pop()) not in found:
-                    found.add(place)
-                    waiting += [to for to in self.definition(*place)[1] if to[0] not in closed or place[0] in closed]
+                module, name = waiting.pop()
+                if name not in found[module]:
+                    found[module].add(name)
+                    _, reached = self.definition(module, name)
+                    waiting += [to for to in reached if to[0] not in closed or module in closed]
         finally:
             if collecting:
                 gc.enable()
-        return found
+        return dict(found)
 
     def _all(self, module: str) -> list[tuple[str, str]]:
         effects = [EFFECTS] if self.module(module).effects else []
@@ -132,9 +134,7 @@ class Package:
         statements = own.effects if name == EFFECTS else own.definitions[name]
         bound = {name for node in statements if isinstance(node, _FUNCTIONS) for name in _bound(node)}
         if module == COMMAND_LINE:
-            statements = [
-                part for node in statements for part in (node.body if isinstance(node, _FUNCTIONS) else [node])
-            ]
+            statements = [*chain(*(node.body if isinstance(node, _FUNCTIONS) else [node] for node in statements))]
         used, within = _uses(statements)
         imported = own.imported | within
         run = [each for each in (module, *own.used_modules) if each in self.paths and self.module(each).effects]
@@ -161,9 +161,9 @@ class Package:
                     return self._all(module)
                 if rest[0] in own.definitions:
                     return [(module, rest[0])]
-                return (
-                    self._resolve([*own.imported[rest[0]], *rest[1:]]) if rest[0] in own.imported else self._all(module)
-                )
+                if rest[0] in own.imported:
+                    return self._resolve([*own.imported[rest[0]], *rest[1:]])
+                return self._all(module)
         return []
 
 
@@ -198,13 +198,11 @@ class _Module:
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, list[str]]]:
     """Names that an import statement binds, with what they stand for."""
     for alias in node.names:
-        path = (
-            [*(node.module or "").split("."), alias.name] if isinstance(node, ast.ImportFrom) else alias.name.split(".")
-        )
-        if isinstance(node, ast.ImportFrom) or alias.asname:
-            yield alias.asname or alias.name, path
+        path = alias.name.split(".")
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, [*(node.module or "").split("."), *path]
         else:
-            yield path[0], path[:1]
+            yield (alias.asname, path) if alias.asname else (path[0], path[:1])
 
 
 def _defined(node: ast.stmt) -> list[str]:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from spaarsist.artefacts import some
 from spaarsist.names import ConfigError
 
 SUFFIXES = (".tar", ".zip")
@@ -30,7 +31,6 @@ SUFFIXES = (".tar", ".zip")
 _DAMAGE = (OSError, EOFError, RuntimeError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 _MEMBER = re.compile(r"(.+?\.(?:zip|tgz|tar(?:\.\w+)?))::(.+)", re.IGNORECASE | re.DOTALL)
 _RANGE = re.compile(r"(.+)@([0-9]+)\+([0-9]+)", re.DOTALL)
-_NAMED = 5
 
 
 def split(path: str | Path) -> tuple[Path, str] | None:
@@ -96,9 +96,8 @@ def read_member(archive: Path, name: str) -> bytes:
                 return opened.read(found[0]) if zipped else opened.extractfile(found[0]).read()
     except _DAMAGE as error:
         raise ConfigError(f"{archive}: not readable as an archive ({_reason(error)}); fetch it again") from None
-    there = found or names
-    listed = ", ".join(there[:_NAMED]) + (", ..." if len(there) > _NAMED else "")
-    raise ConfigError(f"{archive}: {len(found) or 'no'} members are called {name}; there is {listed or 'nothing'}")
+    there = some(found or names) or "nothing"
+    raise ConfigError(f"{archive}: {len(found) or 'no'} members are called {name}; there is {there}")
 
 
 def _read_from_tar(path: str | Path, archive: Path, member: str) -> bytes:

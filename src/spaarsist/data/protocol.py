@@ -16,7 +16,7 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,7 +25,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from spaarsist.artefacts import TRIAL_COLUMNS as COLUMNS
-from spaarsist.artefacts import read_table, writing
+from spaarsist.artefacts import read_table, some, writing
 from spaarsist.data import archives
 from spaarsist.data.audio import count_samples
 from spaarsist.names import ConfigError
@@ -37,8 +37,6 @@ AUDIO = re.compile(r"[^\t\n\r\ud800-\udfff]+\.(flac|wav|ogg|mp3)", re.IGNORECASE
 """Names of recordings; no protocol can hold a tab, a line break or what is not UTF-8 text."""
 
 CHECKSUMS = ("md5", "sha256")
-NAMED = 5
-"""How many offenders an error message names."""
 
 
 class Trial(NamedTuple):
@@ -96,8 +94,8 @@ def make_trials(
     found = _find({t.file for t in trials}, audio)
     if missing := [t.file for t in trials if t.file not in found]:
         raise ConfigError(
-            f"{protocol}: {len(missing)} of {len(trials)} recordings are not in {_some(map(str, audio))}: "
-            + _some(missing)
+            f"{protocol}: {len(missing)} of {len(trials)} recordings are not in {some([*map(str, audio)])}: "
+            f"{some(missing)}"
         )
     places = [found[t.file] for t in trials]
     unknown = [path for path, n_samples in places if not n_samples]
@@ -171,7 +169,7 @@ def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
                 yield path, path, 0
     elif not source.exists():
         siblings = sorted(p.name for p in source.parent.glob(f"{source.stem}*"))
-        hint = f"; there is {_some(siblings)} beside it" if siblings else ""
+        hint = f"; there is {some(siblings)} beside it" if siblings else ""
         raise ConfigError(f"{source}: no such folder, archive or index of audio{hint}; correct the corpus's `audio`")
     elif source.suffix.lower() == ".tsv":
         table = read_table(
@@ -278,8 +276,3 @@ def _check(protocol: Path, trials: list[Trial], expected: int) -> None:
         seen[trial.trial_id] = trial.line
     if expected and len(trials) != expected:
         raise ConfigError(f"{protocol}: {len(trials)} trials, the release has {expected}; fetch the protocol again")
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -16,13 +16,7 @@ from spaarsist.artefacts import SCORE_METADATA, read_metadata, trials_hash, writ
 from spaarsist.config import CostModel
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, METRICS, RankedTrials
-from spaarsist.evaluation.statistics import (
-    Draw,
-    SpeakerResampling,
-    TrialResampling,
-    bootstrap,
-    percentile_interval,
-)
+from spaarsist.evaluation.statistics import Draw, SpeakerResampling, TrialResampling, bootstrap, percentile_interval
 from spaarsist.names import ConfigError, System, system_name
 
 RESULT_COLUMNS = (
@@ -68,13 +62,9 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
     frame = frame.set_index(frame.pop("trial_id").astype(str))
     _reject(frame.index[frame.index.duplicated()], f"{scores}: trials scored more than once")
     _reject(
-        pd.Index(listed["trial_id"]).difference(frame.index, sort=False),
-        f"{scores}: trials of {trials} not scored",
+        pd.Index(listed["trial_id"]).difference(frame.index, sort=False), f"{scores}: trials of {trials} not scored"
     )
-    _reject(
-        frame.index.difference(listed["trial_id"], sort=False),
-        f"{scores}: trials that {trials} does not list",
-    )
+    _reject(frame.index.difference(listed["trial_id"], sort=False), f"{scores}: trials that {trials} does not list")
     frame = frame.loc[listed["trial_id"]].astype(np.float64)
     _reject(frame.index[~np.isfinite(frame).all(axis=1)], f"{scores}: trials with a NaN or infinite score")
     return metadata, listed, frame.reset_index(drop=True)

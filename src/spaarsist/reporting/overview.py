@@ -85,7 +85,7 @@ def facts(folder: Path) -> str:
             "The paper's numbers are the multiply-adds of linear layers alone, in back-end and head, at",
             f"{PAPER_FRAMES} frames (8.75 s): both to the last digit. The convolutions, most of the work, are not in",
             "them, and are not sparsified. The row of rank 1 has the MACs of Mag and the size of MagMean.",
-            f"Sparsify or shrink? AASIST-L, a smaller one of 2022, saves {100 * (1 - light / whole):.0f} % of everything.",
+            f"Sparsify or shrink? AASIST-L, of 2022, saves {100 * (1 - light / whole):.0f} % of everything.",
             "",
             f"Facts about paper and released code: {sum(found['verdict'] == 'shown')} of {len(found)} shown.",
             f"{folder}/: facts.md, macs.md, saving.md (and .tsv, .tex, .html); where_the_work_is.png,",

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from spaarsist.evaluation.calibration import read_calibration
 from spaarsist.names import ConfigError
-from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, look, save
+from spaarsist.reporting.figures.style import COLOURS, STYLE, TEXT_WIDTH, look, part_rows, save
 
 _LOOKS = {
     "scores as they are": look(COLOURS[0], 0, "o"),
@@ -60,9 +60,8 @@ def calibration(
         systems: names of the systems to draw, some six, from top to bottom.
         corpora: (name in the files, title) of each column. The development corpus may be one of them; put first, it
             shows where the thresholds come from.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds all that
-            `evaluation.calibration.read_calibration` returns.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV holds all that `evaluation.calibration.read_calibration`
+            returns.
 
     Raises:
         ConfigError: no system was named, a file is unreadable, or a system or corpus is missing.
@@ -104,12 +103,7 @@ def _draw(axes: Axes, table: pd.DataFrame, factor: float, quantities: dict[str, 
         ends += [*mean, *high]
     if factor == 1:
         axes.axvline(1, **_CHANCE, zorder=1)
-    for line in lines[1:]:
-        axes.axhline(line - 0.5, color="0.9", lw=0.5, zorder=0)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_yticks(lines, [NAMES.get(system, system) for system in table.index])
-    axes.set_ylim(len(table) - 0.5, -0.5)
+    part_rows(axes, table.index)
     axes.xaxis.set_major_formatter("{x:g}")
     return float(np.nanmax(ends))
 
@@ -125,7 +119,6 @@ def _note(table: pd.DataFrame) -> str:
     if turned := [*slopes.index[slopes < 0]]:
         notes.append(f"a negative slope turned the scores of {', '.join(turned)}")
     if separable := [*slopes.index[slopes.isna()]]:
-        notes.append(
-            f"no calibration of {', '.join(separable)}: a threshold separates the development corpus's classes"
-        )
+        names = ", ".join(separable)
+        notes.append(f"no calibration of {names}: a threshold separates the development corpus's classes")
     return "; ".join(notes)

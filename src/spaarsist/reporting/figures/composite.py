@@ -41,9 +41,8 @@ def composite(composite: Path, sensitivity: Path, output_stem: Path, label: str 
     Args:
         composite: the first TSV of `evaluation.selection.composite`.
         sensitivity: its second.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has one row per row of the figure:
-            composite, rank, groups, first_share, rank_low, rank_high, and `share.<rank>`.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV has one row per row of the figure: composite, rank, groups,
+            first_share, rank_low, rank_high, and `share.<rank>`.
 
     Raises:
         ConfigError: a file is unreadable, lacks columns or has no rows, or the two do not belong together.

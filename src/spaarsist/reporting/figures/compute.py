@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from spaarsist.artefacts import read_table
 from spaarsist.names import ConfigError, System
 from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, save
 
@@ -52,9 +53,8 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
             operators; what belongs to no top-level module is `other`.
         systems: names of the systems to draw, from top to bottom. One without a single counted operation (mean pooling;
             its only operator has 0) gets an empty bar.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has one row per system and part:
-            n_macs, and its share of the total as a fraction (of nothing: 0).
-        label: printed small below the bars.
+        output_stem, label: as in `style.save`. The TSV has one row per system and part: n_macs, and its share of the
+            total as a fraction (of nothing: 0).
 
     Raises:
         ConfigError: the file is unreadable or not of that form, lacks a system, holds a number twice, or has more in a
@@ -120,12 +120,7 @@ def _read(breakdown: Path, systems: Sequence[str]) -> pd.DataFrame:
     if not systems:
         raise ConfigError("no system was named whose multiply-adds to draw")
     columns = ["system", "kind", "name", "n_macs"]
-    try:
-        table = pd.read_csv(
-            breakdown, sep="\t", usecols=columns, keep_default_na=False, dtype=str
-        ).astype({"n_macs": float})  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{breakdown}: not a readable breakdown of multiply-adds ({error})") from None
+    table = read_table(breakdown, columns, keep_default_na=False, dtype={"n_macs": float})[columns]
     table = table[table["system"].isin(systems) & ~table["name"].str.contains(".", regex=False)]
     if absent := [name for name in systems if name not in table.loc[table["kind"] == "operator", "system"].array]:
         raise ConfigError(f"{breakdown}: holds no operators of {', '.join(absent)}; count them or leave them out")

@@ -51,9 +51,8 @@ def differences(
 
 def _group(system: System) -> tuple[float, str]:
     """Key and heading of a system's group: falling k in training, then what has none."""
-    return (
-        (0, "Other back-ends") if system.k_train is None else (-system.k_train, f"Trained with k = {system.k_train:g}")
-    )
+    k = system.k_train
+    return (0, "Other back-ends") if k is None else (-k, f"Trained with k = {k:g}")
 
 
 def ablation(
@@ -73,10 +72,8 @@ def ablation(
         steps: (title, system, reference) of each row, from top to bottom; one whose system is its reference is left
             out; ("# heading", "", "") stands above a group, if it has one. References are named, but for the baseline.
         corpora: (name in the file, title) of each panel.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds a row per corpus and step:
-            `corpus, section, step, system, reference, metric, difference, ci_low, ci_high, n_seeds, n_speakers, p,
-            p_holm`, fractions.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV holds a row per corpus and step: `corpus, section, step, system,
+            reference, metric, difference, ci_low, ci_high, n_seeds, n_speakers, p, p_holm`, fractions.
         metric: `eer`, `min_dcf`, `act_dcf` or `cllr`; the last two are not tested, so that no mark is filled.
 
     Raises:

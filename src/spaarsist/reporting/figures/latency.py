@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, look, save, width
+from spaarsist.reporting.figures.style import COLOURS, STYLE, look, part_rows, save, width
 from spaarsist.reporting.tables.latency import FORMS, SUBJECT, conditions, read_backend
 
 _LOOKS = {
@@ -33,8 +33,7 @@ def latency(backend: Path, output_stem: Path) -> None:
 
     Args:
         backend: file of `audit.speed.write_backend`, whose order of systems is kept.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV holds all that
-            `tables.latency.read_backend` returns.
+        output_stem: as in `style.save`. The TSV holds all that `tables.latency.read_backend` returns.
 
     Raises:
         ConfigError: see `tables.latency.read_backend`.
@@ -49,8 +48,6 @@ def latency(backend: Path, output_stem: Path) -> None:
         for axes, batch_size in zip(panels, batch_sizes, strict=True):
             _draw(axes, table[table["batch_size"] == batch_size].set_index("form"), forms)
             axes.set_title("One excerpt" if batch_size == 1 else f"{batch_size} excerpts at once")
-        panels[0].set_yticks(range(len(systems)), [NAMES.get(system, system) for system in systems])
-        panels[0].set_ylim(len(systems) - 0.5, -0.5)
         handles = [Line2D([], [], ls="", **_LOOKS[form]) for form in forms]
         handles.append(Line2D([], [], ls="", marker="|", ms=9, mew=_FLOOR["lw"], color=_FLOOR["color"]))
         names = [*(FORMS[form] for form in forms), "floor"]
@@ -64,16 +61,14 @@ def latency(backend: Path, output_stem: Path) -> None:
 
 def _draw(axes: Axes, table: pd.DataFrame, forms: list[str]) -> None:
     """Draw one batch size; index form, a system after the other."""
-    lines = np.arange(table["system"].nunique())
+    systems = table["system"].unique()
+    lines = np.arange(len(systems))
     for form, offset in zip(forms, np.linspace(-_REACH, _REACH, len(forms)), strict=True):
         own = table.loc[[form]]
         median, reach = own["median_ms"].to_numpy(), own["iqr_ms"].to_numpy() / 2
         axes.hlines(lines + offset, median - reach, median + reach, color=_LOOKS[form]["mec"], lw=0.9)
         axes.plot(median, lines + offset, ls="", **_LOOKS[form], zorder=3)
     axes.vlines(table.loc[[forms[0]], "floor_ms"], lines - 0.45, lines + 0.45, **_FLOOR, zorder=2)
-    for line in lines[1:]:
-        axes.axhline(line - 0.5, color="0.9", lw=0.5, zorder=0)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
+    part_rows(axes, systems)
     axes.set_xlim(0, 1.04 * (table["median_ms"] + table["iqr_ms"] / 2).max())
     axes.set_xlabel("Time of a forward pass (ms)")

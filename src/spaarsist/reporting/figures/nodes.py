@@ -35,9 +35,8 @@ def overlap(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], outpu
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         corpora: (name in the files, title) of each group of columns.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, corpus,
-            pooling and k: the Jaccard index (mean over trials and seeds, standard deviation over seeds) and chance.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV has a row per training, corpus, pooling and k: the Jaccard index
+            (mean over trials and seeds, standard deviation over seeds) and chance.
 
     Raises:
         ConfigError: see `spaarsist.reporting.tables.nodes.read_inspected`.
@@ -93,8 +92,7 @@ def kept(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_s
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         corpora: (name in the files, title) of each column.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has the rows that are drawn.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV has the rows that are drawn.
 
     Raises:
         ConfigError: see `spaarsist.reporting.tables.nodes.read_inspected`.
@@ -151,9 +149,8 @@ def stack_attention(
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
         corpora: (name in the files, title) of each row.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, corpus,
-            quantity, layer, temperature and aggregation: mean over trials and seeds, standard deviation over seeds.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV has a row per training, corpus, quantity, layer, temperature and
+            aggregation: mean over trials and seeds, standard deviation over seeds.
 
     Raises:
         ConfigError: see `spaarsist.reporting.tables.nodes.read_inspected`.

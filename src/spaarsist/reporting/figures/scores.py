@@ -49,8 +49,7 @@ def det(
         trials: corpus -> trial list.
         systems: table-row names to draw, at most seven, in legend order.
         corpora: (name in the score files, title) of each panel.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`.
 
     Raises:
         ConfigError: a system has no scores on a corpus, a trial list is missing, or there are too many systems.

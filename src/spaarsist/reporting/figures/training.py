@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from spaarsist.artefacts import read_table
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures.style import COLOURS, STYLE, save, width
 
@@ -29,10 +30,9 @@ def training(records: Sequence[Path], output_stem: Path, label: str = "") -> Non
     Args:
         records: `model.json` of each training and seed, `history.tsv` beside it; columns come in the order in which
             trainings first occur.
-        output_stem: path of the outputs without `.png`, `.pdf` and `.tsv`. The TSV has a row per training, seed and
-            epoch: system, seed, stage, epoch (of the stage), step (epochs since the start), train_loss (nats per
-            trial), dev_eer (fraction), chosen.
-        label: printed small below the panels.
+        output_stem, label: as in `style.save`. The TSV has a row per training, seed and epoch: system, seed, stage,
+            epoch (of the stage), step (epochs since the start), train_loss (nats per trial), dev_eer (fraction),
+            chosen.
 
     Raises:
         ConfigError: there is no record, one is unreadable or lacks a key, its history is unreadable or does not hold
@@ -87,10 +87,7 @@ def _history(record: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{record}: expected JSON with system, seed, stage and epoch ({error!r})") from None
     path = record.with_name("history.tsv")
-    try:
-        history = pd.read_csv(path, sep="\t", usecols=[*_COLUMNS], dtype=_COLUMNS)[[*_COLUMNS]]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable training history ({error})") from None
+    history = read_table(path, [*_COLUMNS], dtype=_COLUMNS)[[*_COLUMNS]]
     chosen = (history["stage"] == kept[0]) & (history["epoch"] == kept[1])
     if chosen.sum() != 1:
         raise ConfigError(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from spaarsist.artefacts import some
 from spaarsist.evaluation.calibration import read_calibration
-from spaarsist.names import BASELINE, RANK_1, System
+from spaarsist.names import System
 from spaarsist.reporting.tables import layout
 
 # quantity -> heading, factor, decimals, whether its spread over seeds is shown
@@ -43,10 +44,8 @@ def write_calibration(
     Args:
         calibration: files of `evaluation.calibration.calibrate`.
         systems: rows, in order; those of one training under its heading.
-        output_stem: path of the outputs without their endings.
         corpora: (name in the files, title) of each corpus to show, in order.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made.
+        output_stem, label, footer: as in `layout.write`.
 
     Raises:
         ConfigError: a file is unreadable, or a system or corpus is missing.
@@ -55,15 +54,13 @@ def write_calibration(
     table = read_calibration(calibration, systems, names)
     heads = [("", "System"), ("", "Slope")]
     heads += [(title, heading) for _, title in corpora for heading, *_ in _SHOWN.values()]
-    rows, marks = [], []
+    rows = []
     for training, members in groupby(systems, _training):
         rows.append((f"{layout.SECTION}{training}", *[""] * (len(heads) - 1)))
-        marks.append([False] * len(heads))
         for system in members:
             cells = [_cell(table.loc[system, names[0]], "slope", 1, 2, True)]
             cells += [_cell(table.loc[system, name], q, *how) for name in names for q, (_, *how) in _SHOWN.items()]
             rows.append((system, *cells))
-            marks.append([system in (BASELINE, RANK_1), *[False] * len(cells)])
     layout.write(
         output_stem,
         table.reset_index(),
@@ -74,7 +71,7 @@ def write_calibration(
         tex_label="tab:calibration",
         label=label,
         footer=footer,
-        marked=pd.DataFrame(marks),
+        marked=layout.known(rows),
     )
 
 
@@ -85,10 +82,7 @@ def _training(system: str) -> str:
 
 def _cell(row: pd.Series, quantity: str, factor: float, decimals: int, with_spread: bool) -> str:
     mean, std = (factor * row[f"{quantity}.{statistic}"] for statistic in ("mean", "std"))
-    if math.isnan(mean):
-        return "–"
-    text = f"{mean:z.{decimals}f}".replace("-", "−")
-    return text if math.isnan(std) or not with_spread else f"{text} ± {std:.{decimals}f}"
+    return layout.mean_text(mean, std if with_spread else math.nan, decimals)
 
 
 def _notes(table: pd.DataFrame) -> str:
@@ -110,20 +104,15 @@ def _notes(table: pd.DataFrame) -> str:
         sentences.append(
             f"Means over training seeds (n = {n}), ± standard deviation (rough) of what Tables 1 and 2 do not show."
         )
-    if turned := _systems(table["slope.mean"] < 0):
+    slopes = table["slope.mean"].droplevel("corpus")
+    if turned := some(slopes.index[slopes < 0], 5):
         sentences.append(
             f"A negative slope ({turned}): on the development corpus these scores are higher for spoofs, and the map "
             "reverses them; their minDCF is of the scores as they are."
         )
-    if separable := _systems(table["slope.mean"].isna()):
+    if separable := some(slopes.index[slopes.isna()], 5):
         sentences.append(
             f"– ({separable}): with at least one seed a threshold separates the classes of the development corpus, so "
             "that logistic regression has no finite answer."
         )
     return " ".join(sentences)
-
-
-def _systems(chosen: pd.Series) -> str:
-    """Names of the systems for which it holds, the first few of many."""
-    names = [*dict.fromkeys(chosen.index[chosen].get_level_values("system"))]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -11,7 +11,7 @@ import pandas as pd
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, ConfigError
-from spaarsist.reporting.tables.layout import SECTION, interval, number, p_text, write
+from spaarsist.reporting.tables.layout import SECTION, interval, mean_text, number, p_text, write
 
 FEW_SEEDS, FEW_SPEAKERS = 3, 10
 """Fewer than these are warned of."""
@@ -20,10 +20,7 @@ TESTED = {"eer": ("EER, %", 100, 2), "min_dcf": ("minDCF", 1, 3)}
 """Metrics whose differences are tested: heading, factor, decimals."""
 
 _ABLATED = {"eer": ("ΔEER", 100, 2), "min_dcf": ("ΔminDCF", 1, 3), "cllr": ("ΔCllr", 1, 3)}
-_COSTS = {
-    "n_params": ("Params", 1, ",.0f", False),
-    "n_macs": ("MACs (M)", 1e-6, ".1f", True),
-}
+_COSTS = {"n_params": ("Params", 1, ",.0f", False), "n_macs": ("MACs (M)", 1e-6, ".1f", True)}
 """Costs in the ablation: heading, factor, format, and whether their change is a share."""
 
 _VALUES = ("difference", "ci_low", "ci_high", "n_seeds", "n_speakers", "p", "p_holm")
@@ -83,9 +80,10 @@ def note_on_stars(family: pd.DataFrame, shown: pd.DataFrame, corpora: Sequence[t
     return " ".join(sentences)
 
 
-_SUMMARY = {"mean": "mean", "std": "std", "ci_low": "trials_low", "ci_high": "trials_high"} | {
-    end: end for end in ("speakers_low", "speakers_high")
-}
+_SUMMARY = {
+    "mean": "mean", "std": "std", "ci_low": "trials_low", "ci_high": "trials_high", "speakers_low": "speakers_low",
+    "speakers_high": "speakers_high",
+}  # fmt: skip
 """What the tables take of each metric in the summary -> its name in their TSVs."""
 
 
@@ -110,9 +108,7 @@ def write_differences(
         comparisons: file of `evaluation.comparison.compare`, which holds every system against the baseline.
         systems: rows, in order.
         corpora: (name in the files, title) of each part of the table, in order.
-        output_stem: path of the outputs without their endings.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`.
         confidence: of the intervals.
 
     Raises:
@@ -183,9 +179,7 @@ def write_ablation(
         steps: (title, system, reference) of each row, in order; a system that is its own reference is shown without
             changes; ("# heading", "", "") is a heading across the table.
         corpora: (name in the files, title) of each group of columns, in order.
-        output_stem: path of the outputs without their endings.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`.
 
     Raises:
         ConfigError: a file is unreadable, or lacks a corpus, a system or a comparison; no step has a reference.
@@ -249,9 +243,7 @@ def write_ablation(
 
 def _mean(row: pd.Series, corpus: str, metric: str, scale: float, digits: int) -> str:
     """Mean over seeds and, where there are several, the standard deviation."""
-    std = row[on(corpus, metric, "std")]
-    text = number(row[on(corpus, metric)] * scale, digits)
-    return text if math.isnan(std) else f"{text} ± {number(std * scale, digits)}"
+    return mean_text(*(scale * row[on(corpus, metric, statistic)] for statistic in ("mean", "std")), digits)
 
 
 def difference(comparison: pd.Series, scale: float, digits: int, gap: str) -> str:

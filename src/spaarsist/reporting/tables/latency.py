@@ -12,8 +12,8 @@ import pandas as pd
 
 from spaarsist.artefacts import read_table
 from spaarsist.config import SAMPLE_RATE
-from spaarsist.names import BASELINE, RANK_1, ConfigError
-from spaarsist.reporting.tables.layout import SECTION, number, write
+from spaarsist.names import BASELINE, ConfigError
+from spaarsist.reporting.tables.layout import SECTION, known, number, write
 
 FORMS = {
     "reference": "reference",
@@ -120,7 +120,7 @@ def write_latency(backend: Path, output_stem: Path) -> None:
 
     Args:
         backend: file of `audit.speed.write_backend`.
-        output_stem: path of the outputs without their endings.
+        output_stem: as in `layout.write`.
 
     Raises:
         ConfigError: see `read_backend`.
@@ -157,7 +157,7 @@ def write_latency(backend: Path, output_stem: Path) -> None:
         f"than is counted can be faster. Speed-up: how many times faster {SHIPPED} is than the reference; floor %: "
         "the floor's share in its time.",
         tex_label="tab:latency",
-        marked=_marked(rows),
+        marked=known(rows),
     )
 
 
@@ -170,7 +170,7 @@ def write_detector(detector: Path, output_stem: Path) -> None:
 
     Args:
         detector: file of `audit.speed.write_detector`.
-        output_stem: path of the outputs without their endings.
+        output_stem: as in `layout.write`.
 
     Raises:
         ConfigError: see `read_detector`.
@@ -204,7 +204,7 @@ def write_detector(detector: Path, output_stem: Path) -> None:
         f"know. Scoring passes were measured as a whole, on back-ends as they are trained, not {SHIPPED}; one pass "
         "serves all variants of a checkpoint.",
         tex_label="tab:detector",
-        marked=_marked(rows),
+        marked=known(rows),
     )
 
 
@@ -263,7 +263,3 @@ def _cell(row: pd.Series, cost: str, digits: int) -> str:
 
 def _milliseconds(value: float) -> str:
     return number(value, 2 if value < 100 else 1)
-
-
-def _marked(rows: Sequence[Sequence[str]]) -> pd.DataFrame:
-    return pd.DataFrame([[row[0] in (BASELINE, RANK_1), *[False] * (len(row) - 1)] for row in rows])

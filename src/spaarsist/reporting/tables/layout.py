@@ -6,13 +6,14 @@ import html
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
 
 import pandas as pd
 
 from spaarsist.artefacts import writing
+from spaarsist.names import BASELINE, RANK_1
 
 SECTION = "# "
 """What the first cell of a row starts with that is a heading across the table."""
@@ -91,9 +92,20 @@ def number(value: float, digits: int, sign: str = "") -> str:
     return text.lstrip("+-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
 
 
+def mean_text(mean: float, std: float, digits: int) -> str:
+    """A mean for readers, with its standard deviation where there is one; NaN is a dash."""
+    text = number(mean, digits)
+    return text if math.isnan(mean) or math.isnan(std) else f"{text} ± {number(std, digits)}"
+
+
 def interval(low: float, high: float, digits: int, sign: str = "") -> str:
     """An interval for readers; NaN is a dash."""
     return "–" if math.isnan(low) else f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
+
+
+def known(rows: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """Mark the names, in the first cells, of the baseline and of the paper's rank 1; see `write`."""
+    return pd.DataFrame([[row[0] in (BASELINE, RANK_1), *[False] * (len(row) - 1)] for row in rows])
 
 
 _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
@@ -234,9 +246,8 @@ def _latex(shown: pd.DataFrame, marks: list[list[bool]], caption: str, tex_label
     )
     rows = [*zip(_rows(shown), marks, strict=True)]
     cells = [row for row, _ in rows if not _is_section(row)] + [tuple(head for _, head in shown)]
-    n_characters = sum(
-        2 + max(len(t) for text in column for t in text.split("\n")) for column in zip(*cells, strict=True)
-    )
+    lines = ([line for text in column for line in text.split("\n")] for column in zip(*cells, strict=True))
+    n_characters = sum(2 + max(map(len, column)) for column in lines)
     sections: list[list[list[str]]] = [[]]
     for row, row_marks in rows:
         if _is_section(row):

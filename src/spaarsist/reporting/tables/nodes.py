@@ -67,10 +67,8 @@ def read_inspected(
         ConfigError: no folder, a file is unreadable or lacks columns, two are of one training, seed and corpus, or a
             training lacks a corpus.
     """
-    texts = dict.fromkeys(
-        ["trained", "corpus", "label", "layer", "variant", "quartile", "quantity", "aggregation"], str
-    )
-    tables, seen = [], {}
+    names = ["trained", "corpus", "label", "layer", "variant", "quartile", "quantity", "aggregation"]
+    tables, seen, texts = [], {}, dict.fromkeys(names, str)
     for path in (Path(folder, file) for folder in inspected):
         table = read_table(path, [*_RUN, *columns], dtype=texts)
         for run in table[_RUN[:3]].drop_duplicates().itertuples(index=False, name=None):
@@ -114,11 +112,9 @@ def write_nodes(
 
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
-        output_stem: path of the outputs without `.tsv`, `.md`, `.tex` and `.html`. The TSV has rows of classes, and of
-            quartiles of agreement, as well.
         corpora: (name in the files, title) of each group of columns.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`. The TSV has rows of classes, and of quartiles of agreement, as
+            well.
 
     Raises:
         ConfigError: see `read_inspected`.
@@ -196,11 +192,8 @@ def write_stack(
 
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
-        output_stem: path of the outputs without `.tsv`, `.md`, `.tex` and `.html`. The TSV has rows of each branch and
-            class as well.
         corpora: (name in the files, title) of each group of columns.
-        label: said in heading and caption, e.g. that the corpora are miniatures.
-        footer: how the table was made (`artefacts.footer`).
+        output_stem, label, footer: as in `layout.write`. The TSV has rows of each branch and class as well.
 
     Raises:
         ConfigError: see `read_inspected`.
@@ -283,9 +276,8 @@ def _counts(rows: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> str:
     n_seeds = sorted({*rows.groupby(["trained", "corpus"])["seed"].nunique()})
     if n_seeds == [1]:
         return f"Trials: {trials}. One training seed."
-    return (
-        f"Trials: {trials}. Mean ± standard deviation over training seeds (n = {', '.join(map(str, n_seeds))}; rough)."
-    )
+    n = ", ".join(map(str, n_seeds))
+    return f"Trials: {trials}. Mean ± standard deviation over training seeds (n = {n}; rough)."
 
 
 def _overlap_cell(found: Mapping[tuple, Mapping], corpus: str, k: float, layer: str) -> str:
