@@ -117,8 +117,7 @@ def inputs(tmp_path, monkeypatch):
         ),
         "findings": pd.DataFrame(
             [("F1_params_mag", 611522, "parameters"), ("F3_saving", 0.0213, "fraction"), ("F10_gap", 16.6355, "nats"),
-             ("F6_threshold", -0.64185, "nats"), ("F4_moved", 4.15e-07, "1"),
-             ("F3_macs", 713035196, "MACs")],
+             ("F6_threshold", -0.64185, "nats"), ("F4_moved", 4.15e-07, "1")],
             columns=["quantity", "value", "unit"],
         ),
         "ledger": ledger.reindex(columns=LEDGER_COLUMNS),
@@ -133,7 +132,13 @@ def inputs(tmp_path, monkeypatch):
     record = {"recipe": recipe, "n_layers": 24, "provenance": {"code_hash": "c0de", "torch": "2.11.0"}}
     (tmp_path / "model.json").write_text(json.dumps(record))
 
+    (facts := tmp_path / "facts").mkdir()
+    write_tsv(facts / "quantities.tsv", [{"quantity": "F3_macs", "value": 713035196, "unit": "MACs"}])
+    write_tsv(facts / "facts.tsv", [{"fact": "F3d", "obtained": "-20.68 %"}])
+    for table in ("macs", "facts"):
+        (facts / f"{table}.tex").write_text(f"Here is {table}.\n\n")
     settings = {name: tmp_path / f"{name}.tsv" for name in ("summary", *tables)}
+    settings["facts"] = facts
     settings |= {"record": tmp_path / "model.json", "corpora": CORPORA, "paper_corpora": False}
     settings |= dict.fromkeys(("comparisons", "calibration", "inspected"), ())
 
@@ -173,6 +178,8 @@ def test_values(inputs):
         "F1_params_mag": "611,522",
         "F3_saving": "2.1",
         "F3_macs": "713.0",
+        "F3d.obtained": r"$-$20.68~\%",
+        "facts.frames": "437",
         "F10_gap": "16.6",
         "F6_threshold": "$-$0.642",
         "F4_moved": r"\ensuremath{4.15\times10^{-7}}",
@@ -182,6 +189,7 @@ def test_values(inputs):
         "C1.verdict": "differs",
         "verdict.C.differs": "1",
         "verdict.C.consistent": "1",
+        "verdict.C.reproduced for another system": "0",
         "verdict.C.not comparable": "0",
         "verdict.C.all": "4",
         "verdict.F.all": "0",
@@ -231,7 +239,7 @@ def test_the_text_needs_no_more_than_is_given(switches):
         assert (f"fig:{family}" in text) == (rf"\shown{{{family}}}" in text) == (flag in true)
     labels = {f"fig:{name}" for name in re.findall(r"\\(?:shown|drawn)\{([a-z_]+)\}", text)}
     other = {"table1": "systems", "table2": "backends", "stack_attention": "stack"}
-    tables = re.findall(r"\\input\{tables/([a-z_0-9]+)\}", text)
+    tables = re.findall(r"\\input\{(?:tables/)?([a-z_0-9]+)\}", text)
     labels |= {f"tab:{other.get(name, name)}" for name in tables}
     assert {*re.findall(r"\\ref\{(.*?)\}", text)} <= labels
     assert ({"latency", "detector"} <= {*tables}) == ("speed" in true)
@@ -675,8 +683,9 @@ class TestPdf:
         given = {"comparisons": [comparison(inputs.folder, family, row) for family in families]}
         given |= {"speed": timed_three(inputs.folder)} if with_speed else {}
 
-        def build(source, results, output):
+        def build(source, folders, output):
             """Made-up values, tables and figures for all that every run has."""
+            results = folders[0]
             macros = results / "paper" / "macros.tex"
             text = chosen(SOURCE, flags_of(macros.read_text()))
             keys = {*re.findall(r"\\val\{(.*?)\}", text[text.index(r"\begin{document}") :])}
@@ -689,7 +698,7 @@ class TestPdf:
             (results / "figures").mkdir()
             for figure in re.findall(r"\\(?:shown|drawn)\{([a-z_]+)\}", text):
                 shutil.copy(blank, results / "figures" / f"{figure}.pdf")
-            build_pdf(source, results, output)
+            build_pdf(source, folders, output)
 
         self.build(inputs, r"\null")
         blank = (inputs.folder / "main.pdf").rename(inputs.folder / "blank.pdf")
@@ -701,6 +710,7 @@ class TestPdf:
         assert ("stand-in" in text) == ("not made from" in text) == (not paper_corpora)
         assert (f"{label}. Difference in EER" in text) == bool(label)
         assert (f"A remark on this run: {label}." in text) == (paper_corpora and bool(label))
+        assert "Here is macs." in text and "Here is facts." in text
         assert ("Here is detector." in text) == ("one scoring pass" in text) == with_speed
         assert ("Here is temperature." in text) == ("temperature" in families)
         assert ("Here is ablation trained." in text) == ("ablation_trained" in families)

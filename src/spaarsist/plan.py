@@ -83,6 +83,9 @@ MAKERS = {"table": TABLES, "figure": FIGURES, "benchmark": BENCHMARKS}
 FORMS = {"table": ("html", "tsv", "md", "tex"), "figure": ("png", "tsv", "pdf"), "benchmark": ("tsv",)}
 """Endings of what is made; the first is for the HTML report."""
 
+FACTS = "results/facts"
+"""Folder of what needs no data, and no configuration."""
+
 READS_GIGABYTES = ("det", "histograms", "reliability")
 WITHOUT_CORPUS = ("latency", "detector")
 """Tables and figures of times, in which no corpus has a part."""
@@ -646,6 +649,7 @@ class Plan:
         return {
             "results": self.results_folder,
             **{name: self._table(name) for name in ("summary", "composite", "findings")},
+            "facts": FACTS,
             "ledger": self._table("claims"),
             "record": self.per_run("checkpoints", ["AST-05"], "/model.json")[0],
             "comparisons": self._comparisons(*self.families),

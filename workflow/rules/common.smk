@@ -5,7 +5,7 @@ import shlex
 
 from spaarsist import code
 from spaarsist.config import ConfigError
-from spaarsist.plan import FORMS, IN_CHECKOUT, Plan, fingerprint
+from spaarsist.plan import FACTS, FORMS, IN_CHECKOUT, Plan, fingerprint
 
 try:
     PLAN = Plan(config)

@@ -44,12 +44,45 @@ for result in [result for result in PLAN.made if result.kind != "benchmark"]:
             "python -m spaarsist {params.verb} --settings {params.settings:q} --output-stem {params.stem:q} > {log} 2>&1"
 
 
+# What needs no data, and no configuration
+rule facts:
+    output:
+        multiext(f"{FACTS}/", "counts.tsv", "operators.tsv", "quantities.tsv"),
+        expand(
+            f"{FACTS}/{{table}}.{{form}}",
+            table=["macs", "saving", "facts"],
+            form=FORMS["table"],
+        ),
+        expand(
+            f"{FACTS}/{{figure}}.{{form}}",
+            figure=["saving_against_length", "where_the_work_is"],
+            form=FORMS["figure"],
+        ),
+    log:
+        f"{FACTS}/facts.log",
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=6000,
+        runtime=20,
+    params:
+        folder=FACTS,
+        reads=fingerprint(*IN_CHECKOUT["facts"].values()),
+        code=code.meaning("__main__.facts"),
+    message:
+        "Count, and measure every fact about paper and released code"
+    shell:
+        "python -m spaarsist facts --output {params.folder:q} --threads {threads} > {log} 2>&1"
+
+
 rule paper:
     input:
         PLAN.tables,
         PLAN.figures,
         PLAN.calibration,
         PLAN.inspected,
+        rules.facts.output,
     output:
         macros=f"{RESULTS}/paper/macros.tex",
         pdf=report(
@@ -73,36 +106,6 @@ rule paper:
         "Fill and compile the report"
     shell:
         "python -m spaarsist report --settings {params.settings:q} --output {output.pdf:q} > {log} 2>&1"
-
-
-# What needs no data, and no configuration
-rule facts:
-    output:
-        expand(
-            "results/facts/{table}.{form}",
-            table=["macs", "saving", "facts"],
-            form=FORMS["table"],
-        ),
-        expand(
-            "results/facts/{figure}.{form}",
-            figure=["saving_against_length", "where_the_work_is"],
-            form=FORMS["figure"],
-        ),
-    log:
-        "results/facts/facts.log",
-    conda:
-        ENVIRONMENT
-    threads: 2
-    resources:
-        mem_mb=6000,
-        runtime=20,
-    params:
-        reads=fingerprint(*IN_CHECKOUT["facts"].values()),
-        code=code.meaning("__main__.facts"),
-    message:
-        "Count, and measure every fact about paper and released code"
-    shell:
-        "python -m spaarsist facts --output results/facts --threads {threads} > {log} 2>&1"
 
 
 rule publish:

@@ -22,7 +22,7 @@ import pandas as pd
 from spaarsist.artefacts import read_table, writing
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region, read_comparisons
 from spaarsist.evaluation.summary import read_summary
-from spaarsist.names import BASELINE, ConfigError, System, ratio_code
+from spaarsist.names import BASELINE, PAPER_FRAMES, ConfigError, System, ratio_code
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, typeset
 from spaarsist.reporting.tables.latency import read_backend, read_detector
 from spaarsist.reporting.tables.layout import escape, interval, number, p_text
@@ -65,6 +65,7 @@ def write_report(
     summary: Path,
     composite: Path,
     findings: Path,
+    facts: Path,
     ledger: Path,
     record: Path,
     comparisons: Sequence[Path],
@@ -106,7 +107,8 @@ def write_report(
     stack.<trained>.<role>.spread.<how>, ...    or by aggregation; see `STACK_QUANTITIES`
     <system>.composite, .rank, .first           composite score, its rank, the share of random weights it is first under
     composite.<n>, composite.<n>.first          system on place n, and its share of first ranks
-    <finding quantity>                          measured value; see `FINDING_UNITS`
+    <fact's or finding's quantity>              measured value; see `FINDING_UNITS`
+    <fact>.obtained                             what the table of facts has
     <claim>.claimed, .ours, .verdict            of the ledger
     verdict.<C, S or F>.<verdict>, .all         number of the paper's claims, second-hand numbers, findings so judged
     run.label, .seeds, .in, .out, .code         remark on corpora, number of seeds, titles of corpora, code hashes
@@ -143,6 +145,7 @@ def write_report(
         results: folder that `\input` and `\includegraphics` start from.
         output: PDF to write.
         summary, composite, findings, ledger: files of the steps of these names (ledger: TSV of `claims.judge`).
+        facts: folder of `spaarsist facts`; its tables and figures are found as well.
         record: `model.json` of the baseline, for the recipe.
         comparisons: files of `evaluation.comparison.compare`, each named after its family; `baseline` for differences
             from the baseline. The text needs all but `FAMILIES`.
@@ -163,7 +166,8 @@ def write_report(
     roles = {name: role for role, (name, _) in zip(ROLES, corpora, strict=False)}
     table = read_summary(summary, [name for name, _ in corpora])
     ranked = read_table(composite, ["system", "composite", "rank", "first_share"]).set_index("system")
-    found = read_table(findings, ["quantity", "value", "unit"])
+    found = pd.concat([read_table(p, ["quantity", "value", "unit"]) for p in (findings, facts / "quantities.tsv")])
+    shown = read_table(facts / "facts.tsv", ["fact", "obtained"])
     try:
         trained = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -178,6 +182,8 @@ def write_report(
     for row in found.itertuples():
         factor, form = FINDING_UNITS.get(row.unit, (1, ".3g"))
         values[row.quantity] = _power_of_ten(format(row.value * factor, form))
+    values["facts.frames"] = str(PAPER_FRAMES)
+    values |= {f"{row.fact}.obtained": escape(typeset(str(row.obtained))) for row in shown.itertuples()}
     for row in claims.to_dict("records"):
         row["claimed"] = f"{row['claimed']:,f} {row['unit']}".strip()
         values |= {f"{row['claim_id']}.{key}": escape(typeset(row[key])) for key in ("claimed", "ours", "verdict")}
@@ -205,13 +211,23 @@ def write_report(
     lines = [*(f"\\newif\\if{flag}\\{flag}{str(on).lower()}" for flag, on in flags.items()), *lines]
     with writing(results / "paper" / "macros.tex") as path:
         path.write_text(_HEAD + "\n".join([*lines, ""]), "utf-8")
-    build_pdf(source, results, output)
+    build_pdf(source, [results, facts], output)
 
 
-def build_pdf(source: Path, results: Path, output: Path) -> None:
-    """Compile the report with latexmk or tectonic, whichever is installed; arguments and errors: `write_report`."""
-    source, results = source.resolve(), results.resolve()
-    search = os.pathsep.join([str(results), str(source.parent), ""])
+def build_pdf(source: Path, folders: Sequence[Path], output: Path) -> None:
+    r"""Compile the report with latexmk or tectonic, whichever is installed.
+
+    Args:
+        source: see `write_report`.
+        folders: that `\input` and `\includegraphics` start from.
+        output: PDF to write.
+
+    Raises:
+        ConfigError: see `write_report`.
+    """
+    source = source.resolve()
+    places = [*(folder.resolve() for folder in folders), source.parent]
+    search = os.pathsep.join([*map(str, places), ""])
     with tempfile.TemporaryDirectory() as folder:
         if shutil.which("latexmk") and shutil.which("pdflatex"):
             command = [
@@ -223,7 +239,7 @@ def build_pdf(source: Path, results: Path, output: Path) -> None:
                 str(source),
             ]
         elif shutil.which("tectonic"):
-            paths = [f"-Zsearch-path={place}" for place in (results, source.parent)]
+            paths = [f"-Zsearch-path={place}" for place in places]
             command = ["tectonic", *paths, "--outdir", folder, str(source)]
         else:
             raise ConfigError(
