@@ -369,6 +369,19 @@ def test_a_corrected_label_makes_its_scores_again(run, tmp_path):
     assert (again["score"], again["metrics"], again["table1"]) == (2, 2, 1) and "train" not in again
 
 
+def test_a_list_that_could_not_be_made_anew_costs_nothing(run, tmp_path):
+    """The old one stays, and once the protocol is whole again no training and no score is made anew."""
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    protocol = folder / "data/synthetic/in_the_wild/release_in_the_wild/meta.csv"
+    whole, made = protocol.read_text(), (folder / "results/synthetic/trials/in_the_wild.tsv").read_bytes()
+    protocol.write_text(whole.replace("bona-fide", "bona fide?", 1))
+    assert snakemake(folder, "--configfile", run[1]).returncode != 0
+    assert (folder / "results/synthetic/trials/in_the_wild.tsv").read_bytes() == made
+    protocol.write_text(whole)
+    assert not {*rerun((folder, run[1]))} & {"train", "score", "metrics"}
+
+
 def test_one_more_variant_reruns_scoring_and_what_follows(run, tmp_path):
     again = rerun(run, config=write_config(tmp_path / "more.yaml", systems__variants=["Base", "MagMean", "Uni"]))
     assert {"score", "metrics", "complexity_paper_size", "summary", "table1", "table_claims"} < {*again}

@@ -74,8 +74,9 @@ rule trials:
     input:
         protocol=protocol_proof,
         audio=audio_proofs,
+    # `update`: what waits for a list that could not be made anew must find the old one, or all its jobs look changed
     output:
-        f"{RESULTS}/trials/{{corpus}}.tsv",
+        update(f"{RESULTS}/trials/{{corpus}}.tsv"),
     log:
         f"{RESULTS}/logs/trials/{{corpus}}.log",
     benchmark:
