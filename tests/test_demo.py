@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from conftest import REPOSITORY
+from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
 
 RESULTS = REPOSITORY / "results" / "mini"
 SEEDS = [
@@ -83,6 +84,15 @@ def test_every_back_end_learns():
         record = json.loads(path.read_text())
         best[record["system"]] = min(record["dev_eer"], best.get(record["system"], 1))
     assert {*best} == TRAINED and sorted(best.values())[-2] < 0.3 and max(best.values()) < 0.4, best
+
+
+def test_the_readme_counts_the_published_verdicts():
+    readme = (REPOSITORY / "README.md").read_text()
+    told = {
+        verdict: (int(c), int(s)) for verdict, c, s in re.findall(r"^\| ([a-z ]+) \| (\d+) \| (\d+) \|$", readme, re.M)
+    }
+    found = counts(read_ledger(REPOSITORY / "results/published/mini/tables/claims.tsv"))
+    assert told == {v: (found["C"][v], found["S"][v]) for v in VERDICTS if found["C"][v] or found["S"][v]}
 
 
 def test_the_readme_shows_what_is_published():
