@@ -67,7 +67,7 @@ rule facts:
         mem_mb=6000,
         runtime=20,
     params:
-        folder=FACTS,
+        folder=subpath(output[0], parent=True),
         reads=fingerprint(*IN_CHECKOUT["facts"].values()),
         code=code.meaning("__main__.facts"),
     message:
