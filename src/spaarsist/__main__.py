@@ -470,11 +470,14 @@ def findings(
     checkpoint: InputFolder,
     dev_list: InputFile,
     inspected: Annotated[list[Path], typer.Option(exists=True, help="Folder of `inspect`; repeat for more.")] = [],  # noqa: B006
+    device: Device = "cpu",
+    threads: Threads = 1,
 ) -> None:
     """Measure what trainings show: random development crops, stages that lose, stack attention against a mean."""
     from spaarsist.audit.findings import measure
 
-    measure(output, [path.parent / "history.tsv" for path in record], checkpoint, dev_list, inspected)
+    histories = [path.parent / "history.tsv" for path in record]
+    measure(output, histories, checkpoint, dev_list, inspected, device=device, threads=threads)
 
 
 @verb(INSIDE)

@@ -65,6 +65,10 @@ def for_scoring(wildcards, threads):
     )
 
 
+def for_measuring(wildcards, threads):
+    return f"--device {COMPUTE['device']} --threads {COMPUTE['score_threads']}"
+
+
 def settled(paths):
     """Inputs of which trial lists are ancient: that their contents are the same is told by `contents`."""
     return [ancient(path) if "/trials/" in path else path for path in paths]

@@ -190,15 +190,17 @@ rule findings:
         f"{RESULTS}/benchmarks/findings.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: COMPUTE["score_threads"]
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=8000 + 8000 * min(COMPUTE["gpu"], 1),
+        runtime=240,
+        gpu=min(COMPUTE["gpu"], 1),
     params:
         records=each("records", "--record"),
         inspected=each("inspected"),
         checkpoint=first_checkpoint,
         trials=contents(config["select_on"]),
+        how=for_measuring,
         code=code.meaning("__main__.findings", backend="AASIST"),
     message:
         "Measure what the trainings show"

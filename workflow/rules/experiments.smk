@@ -93,7 +93,8 @@ rule train:
     threads: max(COMPUTE["gpu"], 1) * (COMPUTE["train_threads"] + COMPUTE["workers"])
     resources:
         mem_mb=8000 + 16000 * COMPUTE["gpu"],
-        runtime=2880,
+        # Twice what we expect of an A100; a training that needs longer goes on in the next try
+        runtime=600,
         gpu=COMPUTE["gpu"],
     params:
         folder=subpath(output.weights, parent=True),

@@ -28,6 +28,8 @@ def measure(
     checkpoint: Path,
     dev_list: Path,
     inspected: Sequence[Path] = (),
+    *,
+    device: str = "cpu",
     threads: int = 1,
 ) -> None:
     """Measure F8 and C9, and write a TSV of the columns of `quantities.tsv`, see `audit.facts.measure`.
@@ -38,14 +40,15 @@ def measure(
         checkpoint: a trained detector.
         dev_list: its development trials, of which at most 100 of each class are scored.
         inspected: folders of `audit.nodes.inspect`; without any, C9 is left out.
+        device: where the detector computes, `cpu` or `cuda`.
         threads: CPU threads of torch; the last digits are equal only for equal numbers.
 
     Raises:
         ConfigError: a file is not what it should be; named.
     """
-    device = prepare_torch(threads)
+    place = prepare_torch(threads, device)
     with torch.inference_mode():
-        rows = [*_f8_stages(histories), *_f8_random_excerpts(checkpoint, dev_list, device), *_c9_mean(inspected)]
+        rows = [*_f8_stages(histories), *_f8_random_excerpts(checkpoint, dev_list, place), *_c9_mean(inspected)]
     table = pd.DataFrame([(row[0].partition("_")[0], *row) for row in rows], columns=COLUMNS)
     with writing(output) as path:
         table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE, float_format="%.10g")
