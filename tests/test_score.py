@@ -191,15 +191,16 @@ def test_errors(scored, synthetic, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda _: b"", lambda _: b"no audio", None])
-def test_a_damaged_or_missing_recording_ends_scoring_and_is_named(checkpoint, synthetic, tmp_path, damage):
+def test_a_damaged_or_missing_recording_ends_scoring_and_is_named(checkpoint, synthetic, tmp_path, damage, workers):
     """The released code prints a line and leaves the trial out."""
     path = tmp_path / "a.flac"
     if damage:
         path.write_bytes(damage(Path(read_trials(synthetic / "eval.tsv")["path"][3]).read_bytes()))
     broken = misplace(synthetic / "eval.tsv", path, tmp_path / "list.tsv")
     with pytest.raises(ConfigError, match=r"a\.flac: " if damage else r"a\.flac: no such file"):
-        score(checkpoint, broken, tmp_path / "a.parquet", VARIANTS[:1])
+        score(checkpoint, broken, tmp_path / "a.parquet", VARIANTS[:1], workers=workers)
     assert not list(tmp_path.glob("*.parquet"))
 
 

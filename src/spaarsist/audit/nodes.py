@@ -19,14 +19,12 @@ import pandas as pd
 import torch
 from scipy.stats import hypergeom, rankdata
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from spaarsist.artefacts import file_hash, writing
 from spaarsist.config import SAMPLE_RATE
 from spaarsist.data.protocol import LABELS
 from spaarsist.evaluation.evaluate import read_scored_trials
-from spaarsist.experiments.excerpts import Excerpts, ignore_termination
+from spaarsist.experiments.excerpts import Excerpts, reading
 from spaarsist.models.backend import AASIST, POOLING, STACK_DIM, GraphPool, Graphs, HeterogeneousAttention
 from spaarsist.models.detector import load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, Variant
@@ -137,15 +135,14 @@ def inspect(
     overlaps = [_Overlap(replace(backend.variant, k_infer=k)) for k in ratios]
     attentions = [_Attention(replace(attended, stack_temperature=t)) for t in sorted({*stack_temperatures})]
     spreads = [_Spread(replace(backend.variant, stack_aggregation=name)) for name in AGGREGATIONS]
-    batches = DataLoader(
-        Excerpts(trials, crop), batch_size, num_workers=workers, pin_memory=place.type == "cuda",
-        worker_init_fn=ignore_termination,
-    )  # fmt: skip
-    for waveforms, rows in tqdm(batches, desc=f"inspect {trial_list.stem}", unit="batch", mininterval=2):
-        frames = detector.frames(waveforms.to(place, non_blocking=True))
-        graphs = backend.encode(frames)
-        for part in chain(overlaps, attentions, spreads):
-            part.add(backend, graphs, labels[rows])
+    bar = {"desc": f"inspect {trial_list.stem}", "unit": "batch"}
+    how = {"batch_size": batch_size, "pin_memory": place.type == "cuda"}
+    with reading(Excerpts(trials, crop), workers, bar, **how) as batches:
+        for waveforms, rows in batches:
+            frames = detector.frames(waveforms.to(place, non_blocking=True))
+            graphs = backend.encode(frames)
+            for part in chain(overlaps, attentions, spreads):
+                part.add(backend, graphs, labels[rows])
 
     columns = {Variant.from_column(name): table[name].to_numpy() for name in table}
     node_seconds = POOLING * crop / SAMPLE_RATE / frames.shape[1]

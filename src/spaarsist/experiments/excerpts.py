@@ -7,13 +7,16 @@ was drawn before; so it does not matter which process makes a draw, or when.
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
+from tqdm import tqdm
 
 from spaarsist.config import Stage, TrainingRecipe
 from spaarsist.data import audio
@@ -94,6 +97,77 @@ def view(recipe: TrainingRecipe, trials: pd.DataFrame, number: int, augmenter: A
     return TrainingDraws(trials, n_draws, stage.crop or recipe.crop, augmenter, (0, 0, number))
 
 
-def ignore_termination(_worker: int) -> None:
-    """Start a loader's process so that a SIGTERM to the whole job leaves it to the job to end it, in order."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@contextmanager
+def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: object) -> Iterator[Iterator]:
+    """Read a dataset in batches, by processes that end with the block, whatever ends it.
+
+    Args:
+        dataset: gives (inputs, label or position).
+        workers: processes that read; 0: this one.
+        bar: of the progress: `desc`, `unit` and whatever else tqdm takes.
+        how: to read, for torch's `DataLoader`: `batch_size` or `batch_sampler`, `pin_memory`.
+
+    Yields:
+        Batches, in order.
+
+    Raises:
+        ConfigError: an excerpt's own, while the batches are taken; or a process was killed.
+    """
+    loader = DataLoader(
+        _Told(dataset), num_workers=workers, collate_fn=_collated, worker_init_fn=_leave_signals_to_the_job, **how
+    )
+    batches = iter(loader)
+    shown = tqdm(batches, **{"total": len(loader), "mininterval": 2} | dict(bar))
+    try:
+        yield _whole(iter(shown))
+    finally:
+        shown.close()  # so that what is said next has a line of its own
+        # Left to the garbage collector, they would outlive an error for as long as its traceback is held: at the end
+        # the interpreter waits for them, and they for work
+        if workers:
+            batches._shutdown_workers()
+
+
+def _leave_signals_to_the_job(_worker: int) -> None:
+    # A SIGTERM or Ctrl-C reaches the whole job, which ends its readers itself, in order
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class _Told(Dataset):
+    """A dataset whose errors are items: one raised in another process would bring that one's traceback as its text."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> object:
+        try:
+            return self.dataset[index]
+        except ConfigError as error:
+            return error
+
+
+def _collated(items: list) -> object:
+    return next((item for item in items if isinstance(item, ConfigError)), None) or default_collate(items)
+
+
+def _whole(batches: Iterator) -> Iterator:
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            killed = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"a process that reads audio was ended from outside ({killed}); if memory was short, set fewer: "
+                "compute.workers, or --workers"
+            ) from None
+        if isinstance(batch, ConfigError):
+            raise batch
+        yield batch

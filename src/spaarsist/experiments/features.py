@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from spaarsist.artefacts import provenance, tensors_hash, trials_hash, writing
@@ -25,7 +25,7 @@ from spaarsist.code import meaning
 from spaarsist.config import TrainingRecipe
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
-from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, ignore_termination, view
+from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, reading, view
 from spaarsist.models.detector import prepare_torch
 from spaarsist.models.frontend import build_frontend
 from spaarsist.names import ConfigError
@@ -107,13 +107,14 @@ def make_part(
         return
     absent = [k for k in range(n_parts) if k == part or not (output / f"part{k}.json").exists()]
     _compare_disk(output, sum(bounds[k + 1] - bounds[k] for k in absent) * n_frames * dim * 2)
-    batches = DataLoader(
-        Subset(excerpts, range(first, last)), batch_size, num_workers=workers, worker_init_fn=ignore_termination
-    )
-    with writing(output / f"part{part}.npy") as path:
+    bar = {"desc": f"{output.name} part {part + 1}/{n_parts}", "unit": "batch"}
+    with (
+        writing(output / f"part{part}.npy") as path,
+        reading(Subset(excerpts, range(first, last)), workers, bar, batch_size=batch_size) as batches,
+    ):
         frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         done = 0
-        for waveforms, _ in tqdm(batches, desc=f"{output.name} part {part + 1}/{n_parts}", unit="batch", mininterval=2):
+        for waveforms, _ in batches:
             batch = frontend(waveforms.to(place)).half()
             if not torch.isfinite(batch).all():
                 raise ConfigError(

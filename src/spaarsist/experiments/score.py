@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, read_metadata, trials_hash, writing
 from spaarsist.data.protocol import read_trials
-from spaarsist.experiments.excerpts import Excerpts, ignore_termination
+from spaarsist.experiments.excerpts import Excerpts, reading
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, Variant, column_as_trained
 
@@ -41,13 +41,11 @@ def score_excerpts(
     """
     detector.eval()
     device = next(detector.parameters()).device
-    batches = DataLoader(
-        excerpts, batch_size, num_workers=workers, pin_memory=device.type == "cuda", worker_init_fn=ignore_termination
-    )
-    scores = [
-        detector.scores(inputs.to(device, non_blocking=True), variants).cpu().numpy()
-        for inputs, _ in tqdm(batches, desc=description, unit="batch", mininterval=2)
-    ]
+    how = {"batch_size": batch_size, "pin_memory": device.type == "cuda"}
+    with reading(excerpts, workers, {"desc": description, "unit": "batch"}, **how) as batches:
+        scores = [
+            detector.scores(inputs.to(device, non_blocking=True), variants).cpu().numpy() for inputs, _ in batches
+        ]
     return np.concatenate(scores)
 
 

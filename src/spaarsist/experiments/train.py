@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from spaarsist.artefacts import provenance, some, tensors_hash, trials_hash, writing
@@ -39,7 +39,7 @@ from spaarsist.config import Stage, TrainingRecipe, parse, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
-from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, ignore_termination, view
+from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, reading, view
 from spaarsist.experiments.features import CachedFrames, identify
 from spaarsist.experiments.score import score_excerpts
 from spaarsist.models.detector import Detector, prepare_torch, save_checkpoint
@@ -427,46 +427,42 @@ class _Run:
         batches = order.reshape(-1, stage.batch_size)
         if progress.step == 0:
             progress.lr = optimiser.param_groups[0]["lr"]
-        loader = DataLoader(
-            inputs_of,
-            batch_sampler=batches[progress.step :, rank :: self.accelerator.num_processes].tolist(),
-            num_workers=self.workers,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=ignore_termination,
-        )
-        bar = tqdm(
-            loader,
-            desc=f"stage {number + 1} epoch {progress.epoch + 1}/{stage.epochs}",
-            initial=progress.step,
-            total=len(batches),
-            unit="step",
-            mininterval=2,
-            disable=not self.accelerator.is_main_process,
-        )
+        how = {
+            "batch_sampler": batches[progress.step :, rank :: self.accelerator.num_processes].tolist(),
+            "pin_memory": self.device.type == "cuda",
+        }
+        bar = {
+            "desc": f"stage {number + 1} epoch {progress.epoch + 1}/{stage.epochs}",
+            "initial": progress.step,
+            "total": len(batches),
+            "unit": "step",
+            "disable": not self.accelerator.is_main_process,
+        }
         self.in_step, began, before = True, time.perf_counter(), progress.seconds
-        for inputs, classes in bar:
-            position = (self.seed, number, progress.epoch, progress.step, *([rank] if rank else []))
-            torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
-            logits = model(inputs.to(self.device, non_blocking=True))
-            loss = F.cross_entropy(logits, classes.to(self.device, non_blocking=True))
-            if not torch.isfinite(loss):
-                trials = self.train["trial_id"].iloc[draws.trials[batches[progress.step]]]
-                raise ConfigError(
-                    f"stage {number + 1}, epoch {progress.epoch + 1}, step {progress.step + 1}: the loss is "
-                    f"{loss.item()}; batch: {', '.join(trials)}"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            self.accelerator.backward(loss)
-            optimiser.step()
-            schedule.step()
-            progress.loss += self.accelerator.reduce(loss.detach(), "mean").item()
-            progress.step += 1
-            progress.seconds = before + time.perf_counter() - began
-            if self._told_to_stop():
-                self._save_state(optimiser, schedule)
-                self._stop()
-            if time.monotonic() - self.saved > SAVE_EVERY_S:
-                self._save_state(optimiser, schedule)
+        with reading(inputs_of, self.workers, bar, **how) as read:
+            for inputs, classes in read:
+                position = (self.seed, number, progress.epoch, progress.step, *([rank] if rank else []))
+                torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
+                logits = model(inputs.to(self.device, non_blocking=True))
+                loss = F.cross_entropy(logits, classes.to(self.device, non_blocking=True))
+                if not torch.isfinite(loss):
+                    trials = self.train["trial_id"].iloc[draws.trials[batches[progress.step]]]
+                    raise ConfigError(
+                        f"stage {number + 1}, epoch {progress.epoch + 1}, step {progress.step + 1}: the loss is "
+                        f"{loss.item()}; batch: {', '.join(trials)}"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                self.accelerator.backward(loss)
+                optimiser.step()
+                schedule.step()
+                progress.loss += self.accelerator.reduce(loss.detach(), "mean").item()
+                progress.step += 1
+                progress.seconds = before + time.perf_counter() - began
+                if self._told_to_stop():
+                    self._save_state(optimiser, schedule)
+                    self._stop()
+                if time.monotonic() - self.saved > SAVE_EVERY_S:
+                    self._save_state(optimiser, schedule)
 
     def _draws(self, number: int, stage: Stage) -> tuple[TrainingDraws, Dataset, np.ndarray]:
         """The epoch's draws, what gives their inputs, and the order that they are taken in."""

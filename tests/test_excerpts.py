@@ -1,0 +1,131 @@
+"""Reading by processes: in order, and to an end within seconds whatever happens to a file, a process or the job."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from conftest import REPOSITORY, misplace
+from spaarsist.config import to_json
+from spaarsist.experiments.excerpts import reading
+from spaarsist.names import ConfigError
+
+BAR = {"desc": "read", "disable": True}
+
+
+class Numbers(Dataset):
+    """Gives its positions; at one of them something happens."""
+
+    def __init__(self, n, at=None, happens=None):
+        self.n, self.at, self.happens = n, at, happens
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        if index == self.at:
+            self.happens()
+        return torch.tensor([float(index)]), index
+
+
+def refuse():
+    raise ConfigError("bad.flac: is not whole")
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def readers():
+    """Processes of this one that read for a loader and have not ended."""
+    shown = subprocess.run(["ps", "-o", "stat=,comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [line for line in shown.stdout.splitlines() if "pt_data" in line and not line.startswith("Z")]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_in_order(workers):
+    with reading(Numbers(7), workers, BAR, batch_size=3) as batches:
+        assert [positions.tolist() for _, positions in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_is_one_line_and_leaves_no_process(workers):
+    began = time.monotonic()
+    with (
+        pytest.raises(ConfigError) as error,
+        reading(Numbers(64, 20, refuse), workers, BAR, batch_size=4) as batches,
+    ):
+        for _ in batches:
+            assert len(readers()) == workers
+    assert str(error.value) == "bad.flac: is not whole"
+    assert not readers() and time.monotonic() - began < 20
+
+
+def test_an_error_of_the_one_who_takes_the_batches():
+    with pytest.raises(ZeroDivisionError), reading(Numbers(64), 2, BAR, batch_size=4) as batches:
+        for _ in batches:
+            raise ZeroDivisionError
+    assert not readers()
+
+
+def test_a_process_that_is_killed_is_said_so():
+    with (
+        pytest.raises(ConfigError, match=r"ended from outside .*DataLoader worker.*set fewer: compute.workers"),
+        reading(Numbers(64, 20, kill), 2, BAR, batch_size=4) as batches,
+    ):
+        for _ in batches:
+            pass
+
+
+@pytest.fixture(scope="module")
+def broken(synthetic, tmp_path_factory):
+    """Trial lists whose fourth recording is no audio."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "bad.flac").write_bytes(b"fLaC and nothing else" * 100)
+    return {
+        name: misplace(synthetic / f"{name}.tsv", folder / "bad.flac", folder / f"{name}.tsv")
+        for name in ("train", "dev", "eval")
+    }
+
+
+@pytest.mark.parametrize("verb", ["score", "features", "inspect", "train"])
+def test_a_bad_file_never_hangs_a_job(verb, checkpoint, synthetic, broken, recipe, tmp_path):
+    """With reader processes it used to sleep for ever."""
+    arguments = {
+        "score": ["--checkpoint", checkpoint, "--trial-list", broken["eval"], "--output", tmp_path / "a.parquet"],
+        "features": ["--trial-list", broken["eval"], "--output", tmp_path / "cache", "--recipe", to_json(recipe)],
+        "inspect": ["--checkpoint", checkpoint, "--trial-list", broken["eval"], "--output", tmp_path / "inspected",
+                    "--scores", tmp_path / "scores.parquet", "--k-infer", 0.5, "--stack-temperature", 1],
+        "train": ["--train-list", synthetic / "train.tsv", "--dev-list", broken["dev"], "--output", tmp_path / "a",
+                  "--system", "AST-05", "--seed", 1, "--recipe", to_json(recipe)],
+    }  # fmt: skip
+    command = [sys.executable, "-m", "spaarsist"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    if verb == "inspect":  # its scores are of the whole list; both name the same trials
+        score = [*command, "score", "--checkpoint", checkpoint, "--trial-list", synthetic / "eval.tsv"]
+        score += [
+            "--output",
+            tmp_path / "scores.parquet",
+            "--variant",
+            "05",
+            "--variant",
+            "05-Mag",
+            "--variant",
+            "05-Uni",
+        ]
+        score += ["--variant", "05-Mean", "--variant", "05-MagGate"]
+        subprocess.run([*map(str, score)], env=environment, check=True, capture_output=True)
+    ended = subprocess.run(
+        [*map(str, [*command, verb, *arguments[verb], "--workers", 2])],
+        env=environment, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    last = ended.stderr.strip().splitlines()[-1]
+    assert ended.returncode == 1 and "bad.flac" in last and last.startswith("spaarsist: "), ended.stderr[-2000:]
+    assert "Traceback" not in ended.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".npy", ".safetensors")]
+    assert not (tmp_path / "a.parquet").exists()
