@@ -1,13 +1,19 @@
 import hashlib
 import json
+import os
+import platform
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from conftest import write_scores
 from spaarsist import artefacts
+from spaarsist.artefacts import locked, writing
 from spaarsist.code import meaning
 from spaarsist.names import ConfigError
 
@@ -221,3 +227,90 @@ def test_leftovers_of_a_killed_process_do_not_matter(tmp_path):
         (path / "whole").touch()
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["whole"]
+
+
+class TestLock:
+    """One process at a time; what a dead one has left does not hold up the next."""
+
+    HOLD = """
+import sys, time
+from pathlib import Path
+from spaarsist.artefacts import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+    @pytest.fixture
+    def holder(self, tmp_path):
+        """Another process that holds the lock of `a`."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", self.HOLD, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+        process.wait()
+
+    def test_another_process_is_refused_and_told_of_the_first(self, holder, tmp_path):
+        said = rf"a: is being made by process {holder.pid} on {platform.node()}; wait for it, or end it"
+        with pytest.raises(ConfigError, match=said), locked(tmp_path / "a"):
+            pass
+        with locked(tmp_path / "b"):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
+
+    def test_one_that_was_killed_is_taken_over(self, holder, tmp_path):
+        holder.kill()
+        holder.wait()
+        with locked(tmp_path / "a"):
+            assert json.loads((tmp_path / ".a.lock").read_text())["pid"] == os.getpid()
+        assert not [*tmp_path.iterdir()]
+
+    def test_one_that_is_told_to_end_gives_it_back(self, holder, tmp_path):
+        holder.terminate()
+        assert holder.wait() == 143 and not [*tmp_path.iterdir()]
+
+    def test_before_the_machine_was_started_anew(self, tmp_path):
+        """Its process number may be another's by now."""
+        held = {"host": platform.node(), "pid": os.getpid(), "boot": "long ago"}
+        (tmp_path / ".a.lock").write_text(json.dumps(held))
+        with locked(tmp_path / "a"):
+            pass
+
+    @pytest.mark.parametrize("touched", [True, False])
+    def test_on_another_host_it_counts_whether_it_is_touched(self, tmp_path, monkeypatch, touched):
+        monkeypatch.setattr(artefacts, "GONE_AFTER_S", 1.5)
+        lock = tmp_path / ".a.lock"
+        lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot": ""}))
+        if touched:
+            timer = threading.Timer(0.5, os.utime, [lock])
+            timer.start()
+            with pytest.raises(ConfigError, match="by process 1 on elsewhere"), locked(tmp_path / "a"):
+                pass
+            timer.join()
+        else:
+            with locked(tmp_path / "a"):
+                pass
+            assert not lock.exists()
+
+    def test_given_back_after_an_error(self, tmp_path):
+        with pytest.raises(ZeroDivisionError), locked(tmp_path / "a"):
+            raise ZeroDivisionError
+        assert not [*tmp_path.iterdir()]
+
+    def test_it_is_touched_while_it_is_held(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(artefacts, "TOUCH_EVERY_S", 0.05)
+        with locked(tmp_path / "a"):
+            before = (tmp_path / ".a.lock").stat().st_mtime_ns
+            time.sleep(0.5)
+            assert (tmp_path / ".a.lock").stat().st_mtime_ns > before
+
+
+def test_two_processes_never_write_to_one_file(tmp_path):
+    other = "import sys; from spaarsist.artefacts import writing\nwith writing(sys.argv[1]) as path: print(path)"
+    with writing(tmp_path / "a.npy") as path:
+        path.write_text("mine")
+        said = subprocess.run([sys.executable, "-c", other, str(tmp_path / "a.npy")], capture_output=True, text=True)
+        assert Path(said.stdout.strip()).name != path.name and path.read_text() == "mine"
+    assert (tmp_path / "a.npy").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["a.npy"]

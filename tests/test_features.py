@@ -257,3 +257,17 @@ def test_views_need_a_frozen_first_stage(recipe):
         with pytest.raises(ValueError, match="views > 0 is for recipes whose first stage"):
             replace(recipe, stages=stages, views=1)
     assert replace(recipe, stages=(Stage(0, 8), Stage(1, 4), tuned), views=1).frozen_stage.batch_size == 4
+
+
+def test_an_excerpt_that_has_changed_is_noticed_when_it_is_read(synthetic, viewed, cache, tmp_path):
+    """As after a disk error, or two processes that wrote to one file."""
+    shutil.copytree(cache / "view0", tmp_path / "view0")
+    frames = np.load(tmp_path / "view0" / "part1.npy", mmap_mode="r+")
+    frames[2] = 0
+    frames.flush()
+    record = json.loads((tmp_path / "view0" / "part0.json").read_text())
+    whole = CachedFrames(tmp_path / "view0", record["identity"] | {"parts": 3})
+    damaged = record["last"] + 2
+    assert len([whole[k] for k in range(len(whole)) if k != damaged]) == len(whole) - 1
+    with pytest.raises(ConfigError, match=rf"view0: excerpt {damaged} is not what was written; delete the folder"):
+        whole[damaged]

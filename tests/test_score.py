@@ -2,6 +2,7 @@ import dataclasses
 import json
 import re
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,59 @@ class TestAgain:
         with pytest.raises(ConfigError, match="column 03: score is not finite"):
             score(checkpoint, synthetic / "eval.tsv", there, [*VARIANTS, Variant(k_infer=0.3)])
         assert there.read_bytes() == before
+
+
+class TestParts:
+    """A pass lays its scores aside now and then, and goes on there after a kill."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch):
+        monkeypatch.setattr(scoring, "PART", 4)  # of 16 trials
+
+    @pytest.fixture
+    def passes(self, monkeypatch):
+        """Rows that were scored, a list per part; `kill` ends the n-th part's pass before it is laid aside."""
+        score_excerpts, kept = scoring.score_excerpts, []
+
+        def counting(detector, excerpts, *others):
+            kept.append([*excerpts.indices])
+            if len(kept) == counting.kill:
+                raise KeyboardInterrupt
+            return score_excerpts(detector, excerpts, *others)
+
+        counting.kill = 0
+        monkeypatch.setattr(scoring, "score_excerpts", counting)
+        return kept, counting
+
+    def test_killed_again_and_again(self, scored, checkpoint, synthetic, passes, tmp_path):
+        kept, counting = passes
+        there, n = tmp_path / "eval.parquet", len(read_trials(synthetic / "eval.tsv"))
+        for counting.kill in (2, 3, 5):
+            with pytest.raises(KeyboardInterrupt):
+                score(checkpoint, synthetic / "eval.tsv", there, VARIANTS, batch_size=4)
+            assert not there.exists()
+        counting.kill = 0
+        score(checkpoint, synthetic / "eval.tsv", there, VARIANTS, batch_size=4)
+        done = [rows for number, rows in enumerate(kept, 1) if number not in (2, 3, 5)]
+        assert sorted(chain(*done)) == [*range(n)], "no part twice"
+        score(checkpoint, synthetic / "eval.tsv", tmp_path / "whole.parquet", VARIANTS, batch_size=4)
+        assert there.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+        assert {path.name for path in tmp_path.iterdir()} == {"eval.parquet", "whole.parquet"}, "nothing else stays"
+
+    def test_a_damaged_part_and_those_of_something_else_are_made_anew(self, checkpoint, synthetic, passes, tmp_path):
+        kept, counting = passes
+        there, counting.kill = tmp_path / "eval.parquet", 3
+        with pytest.raises(KeyboardInterrupt):
+            score(checkpoint, synthetic / "eval.tsv", there, VARIANTS, batch_size=4)
+        first = min(tmp_path.rglob("*.npy"))
+        first.write_bytes(first.read_bytes()[:-1] + b"x")
+        counting.kill = 5
+        with pytest.raises(KeyboardInterrupt):
+            score(checkpoint, synthetic / "eval.tsv", there, VARIANTS, batch_size=4)
+        assert kept[3] == kept[0] and kept[4] == kept[2]
+        counting.kill = 0
+        score(checkpoint, synthetic / "eval.tsv", there, VARIANTS[:1], batch_size=4)  # other columns: nothing fits
+        assert kept[5] == kept[0]
 
 
 def test_scores_do_not_saturate(checkpoint, synthetic, tmp_path):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
 import platform
 import shutil
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -44,12 +49,18 @@ def writing(target: str | Path) -> Iterator[Path]:
 
     Works for a file (the block writes it) and for a folder (the block makes it); an existing folder is replaced. After
     an error nothing is left behind and an older `target` is untouched. The temporary name keeps the ending, since many
-    writers choose the format by it.
+    writers choose the format by it, and has host and pid: no two processes write to one. What killed processes of this
+    host have left is removed.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.part{target.suffix}")
-    _remove(temporary)  # of a killed process
+    own = f".{target.stem}.{platform.node()}-"
+    for left in target.parent.glob(f"{glob.escape(own)}*.part{glob.escape(target.suffix)}*"):
+        pid = left.name.removeprefix(own).partition(".")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            _remove(left)
+    temporary = target.with_name(f"{own}{os.getpid()}.part{target.suffix}")
+    _remove(temporary)  # of a killed process that had this one's number
     try:
         yield temporary
         if temporary.is_dir() and target.is_dir():
@@ -68,6 +79,92 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Let one process at a time make `target`, where what lies there already is gone on from.
+
+    A file `.<name>.lock` beside it says which process of which host that is, and is touched while it lives. The lock of
+    a process that is gone is taken over: on this host at once, on another one if it stays untouched for
+    `GONE_AFTER_S`. A SIGTERM ends the process in order, unless it is answered already, and so gives the lock back.
+
+    Raises:
+        ConfigError: another process makes it; the message names host and pid.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
+    while True:
+        try:
+            with lock.open("x", encoding="utf-8") as stream:
+                json.dump({"host": platform.node(), "pid": os.getpid(), "boot": _boot()}, stream)
+            break
+        except FileExistsError:
+            _take_over(lock, target)
+    ended = threading.Event()
+    alive = threading.Thread(target=_stay_alive, args=(lock, ended), daemon=True)
+    alive.start()
+    mine = threading.current_thread() is threading.main_thread()
+    if unanswered := mine and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        if unanswered:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ended.set()
+        alive.join()
+        lock.unlink(missing_ok=True)
+
+
+TOUCH_EVERY_S, GONE_AFTER_S = 20, 120
+
+
+def _stay_alive(lock: Path, ended: threading.Event) -> None:
+    while not ended.wait(TOUCH_EVERY_S):
+        with contextlib.suppress(OSError):
+            os.utime(lock)
+
+
+def _take_over(lock: Path, target: Path) -> None:
+    """Remove the lock of a process that is gone; one that lives is not disturbed."""
+    try:
+        held, touched = json.loads(lock.read_text(encoding="utf-8")), lock.stat().st_mtime_ns
+        host, pid, boot = held["host"], held["pid"], held["boot"]
+    except FileNotFoundError:  # given back in this moment
+        return
+    except (ValueError, KeyError, TypeError):  # not yet written, or never to be
+        host, pid, boot, touched = "another host", "unknown", "", lock.stat().st_mtime_ns
+    if host == platform.node():
+        gone = boot != _boot() or not _is_alive(pid)
+    else:
+        print(f"{target}: locked by a process of {host}; seeing whether it lives", file=sys.stderr)
+        until = time.monotonic() + GONE_AFTER_S
+        while time.monotonic() < until and lock.exists() and lock.stat().st_mtime_ns == touched:
+            time.sleep(min(1, GONE_AFTER_S / 10))
+        gone = not lock.exists() or lock.stat().st_mtime_ns == touched
+    if not gone:
+        raise ConfigError(f"{target}: is being made by process {pid} on {host}; wait for it, or end it and call again")
+    with contextlib.suppress(FileNotFoundError):  # of two that find it, one renames it
+        lock.rename(lock.with_name(f"{lock.name}.{os.getpid()}")).unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _boot() -> str:
+    """What tells this start of the machine from others, after which process numbers begin anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def file_hash(path: str | Path, algorithm: str = "sha256") -> str:

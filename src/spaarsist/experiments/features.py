@@ -2,8 +2,8 @@
 
 A cache is a folder: one of development excerpts, or one view (an epoch's worth) of augmented training draws. It
 consists of parts, each made by a job of its own: `part<k>.npy`, float16 (n, T, D), and `part<k>.json`, which says what
-the frames are: hashes of trial list, front-end, augmentation and code, the crop, the view, and which positions the part
-holds.
+the frames are: hashes of trial list, front-end, augmentation and code, the crop, the view, which positions the part
+holds, and a checksum (CRC-32) of each excerpt. It is checked whenever an excerpt is read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import provenance, tensors_hash, trials_hash, writing
+from spaarsist.artefacts import locked, provenance, tensors_hash, trials_hash, writing
 from spaarsist.code import meaning
 from spaarsist.config import TrainingRecipe
 from spaarsist.data.augment import Augmenter
@@ -83,7 +84,8 @@ def make_part(
 
     Raises:
         ConfigError: no such part or view, parts in `output` that were made of something else or share the excerpts
-            otherwise, too little disk for what is still to be made in this folder, or a value beyond float16's range.
+            otherwise, too little disk for what is still to be made in this folder, a value beyond float16's range, or
+            another process that makes the same part.
     """
     if not 0 <= part < n_parts:
         raise ConfigError(f"part {part} of {n_parts}: parts are counted from 0")
@@ -100,40 +102,47 @@ def make_part(
     n_frames, dim = frontend(torch.zeros(1, excerpts.crop, device=place)).shape[1:]
     shape = (last - first, n_frames, dim)
     identity = identify(trial_list, recipe, excerpts, number, tensors_hash(frontend.state_dict()))
-    for path in sorted(output.glob("part*.json")):
-        _read_record(path, {**identity, "parts": n_parts})
-    if (output / f"part{part}.json").exists() and _shape(output / f"part{part}.npy") == shape:
-        tqdm.write(f"{output / f'part{part}.npy'}: already made; kept", file=sys.stderr)
-        return
-    absent = [k for k in range(n_parts) if k == part or not (output / f"part{k}.json").exists()]
-    _compare_disk(output, sum(bounds[k + 1] - bounds[k] for k in absent) * n_frames * dim * 2)
-    bar = {"desc": f"{output.name} part {part + 1}/{n_parts}", "unit": "batch"}
-    with (
-        writing(output / f"part{part}.npy") as path,
-        reading(Subset(excerpts, range(first, last)), workers, bar, batch_size=batch_size) as batches,
-    ):
-        frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        done = 0
-        for waveforms, _ in batches:
-            batch = frontend(waveforms.to(place)).half()
-            if not torch.isfinite(batch).all():
-                raise ConfigError(
-                    f"{trial_list}: frames of excerpts {first + done} to {first + done + len(batch) - 1} are not "
-                    "finite in float16; set training.views to 0 and features.development to false: no cache then"
-                )
-            frames[done : done + len(batch)] = batch.cpu().numpy()
-            done += len(batch)
-        frames.flush()
-        del frames
-    record = {
-        "identity": identity,
-        "first": first,
-        "last": last,
-        "parts": n_parts,
-        "provenance": provenance(DECIDES_FRAMES),
-    }
-    with writing(output / f"part{part}.json") as path:
-        path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    target, told = output / f"part{part}.npy", output / f"part{part}.json"
+    with locked(output / f"part{part}"):
+        for path in sorted(output.glob("part*.json")):
+            _read_record(path, {**identity, "parts": n_parts})
+        if told.exists() and _shape(target) == shape:
+            tqdm.write(f"{target}: already made; kept", file=sys.stderr)
+            return
+        absent = [k for k in range(n_parts) if k == part or not (output / f"part{k}.json").exists()]
+        _compare_disk(output, sum(bounds[k + 1] - bounds[k] for k in absent) * n_frames * dim * 2)
+        bar = {"desc": f"{output.name} part {part + 1}/{n_parts}", "unit": "batch"}
+        checksums: list[int] = []
+        with (
+            writing(target) as path,
+            reading(Subset(excerpts, range(first, last)), workers, bar, batch_size=batch_size) as batches,
+        ):
+            frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+            for waveforms, _ in batches:
+                batch, done = frontend(waveforms.to(place)).half(), len(checksums)
+                if not torch.isfinite(batch).all():
+                    raise ConfigError(
+                        f"{trial_list}: frames of excerpts {first + done} to {first + done + len(batch) - 1} are not "
+                        "finite in float16; set training.views to 0 and features.development to false: no cache then"
+                    )
+                frames[done : done + len(batch)] = batch.cpu().numpy()
+                checksums += map(_checksum, frames[done : done + len(batch)])
+            frames.flush()
+            del frames
+        record = {
+            "identity": identity,
+            "first": first,
+            "last": last,
+            "parts": n_parts,
+            "checksums": checksums,
+            "provenance": provenance(DECIDES_FRAMES),
+        }
+        with writing(told) as path:
+            path.write_text(json.dumps(record, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _checksum(frames: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(frames))
 
 
 def _read_record(path: Path, identity: dict) -> dict:
@@ -141,7 +150,7 @@ def _read_record(path: Path, identity: dict) -> dict:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = {**record["identity"], "parts": record["parts"]}
-        record["first"], record["last"]
+        record["first"], record["last"], record["checksums"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: not readable as the record of a part ({error!r}); delete {path.parent} and make the cache again"
@@ -171,7 +180,8 @@ class CachedFrames(Dataset):
         labels: what stands beside each position's frames; default: the position.
 
     Raises:
-        ConfigError: a part is missing or was made of something else; names what differs.
+        ConfigError: a part is missing or was made of something else, names what differs; or, when it is read, an
+            excerpt is not what was written.
     """
 
     def __init__(self, folder: Path, identity: dict, labels: np.ndarray | None = None) -> None:
@@ -183,6 +193,7 @@ class CachedFrames(Dataset):
                 f"{folder}: holds parts of {' and of '.join(map(str, counts))}; delete it and make the cache again"
             )
         records.sort(key=lambda r: r[0]["first"])
+        self.folder, self.checksums = folder, []
         position, self.starts, self.parts = 0, [], []
         for record, path in records:
             if record["first"] != position:
@@ -192,6 +203,7 @@ class CachedFrames(Dataset):
                 raise ConfigError(f"{path}: {len(frames)} excerpts, its record says otherwise; delete it and rerun")
             self.starts.append(position)
             self.parts.append(frames)
+            self.checksums += record["checksums"]
             position = record["last"]
         if position != identity["n"] or position != (records[-1][0]["last"] if records else 0):
             raise ConfigError(f"{folder}: complete up to excerpt {position} of {identity['n']}; make the missing parts")
@@ -204,6 +216,10 @@ class CachedFrames(Dataset):
         part = int(np.searchsorted(self.starts, position, side="right")) - 1
         # Copied: torch takes no read-only memory
         frames = np.array(self.parts[part][position - self.starts[part]])
+        if _checksum(frames) != self.checksums[position]:
+            raise ConfigError(
+                f"{self.folder}: excerpt {position} is not what was written; delete the folder and make the cache again"
+            )
         return torch.from_numpy(frames), int(self.labels[position])
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +15,17 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, read_metadata, trials_hash, writing
+from spaarsist.artefacts import SCORE_METADATA, file_hash, locked, provenance, read_metadata, trials_hash, writing
 from spaarsist.data.protocol import read_trials
 from spaarsist.experiments.excerpts import Excerpts, reading
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, Variant, column_as_trained
+
+PART = 50_000
+"""Trials after which scores are laid aside, so that a killed pass goes on there."""
 
 
 @torch.inference_mode()
@@ -69,11 +75,12 @@ def score(
     The batch size changes scores by no more than rounding.
 
     Columns that `output` holds already, made by the same checkpoint, trials, code and versions, are taken over, and
-    only the missing ones cost a pass; where none is missing and none is too many, the file is left untouched.
+    only the missing ones cost a pass; where none is missing and none is too many, the file is left untouched. A killed
+    pass goes on behind its last 50,000 trials, to the same bytes.
 
     Raises:
-        ConfigError: variants of a back-end that has none, an unreadable file, or a score that is not finite (names the
-            trial).
+        ConfigError: variants of a back-end that has none, an unreadable file, a score that is not finite (names the
+            trial), or another process that makes the same file.
     """
     detector, record = load_checkpoint(checkpoint)
     if variants and detector.variant is None:
@@ -92,9 +99,29 @@ def score(
         "trained_with": record["provenance"],
         "provenance": provenance(backend=record["backend"]["kind"]),
     }
+    with locked(output):
+        _complete(output, metadata, detector, trial_list, crop, variants, columns, batch_size, device, threads, workers)
+
+
+def _complete(
+    output: Path,
+    metadata: dict,
+    detector: Detector,
+    trial_list: Path,
+    crop: int,
+    variants: Sequence[Variant],
+    columns: Sequence[str],
+    batch_size: int,
+    device: str,
+    threads: int,
+    workers: int,
+) -> None:
+    """Add to a score file what it lacks."""
     present = _present(output, metadata)
+    parts = output.with_name(f".{output.stem}.parts")
     if present.column_names == ["trial_id", *columns] and read_metadata(output) == metadata:
         tqdm.write(f"{output}: already holds these scores; kept", file=sys.stderr)
+        shutil.rmtree(parts, ignore_errors=True)
         return
     place = prepare_torch(threads, device)
     trials = read_trials(trial_list)
@@ -103,15 +130,61 @@ def score(
     if missing := [column for column in columns if column not in content]:
         absent = [variant for variant in variants if variant.column in missing]
         excerpts = Excerpts(trials, crop)
-        scores = score_excerpts(detector.to(place), excerpts, absent, batch_size, workers, f"score {trial_list.stem}")
+
+        def score_rows(rows: range) -> np.ndarray:
+            description = f"score {trial_list.stem}" + (f" from {rows.start:,}" if len(rows) < len(trials) else "")
+            return score_excerpts(detector.to(place), Subset(excerpts, rows), absent, batch_size, workers, description)
+
+        made_of = json.dumps(metadata | {"corpus": "", "columns": missing}, sort_keys=True)
+        rows_per_part = -(-PART // batch_size) * batch_size  # whole batches: what is scored together changes rounding
+        scores = _in_parts(parts, hashlib.sha256(made_of.encode()).hexdigest(), len(trials), rows_per_part, score_rows)
         if not np.isfinite(scores).all():
             row, column = np.argwhere(~np.isfinite(scores))[0]
+            shutil.rmtree(parts)
             raise ConfigError(f"trial {trials['trial_id'][row]}, column {missing[column]}: score is not finite")
         content |= {column: scores[:, i] for i, column in enumerate(missing)}
     table = pyarrow.table({name: content[name] for name in ["trial_id", *columns]})
     table = table.replace_schema_metadata({SCORE_METADATA: json.dumps(metadata, sort_keys=True)})
     with writing(output) as path:
         pyarrow.parquet.write_table(table, path)
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _in_parts(
+    folder: Path, identity: str, n: int, rows_per_part: int, score_rows: Callable[[range], np.ndarray]
+) -> np.ndarray:
+    """Scores of n rows, part by part; those that a killed process has left are taken, if they are whole and of this.
+
+    A part is `<first row>-<start of its hash>.npy` in a folder named after what the scores are made of.
+    """
+    of_this = folder / identity[:16]
+    for other in folder.glob("*"):
+        if other != of_this:
+            shutil.rmtree(other)
+    found = []
+    for first in range(0, n, rows_per_part):
+        rows = range(first, min(first + rows_per_part, n))
+        part = _left_behind(of_this, rows)
+        if part is None:
+            part = score_rows(rows)
+            content = io.BytesIO()
+            np.save(content, part)
+            digest = hashlib.sha256(content.getvalue()).hexdigest()[:16]
+            with writing(of_this / f"{first}-{digest}.npy") as path:
+                path.write_bytes(content.getvalue())
+        found.append(part)
+    return np.concatenate(found)
+
+
+def _left_behind(folder: Path, rows: range) -> np.ndarray | None:
+    """A part that a killed process has left, if it is whole."""
+    for path in folder.glob(f"{rows.start}-*.npy"):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] == path.stem.partition("-")[2]:
+            part = np.load(io.BytesIO(content))
+            if len(part) == len(rows):
+                return part
+    return None
 
 
 def _present(output: Path, metadata: dict) -> pyarrow.Table:

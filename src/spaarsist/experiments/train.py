@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -34,7 +35,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import provenance, some, tensors_hash, trials_hash, writing
+from spaarsist.artefacts import locked, provenance, some, tensors_hash, trials_hash, writing
 from spaarsist.config import Stage, TrainingRecipe, parse, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
@@ -113,7 +114,7 @@ def train(
     Raises:
         ConfigError: bad lists, recipe or caches; no GPU where one is asked for; a loss that is not finite (names the
             batch's trials); a finished training of another system, recipe, seed or list in `output`; or an unfinished
-            run of another one, or of other code, in `output/last`.
+            run of another one, or of other code, in `output/last`; another process that trains there.
     """
     asked = {
         "system": system,
@@ -121,9 +122,26 @@ def train(
         "train_list": trials_hash(train_list),
         "dev_list": trials_hash(dev_list),
     }
-    if _is_finished(output):
-        _keep(output, asked, recipe)
-        return
+    # Of processes that share a training, the first one holds the lock
+    with locked(output) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        if _is_finished(output):
+            _keep(output, asked, recipe)
+            return
+        how = (device, threads, workers)
+        _train((train_list, dev_list), output, recipe, seed, asked, (train_features, dev_features), *how)
+
+
+def _train(
+    lists: tuple[Path, Path],
+    output: Path,
+    recipe: TrainingRecipe,
+    seed: int,
+    asked: dict,
+    caches: tuple[Path | None, Path | None],
+    device: str,
+    threads: int,
+    workers: int,
+) -> None:
     place = prepare_torch(threads, device)
     if device == "cpu":
         keep_freed_memory()
@@ -143,8 +161,8 @@ def train(
         "device": device,
         **provenance(backend=recipe.backend.kind),
     }
-    run = _Run((train_list, dev_list), output, recipe, seed, workers, identity, accelerator, place)
-    run.open_caches(train_features, dev_features)
+    run = _Run(lists, output, recipe, seed, workers, identity, accelerator, place)
+    run.open_caches(*caches)
     before = signal.signal(signal.SIGTERM, run.terminate)
     try:
         run.resume()
