@@ -281,6 +281,12 @@ class Plan:
         training = config["training"]
         frontend = training["frontend"] | {"model": self._placed(training["frontend"]["model"])}
         self.recipe = parse(TrainingRecipe, training | {"frontend": frontend})
+        if config["features"]["development"]:
+            self.recipe.refuse_cache("features.development", development=True)
+        if self.recipe.normalised_together and config["compute"]["gpu"] > 1:
+            raise ConfigError(
+                "training.frontend.normalise: batch needs compute.gpu: 1; each GPU would normalise its share of a batch"
+            )
         parse(CostModel, config["evaluation"]["cost_model"])
         parse(CompositeWeights, config["evaluation"]["composite"])
         for release in config["downloads"].values():
@@ -416,6 +422,11 @@ class Plan:
             stage = {"batch_size": frozen.batch_size, "crop": frozen.crop, "epochs": 1}
             recipe |= {"stages": [stage], "views": views}
         return json.dumps(recipe)
+
+    @property
+    def scoring_batch(self) -> int:
+        """Trials that are scored at once: as `compute` says, unless it decides scores (`normalise: batch`)."""
+        return self.recipe.normalised_together or self.config["compute"]["batch_size"]
 
     def scored_together(self, system: str) -> list[str]:
         """Columns of Table 1 that one pass makes along with this system's."""
