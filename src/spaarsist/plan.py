@@ -20,6 +20,7 @@ import yaml
 
 from spaarsist import artefacts, code
 from spaarsist.config import BackendConfig, CompositeWeights, ConfigError, CostModel, Release, TrainingRecipe, parse
+from spaarsist.departures import Departure, departures
 from spaarsist.names import AS_TRAINED, BASELINE, System, Variant, ratio_code, system_name
 
 CHECKOUT = Path(__file__).parents[2]
@@ -362,6 +363,11 @@ class Plan:
         if self.recipe.frontend.precision != "float32":
             remarks.append(f"front-end in {self.recipe.frontend.precision}")
         return "; ".join(remarks)
+
+    @property
+    def departures(self) -> list[Departure]:
+        """Where this configuration departs from the paper's text and from the released code, and by which key."""
+        return departures(self.config)
 
     @property
     def outline(self) -> str:
