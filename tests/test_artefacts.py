@@ -165,6 +165,7 @@ def test_provenance_gathers_what_made_the_scores(tmp_path):
         "config_hash": "0123456789abcdef" * 4,
         "seeds": [1, 8],
         "trainings": ["AST-05", "MHFA"],
+        "not_deterministic": [],
         "corpora": {"home": ["a" * 64, "c" * 64], "wild": ["b" * 64]},
         "versions": {"python": ["3.11.7"], "torch": ["2.10.0", "2.11.0"]},
     }
@@ -177,6 +178,17 @@ def test_provenance_gathers_what_made_the_scores(tmp_path):
         "corpora home (trial list aaaaaaaa and cccccccc), wild (trial list bbbbbbbb); torch 2.10.0 and 2.11.0, "
         "Python 3.11.7; made 20"
     )
+
+
+def test_the_footer_says_which_trainings_may_not_repeat_themselves(tmp_path):
+    scores = []
+    for system, deterministic in (("MHFA", False), ("SLS", True), ("AST-05", False)):
+        about = {"system": system, "seed": 1, "corpus": "home", "deterministic": deterministic}
+        scores.append(write_scores(tmp_path / f"{system}.parquet", {"trial_id": ["a"]}, **about))
+    artefacts.write_provenance(scores, tmp_path / "p.json", "x")
+    assert "; trained without deterministic algorithms: AST-05, MHFA; made 20" in artefacts.footer(tmp_path / "p.json")
+    artefacts.write_provenance(scores[1:2], tmp_path / "p.json", "x")
+    assert "deterministic" not in artefacts.footer(tmp_path / "p.json")
 
 
 def test_provenance_of_scores_from_elsewhere(tmp_path):

@@ -818,6 +818,14 @@ class TestTheLedger:
         without = judge(**files | {"comparisons": ()}, output_stem=None, paper_corpora=True).set_index("claim_id")
         pd.testing.assert_frame_equal(rows.loc[of_one], without.loc[of_one])
 
+    def test_what_differs_is_shown_with_the_run_s_departures(self, files):
+        departures = ["training.frontend.precision", "training.keep_better_stage"]
+        rows = judge(**files, output_stem=None, paper_corpora=True, departures=departures).set_index("claim_id")
+        said = rows["why"].str.contains(
+            "departs from text or code in training.frontend.precision, training.keep_better"
+        )
+        assert said.equals((rows["verdict"] == "differs") & rows["corpus"].ne("")) and said["C5b"]
+
     def test_files(self, files, tmp_path):
         label = "mini corpora; not the paper's numbers & 100 % _toy_"
         footer = "Code c0de_1, 1 % & more."

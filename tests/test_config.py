@@ -110,6 +110,10 @@ def test_recipe_from_a_file(tmp_path):
         ({"crops": 3}, "crops: Unexpected keyword"),
         ({"stages": [{"epochs": 1, "batch_size": 0}]}, r"stages\.0\.batch_size: .*greater than or equal to 2"),
         ({"augmentation": {"room": 0.5}}, "room > 0 needs room_corpus"),
+        (
+            {"views": 1, "frontend": {"normalise": "batch"}},
+            r"training\.views above 0 does not go with training\.frontend\.normalise: batch",
+        ),
         ({"backend": {"embedding_dim": 6}}, "backend.embedding_dim: .*multiple of 4"),
     ],
 )
@@ -124,6 +128,12 @@ def test_misspelt_or_out_of_range_keys_are_named(text, message):
 def test_unreadable_sections(text, message):
     with pytest.raises(ConfigError, match=message):
         parse(TrainingRecipe, text)
+
+
+def test_what_is_normalised_together_in_scoring():
+    """As many as in a batch of the last stage, 32 in the paper's recipe; nothing where each stands by itself."""
+    assert parse(TrainingRecipe, {}).normalised_together is None
+    assert parse(TrainingRecipe, {"frontend": {"normalise": "batch"}}).normalised_together == 32
 
 
 def test_the_papers_augmentation_is_the_default():

@@ -102,6 +102,17 @@ def test_training_from_the_cache_is_training_from_audio(synthetic, viewed, cache
     np.testing.assert_allclose(cached["dev_eer"], audio["dev_eer"][:3])
 
 
+def test_development_frames_that_no_epoch_would_see_again(synthetic, viewed, cache, tmp_path):
+    """Made or used, by whoever calls: excerpts at random, or normalised with their neighbours, are refused."""
+    batch = replace(viewed, views=0, frontend=FrontendConfig(normalise="batch"))
+    for recipe, key in ((replace(viewed, development_crop="random"), "development_crop: random"), (batch, "batch")):
+        with pytest.raises(ConfigError, match=f"features.development does not go with training.*{key}"):
+            make_part(synthetic / "dev.tsv", recipe, tmp_path / "made", 0, 1)
+        with pytest.raises(ConfigError, match=f"features.development does not go with training.*{key}"):
+            run(synthetic, recipe, tmp_path / "run", cache)
+    assert not (tmp_path / "made").exists()
+
+
 def test_order_depends_on_the_seed(synthetic, viewed, cache, tmp_path):
     frozen = replace(viewed, stages=(replace(viewed.stages[0], epochs=1),))
     for seed in (1, 2):

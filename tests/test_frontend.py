@@ -80,6 +80,26 @@ class TestTrainingAids:
         torch.testing.assert_close(got[0], expected[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(got[1], expected[1], rtol=1e-4, atol=1e-6)
 
+    @torch.inference_mode()
+    def test_bfloat16_leaves_the_waveform_alone(self, folder, waveforms):
+        """The first convolution is float32's, value for value; bfloat16 begins behind it."""
+        outputs = {}
+        for precision in ("float32", "bfloat16"):
+            frontend = build_frontend(FrontendConfig(str(folder), precision=precision)).eval()
+            seen = outputs[precision] = []
+            for layer in frontend.model.feature_extractor.conv_layers[:2]:
+                layer.conv.register_forward_hook(lambda _module, _args, output, seen=seen: seen.append(output))
+            frontend(waveforms)
+        (exact, _), (first, second) = outputs["float32"], outputs["bfloat16"]
+        assert first.dtype == torch.float32 and torch.equal(first, exact)
+        assert second.dtype == torch.bfloat16
+
+    def test_weights_are_float32_whatever_the_file_holds(self, folder, tmp_path):
+        AutoModel.from_pretrained(folder).half().save_pretrained(tmp_path)
+        loaded = build_frontend(FrontendConfig(str(tmp_path)))
+        again = SelfSupervised(FrontendConfig("gone", "0" * 40), loaded.architecture)
+        assert {p.dtype for model in (loaded, again) for p in model.parameters()} == {torch.float32}
+
     def test_bfloat16_is_the_frontend_s_alone(self, folder, waveforms):
         expected = self.gradients(folder, waveforms)[0]
         frames, gradients = self.gradients(folder, waveforms, precision="bfloat16")

@@ -46,6 +46,7 @@ def test_the_paper_s_tables():
     assert len(plan.scores) == 8 * 3 * 2 and plan.trainings["MHFA"] == []
     assert {System.parse(name).name for name in plan.systems} == {*plan.systems}
     assert plan.label == "front-end in bfloat16" and plan.config["paper_corpora"] is True
+    assert plan.cached == [] and plan.scoring_batch == 64
 
 
 def test_every_k_at_or_below_that_of_training():
@@ -70,6 +71,14 @@ def test_what_is_trained_on_demand():
     assert plan.families["ablation_trained"][:2] == [
         ("AST-05-05-Mag", "AST-05-05"), ("AST-05+Mag-05-Mag", "AST-05-05")
     ]  # fmt: skip
+
+
+def test_the_batch_of_scoring_is_the_recipe_s_where_it_decides_scores():
+    """`compute` may say what it likes: results must not hang on it."""
+    assert Plan(settings(compute__batch_size=5)).scoring_batch == 5
+    config = settings(compute__batch_size=5, training__frontend__normalise="batch")
+    config["training"]["stages"][-1]["batch_size"] = 12
+    assert Plan(config).scoring_batch == 12
 
 
 def test_a_family_reads_what_it_compares():
@@ -187,6 +196,23 @@ NOTHING_BUT_THE_BASELINE = {
         ({"seeds": [2**64]}, "seeds: 18446744073709551616 is no whole number from 0"),
         ({"seeds": [1.0]}, "seeds: 1.0 is no whole number"),
         ({"training__augmentation__room": 0.5}, "room > 0 needs room_corpus"),
+        (
+            {"training__views": 1, "training__frontend__normalise": "batch"},
+            r"training\.views above 0 does not go with training\.frontend\.normalise: batch",
+        ),
+        (
+            {"features__development": True, "training__frontend__normalise": "batch"},
+            r"features\.development does not go with training\.frontend\.normalise: batch",
+        ),
+        (
+            {"features__development": True, "training__development_crop": "random"},
+            r"features\.development does not go with training\.development_crop: random",
+        ),
+        (
+            {"compute__gpu": 2, "training__frontend__normalise": "batch"},
+            r"training\.frontend\.normalise: batch needs compute\.gpu: 1",
+        ),
+        ({"training__augmentation__silence_detector": "vads"}, "silence_detector: 'vads' is not one of"),
         ({"training__stages__0__learning_rate": float("nan")}, "learning_rate"),
         ({"evaluation__composite": dict.fromkeys(CONFIGS["config.yaml"]["evaluation"]["composite"], 0)}, "a group and"),
     ],

@@ -100,7 +100,7 @@ class TestValuesByHand:
                         continue
                     for j in range(-reach, reach + 1):
                         if 0 <= t + j < 11:
-                            scores[t] += p["query.weight"][h, :, j + reach] @ keys[t + j] / context
+                            scores[t] += p["query.weight"][h, :, j + reach] @ keys[t + j]
                 pooled.append(sum(a * v for a, v in zip(softmax(scores), values, strict=True)))
             expected = p["output.weight"] @ np.concatenate(pooled) + p["output.bias"]
             np.testing.assert_allclose(output, expected, rtol=1e-10)

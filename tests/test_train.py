@@ -14,13 +14,15 @@ import pytest
 import torch
 
 from conftest import state
-from spaarsist.artefacts import file_hash, provenance, trials_hash
-from spaarsist.config import Augmentation, Stage, to_json
+from spaarsist.artefacts import file_hash, provenance, read_metadata, trials_hash
+from spaarsist.config import Augmentation, FrontendConfig, Stage, to_json
+from spaarsist.data import audio
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.experiments import train as training
 from spaarsist.experiments.excerpts import Excerpts, TrainingDraws
+from spaarsist.experiments.score import score
 from spaarsist.experiments.train import HISTORY, train
 from spaarsist.models.detector import load_checkpoint
 from spaarsist.names import ConfigError
@@ -89,6 +91,81 @@ class TestDraws:
         trials = read_trials(synthetic / "train.tsv")
         with pytest.raises(ConfigError, match="no spoof trials"):
             TrainingDraws(trials[trials["label"] == "bonafide"], 8, 4000, Augmenter(OFF), (0, 0, 0))
+
+
+class TestDevelopment:
+    """What selects the epoch: where its excerpts lie, and how many are scored at once."""
+
+    def seen(self, synthetic, recipe, folder, monkeypatch, **changes):
+        """Batch sizes and excerpts of every development pass."""
+        passes = []
+
+        def score(_detector, excerpts, _variants, size, *_):
+            waveforms = torch.stack([excerpts[i][0] for i in range(len(excerpts))])
+            passes.append((size, waveforms))
+            return np.arange(len(excerpts), dtype=np.float32)[:, None]
+
+        monkeypatch.setattr(training, "score_excerpts", score)
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", folder, "AST-05", replace(recipe, **changes), 1)
+        return passes
+
+    def test_at_the_centre_in_every_epoch(self, synthetic, recipe, tmp_path, monkeypatch):
+        passes = self.seen(synthetic, recipe, tmp_path, monkeypatch)
+        assert len(passes) == 4 and all(torch.equal(waveforms, passes[0][1]) for _, waveforms in passes)
+        paths = read_trials(synthetic / "dev.tsv")["path"]
+        expected = [audio.pad(audio.crop_centre(audio.read(path), recipe.crop), recipe.crop) for path in paths]
+        np.testing.assert_array_equal(passes[0][1], np.stack(expected))
+
+    def test_anew_at_random_in_every_epoch(self, synthetic, recipe, tmp_path, monkeypatch):
+        """As in the released code (F8), but a function of seed and epoch; each is a stretch of its own clip."""
+        changes = {"development_crop": "random", "crop": 4000}
+        passes = self.seen(synthetic, recipe, tmp_path / "a", monkeypatch, **changes)
+        again = self.seen(synthetic, recipe, tmp_path / "b", monkeypatch, **changes)
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(passes, again, strict=True))
+        assert len({waveforms.numpy().tobytes() for _, waveforms in passes}) == 4
+        clips = [audio.read(path) for path in read_trials(synthetic / "dev.tsv")["path"]]
+        for _, waveforms in passes:
+            for clip, excerpt in zip(clips, waveforms.numpy(), strict=True):
+                windows = np.lib.stride_tricks.sliding_window_view(audio.pad(clip, 4000), 4000)
+                assert (windows == excerpt).all(axis=1).any()
+
+    def test_batches_that_decide_scores_are_the_last_stage_s(self, synthetic, recipe, tmp_path, monkeypatch):
+        """Elsewhere the largest one, which is faster; the released code scores by 32 in both stages."""
+        stages = (replace(recipe.stages[0], batch_size=8), replace(recipe.stages[1], batch_size=4))
+        for name, size in (("utterance", 8), ("batch", 4)):
+            frontend = FrontendConfig(normalise=name)
+            passes = self.seen(
+                synthetic, recipe, tmp_path / name, monkeypatch, stages=stages, frontend=frontend
+            )  # fmt: skip
+            assert {found for found, _ in passes} == {size}
+
+    def test_random_ones_change_what_is_selected(self, synthetic, recipe, tmp_path, checkpoint):
+        short = replace(recipe, crop=4000)
+        for name in ("centre", "random"):
+            chosen = replace(short, development_crop=name)
+            train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / name, "AST-05", chosen, 1)
+        centre, random = (history(tmp_path / name) for name in ("centre", "random"))
+        assert centre["train_loss"][0] == random["train_loss"][0], "the first stage's draws are the same"
+        assert list(centre["dev_eer"]) != list(random["dev_eer"])
+
+
+def test_determinism_is_a_key_and_recorded(synthetic, recipe, tmp_path, checkpoint):
+    """On a CPU nothing else changes; scoring is deterministic again, and says how the training was."""
+    short = replace(recipe, deterministic=False)
+    train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path / "c", "AST-05", short, 1)
+    assert torch.get_deterministic_debug_mode() == 0 and torch.backends.cudnn.benchmark
+    assert json.loads((tmp_path / "c" / "model.json").read_text())["deterministic_algorithms"] is False
+    for folder, deterministic in ((tmp_path / "c", False), (checkpoint, True)):
+        score(folder, synthetic / "eval.tsv", tmp_path / f"{deterministic}.parquet")
+        assert torch.get_deterministic_debug_mode() == 1 and not torch.backends.cudnn.benchmark
+        assert read_metadata(tmp_path / f"{deterministic}.parquet")["deterministic"] is deterministic
+
+
+def test_normalised_over_the_batch_by_one_process_alone(synthetic, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.Accelerator, "num_processes", 2)
+    batch = replace(recipe, frontend=FrontendConfig(normalise="batch"))
+    with pytest.raises(ConfigError, match=r"training\.frontend\.normalise: batch is for one process"):
+        train(synthetic / "train.tsv", synthetic / "dev.tsv", tmp_path, "AST-05", batch, 1)
 
 
 class TestCheckpoint:

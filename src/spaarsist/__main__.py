@@ -138,6 +138,22 @@ def claims(results: Annotated[Path, typer.Argument(help="Results of an experimen
 
 
 @verb(PEOPLE)
+def departures(
+    configs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="As after --configfile.")],
+) -> None:
+    """Print where a configuration departs from the paper's text and from the released code, and by which key."""
+    from snakemake.utils import update_config
+
+    from spaarsist.config import read_mapping
+    from spaarsist.plan import Plan
+
+    merged: dict[str, Any] = {}
+    for path in configs:
+        update_config(merged, read_mapping(str(path)))
+    print(*Plan(merged).departures or ["none"], sep="\n")
+
+
+@verb(PEOPLE)
 def export(
     checkpoint: InputFolder,
     trial_list: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Audio to check the file on.")],

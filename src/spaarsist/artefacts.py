@@ -255,9 +255,9 @@ def write_provenance(scores: Sequence[Path], output: Path, config_hash: str) -> 
     """Write JSON on what results rest on; the same score files give the same bytes.
 
     Keys: `training_code` and `scoring_code` (class of the back-end -> hashes, see `provenance`), `config_hash`,
-    `seeds`, `trainings`, `corpora` (name -> hashes of its trial list) and `versions` (package, Python or platform ->
-    versions in training and scoring); hashes, seeds and versions are sorted lists, for score files may differ. What a
-    file does not say is `unknown`.
+    `seeds`, `trainings`, `not_deterministic` (trainings that may not repeat themselves), `corpora` (name -> hashes of
+    its trial list) and `versions` (package, Python or platform -> versions in training and scoring); hashes, seeds and
+    versions are sorted lists, for score files may differ. What a file does not say is `unknown`.
 
     Args:
         scores: the score files that the results rest on.
@@ -287,6 +287,7 @@ def write_provenance(scores: Sequence[Path], output: Path, config_hash: str) -> 
         "config_hash": config_hash,
         "seeds": sorted({about["seed"] for about in made}),
         "trainings": sorted({about["system"] for about in made}),
+        "not_deterministic": sorted({about["system"] for about in made if not about.get("deterministic", True)}),
         "corpora": {name: sorted(trial_lists[name]) for name in sorted(trial_lists)},
         "versions": {name: sorted(versions[name]) for name in sorted(versions)},
     }
@@ -328,6 +329,8 @@ def footer(provenance: Path | None) -> str:
                 f"corp{'ora' if len(hashes) > 1 else 'us'} {corpora}",
                 ", ".join(versions),
             ]  # fmt: skip
+            if restless := record.get("not_deterministic"):
+                parts.append(f"trained without deterministic algorithms: {some(restless)}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{provenance}: not a readable record of provenance ({error!r}); make it anew") from None
     cores = os.cpu_count()

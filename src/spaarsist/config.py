@@ -107,8 +107,8 @@ class FrontendConfig:
         normalise: `utterance` (zero mean, unit variance per waveform), `batch` (over the whole batch tensor, as the
             authors' code does: scores then depend on the batch) or `none`.
         precision: of the front-end, in training and scoring alike. `bfloat16` is torch's autocast: matrix products and
-            the frames between them have eight bits; weights stay float32, and so does everything behind the front-end
-            (scores of eight bits would tie).
+            the frames between them have eight bits; weights stay float32, and so do the first convolution, which sees
+            the waveform, and everything behind the front-end (scores of eight bits would tie).
     """
 
     model: str = "spectral"
@@ -140,6 +140,14 @@ class Augmentation:
     `noise` and `filter` are drawn only in the share `noise_filter` of clips: with the defaults each touches 27 % of
     them. `room` draws from the RIRS_NOISES-like folder `room_corpus`; without a folder it must be 0, as in the released
     code.
+
+    How it is done (defaults: as in trainings whose records do not say it):
+
+    Args:
+        silence_detector: what finds the leading silence. `vad`: torchaudio's, as the authors' code; `energy`: ours, by
+            frames far below the loudest one. See `spaarsist.data.augment`.
+        crop_last: every step sees the whole clip, and the crop comes after all of them, as in the authors' code; a crop
+            may then be masked from end to end. False: only the silence is trimmed before the crop.
     """
 
     trim_silence: Probability = 0.5
@@ -151,6 +159,8 @@ class Augmentation:
     filter: Probability = 0.9
     room: Probability = 0.0
     room_corpus: str = ""
+    silence_detector: Literal["energy", "vad"] = "energy"
+    crop_last: bool = False
 
     def __post_init__(self) -> None:
         if self.room > 0 and not self.room_corpus:
@@ -184,6 +194,10 @@ class TrainingRecipe:
 
     Args:
         crop: samples of an evaluation excerpt (64,600 in the paper: 4.04 s at 16 kHz).
+        development_crop: where the excerpts lie whose EER selects the epoch: at the `centre`, or anew at `random` in
+            every epoch, as in the authors' code (selection is then as noisy as the crops).
+        deterministic: training repeats itself to the last bit on the same machine; false lets a GPU take its fastest
+            operations, whose sums differ from run to run, as the authors' code does. Scoring always repeats itself.
         keep_better_stage: a later stage replaces an earlier one only if its development EER is lower; false lets the
             last stage win always, as the released code does.
         epoch_size: draws per epoch; 0 takes the number of training trials.
@@ -201,6 +215,8 @@ class TrainingRecipe:
         Stage(epochs=5, batch_size=32, train_frontend=True),
     )
     augmentation: Augmentation = Augmentation()
+    development_crop: Literal["centre", "random"] = "centre"
+    deterministic: bool = True
     keep_better_stage: bool = True
     epoch_size: Count = 0
     views: Count = 0
@@ -211,11 +227,42 @@ class TrainingRecipe:
         frozen = [not stage.train_frontend for stage in self.stages if stage.epochs]
         if self.views and (sum(frozen) != 1 or not frozen[0]):
             raise ValueError("views > 0 is for recipes whose first stage, and no other, leaves the front-end frozen")
+        if self.views:
+            self.refuse_cache("training.views above 0")
+
+    def refuse_cache(self, cache: str, *, development: bool = False) -> None:
+        """Stop where frames that are cached once cannot be those that a training would compute.
+
+        Args:
+            cache: the key that asks for it, for the message.
+            development: it is of the development excerpts.
+
+        Raises:
+            ConfigError: names the key, and the one that it contradicts.
+        """
+        reasons = {
+            "training.frontend.normalise: batch": self.frontend.normalise == "batch"
+            and "a waveform's frames then depend on the others in its batch",
+            "training.development_crop: random": development
+            and self.development_crop == "random"
+            and "every epoch then has other excerpts",
+        }
+        for other, reason in reasons.items():
+            if reason:
+                raise ConfigError(f"{cache} does not go with {other}: {reason}, so none can be cached")
 
     @property
     def frozen_stage(self) -> Stage:
         """The stage that views are for."""
         return next(stage for stage in self.stages if stage.epochs and not stage.train_frontend)
+
+    @property
+    def normalised_together(self) -> int | None:
+        """Excerpts whose waveforms are normalised together in scoring, where that decides scores; else None.
+
+        As many as in a batch of the last stage: the authors' code scores in batches of 32, in both stages and after.
+        """
+        return self.stages[-1].batch_size if self.frontend.normalise == "batch" else None
 
 
 Section = TypeVar("Section")

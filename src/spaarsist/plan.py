@@ -20,6 +20,7 @@ import yaml
 
 from spaarsist import artefacts, code
 from spaarsist.config import BackendConfig, CompositeWeights, ConfigError, CostModel, Release, TrainingRecipe, parse
+from spaarsist.departures import Departure, departures
 from spaarsist.names import AS_TRAINED, BASELINE, System, Variant, ratio_code, system_name
 
 CHECKOUT = Path(__file__).parents[2]
@@ -283,6 +284,12 @@ class Plan:
         training = config["training"]
         frontend = training["frontend"] | {"model": self._placed(training["frontend"]["model"])}
         self.recipe = parse(TrainingRecipe, training | {"frontend": frontend})
+        if config["features"]["development"]:
+            self.recipe.refuse_cache("features.development", development=True)
+        if self.recipe.normalised_together and config["compute"]["gpu"] > 1:
+            raise ConfigError(
+                "training.frontend.normalise: batch needs compute.gpu: 1; each GPU would normalise its share of a batch"
+            )
         parse(CostModel, config["evaluation"]["cost_model"])
         parse(CompositeWeights, config["evaluation"]["composite"])
         for release in config["downloads"].values():
@@ -360,6 +367,11 @@ class Plan:
         return "; ".join(remarks)
 
     @property
+    def departures(self) -> list[Departure]:
+        """Where this configuration departs from the paper's text and from the released code, and by which key."""
+        return departures(self.config)
+
+    @property
     def outline(self) -> str:
         """What a run of all consists of, in a few lines for its beginning."""
         config = self.config
@@ -418,6 +430,11 @@ class Plan:
             stage = {"batch_size": frozen.batch_size, "crop": frozen.crop, "epochs": 1}
             recipe |= {"stages": [stage], "views": views}
         return json.dumps(recipe)
+
+    @property
+    def scoring_batch(self) -> int:
+        """Trials that are scored at once: as `compute` says, unless it decides scores (`normalise: batch`)."""
+        return self.recipe.normalised_together or self.config["compute"]["batch_size"]
 
     def scored_together(self, system: str) -> list[str]:
         """Columns of Table 1 that one pass makes along with this system's."""
@@ -580,6 +597,7 @@ class Plan:
                 "findings": self._table("findings"),
                 "comparisons": self._comparisons("baseline", "temperature", "temperature_trained"),
                 "paper_corpora": config["paper_corpora"],
+                "departures": [*dict.fromkeys(departure.switch for departure in self.departures)],
                 **corpora,
             },
             "latency": {"backend": self._speed("backend")} if speed["systems"] else {},

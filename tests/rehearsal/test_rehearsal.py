@@ -42,7 +42,7 @@ SIZES = {
         ],
         "views": 1,
     },
-    "features": {"parts": 2},
+    "features": {"development": True, "parts": 2},
     "evaluation": {"bootstrap": 50},
     "compute": {"device": "cpu", "workers": 0, "batch_size": 16, "gpu": 0},
 }

@@ -177,6 +177,9 @@ def test_the_table(run):
         assert "the numbers mean nothing" in (results / "tables" / f"table1.{ending}").read_text()
 
 
+CACHED = {"training__views": 10, "features__development": True}
+
+
 def paper(path, **changes):
     """The paper's configuration, with changes."""
     settings = yaml.safe_load((REPOSITORY / "config" / "paper.yaml").read_text())
@@ -184,21 +187,19 @@ def paper(path, **changes):
 
 
 def test_the_paper_s_run(tmp_path):
-    """From nothing: what is fetched, indexed, cached, trained; from this file alone; nothing on disk is an output."""
+    """From nothing: what is fetched, indexed, trained; from this file alone; nothing on disk is an output; no cache."""
     dry = snakemake(tmp_path, "-np", "--configfile", REPOSITORY / "config" / "paper.yaml")
-    expected = {"fetch": 4, "index": 19, "trials": 4, "features": 80, "dev_features": 8, "train": 21, "score": 63,
-                "calibrate": 21, "inspect": 18}  # fmt: skip
+    expected = {"fetch": 4, "index": 19, "trials": 4, "train": 24, "score": 72, "calibrate": 24, "inspect": 18}
     assert expected.items() <= jobs(dry).items(), dry.stdout[-3000:]
-    assert "--train-features data/features/paper/asvspoof5_train" in dry.stdout
-    assert "--dev-features data/features/paper/asvspoof5_dev/excerpts" in dry.stdout
-    assert '"paper_corpora": true' in dry.stdout and "mini" not in dry.stdout
+    assert {"features", "dev_features", "features_space"}.isdisjoint(jobs(dry)) and "-features" not in dry.stdout
+    assert '"paper_corpora": true' in dry.stdout and not re.search(r"\bmini\b", dry.stdout)
     summary = snakemake(tmp_path, "--summary", "--configfile", REPOSITORY / "config" / "paper.yaml").stdout
     outputs = re.findall(r"^(\S+)\t-\t", summary, re.MULTILINE)
-    assert len(outputs) > 300 and all(path.startswith(("results/paper/", "data/features/paper/")) for path in outputs)
+    assert len(outputs) > 300 and all(path.startswith("results/paper/") for path in outputs)
 
 
 def test_views_that_do_not_suffice_are_labelled(tmp_path):
-    config = paper(tmp_path / "c.yaml", training__views=4)
+    config = paper(tmp_path / "c.yaml", **CACHED | {"training__views": 4})
     dry = snakemake(tmp_path, "-np", "--configfile", config)
     assert jobs(dry)["features"] == 32
     remarks = re.findall(r'"label": "(.*?)"', dry.stdout)
@@ -207,17 +208,33 @@ def test_views_that_do_not_suffice_are_labelled(tmp_path):
     }
 
 
-def test_no_cache(tmp_path):
-    config = paper(tmp_path / "c.yaml", training__views=0, features__development=False)
-    dry = snakemake(tmp_path, "-np", "--configfile", config)
-    assert {"features", "dev_features"}.isdisjoint(jobs(dry)) and "-features" not in dry.stdout
+def test_the_cache_is_an_option(tmp_path):
+    """As config/paper.yaml's comment says: 10 views, and the development excerpts."""
+    dry = snakemake(tmp_path, "-np", "--configfile", paper(tmp_path / "c.yaml", **CACHED))
+    assert {"features": 80, "dev_features": 8, "features_space": 1, "train": 24}.items() <= jobs(dry).items()
+    assert "--train-features data/features/paper/asvspoof5_train" in dry.stdout
+    assert "--dev-features data/features/paper/asvspoof5_dev/excerpts" in dry.stdout
+
+
+def test_the_released_recipe(tmp_path):
+    """The command in the head of config/released.yaml: trained and scored by 32, results in a folder of their own."""
+    configs = [REPOSITORY / "config" / name for name in ("paper.yaml", "released.yaml")]
+    dry = snakemake(tmp_path, "-np", "--configfile", *configs)
+    commands = {
+        verb: [line for line in dry.stdout.splitlines() if f"spaarsist {verb} --" in line]
+        for verb in ("train", "score")
+    }
+    assert (len(commands["train"]), len(commands["score"])) == (24, 72) and "-features" not in dry.stdout
+    assert all("--batch-size 32 " in line and "--output results/released/" in line for line in commands["score"])
+    for said in ('"normalise": "batch"', '"development_crop": "random"', '"crop_last": true', '"deterministic": false'):
+        assert all(said in line for line in commands["train"])
 
 
 def test_one_more_view_makes_that_one_alone(tmp_path):
     """What a view's frames do not depend on (number of views, epochs, rates) is not among its parameters."""
     commands = []
     for views in (9, 10):
-        config = paper(tmp_path / "c.yaml", training__views=views)
+        config = paper(tmp_path / "c.yaml", **CACHED | {"training__views": views})
         dry = snakemake(tmp_path, "-np", "--configfile", config)
         commands.append({line for line in dry.stdout.splitlines() if "spaarsist features --" in line})
     assert len(commands[1] - commands[0]) == 8 and commands[0] < commands[1]
@@ -243,7 +260,7 @@ def test_releases_elsewhere(tmp_path):
     dry = snakemake(tmp_path, "-np", "--configfile", config)
     assert "--archive /big/five/flac_T_aa.tar" in dry.stdout and "data/asvspoof5/flac" not in dry.stdout
     commands = [line for line in dry.stdout.splitlines() if "spaarsist train " in line]
-    assert len(commands) == 21 and all('"model": "/big/xls"' in line for line in commands)
+    assert len(commands) == 24 and all('"model": "/big/xls"' in line for line in commands)
     config = paper(tmp_path / "c.yaml", training__frontend__model="{wavlm}")
     dry = snakemake(tmp_path, "-n", "--configfile", config)
     assert dry.returncode == 1 and "{wavlm} names a release that is not among downloads" in dry.stdout

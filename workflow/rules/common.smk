@@ -60,7 +60,7 @@ def for_training(wildcards, threads):
 
 def for_scoring(wildcards, threads):
     return (
-        f"--batch-size {COMPUTE['batch_size']} --device {COMPUTE['device']}"
+        f"--batch-size {PLAN.scoring_batch} --device {COMPUTE['device']}"
         f" --threads {COMPUTE['score_threads']} --workers {COMPUTE['workers']}"
     )
 

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 class TrainingDraws(Dataset):
     """The draws of one epoch: (waveform (crop,), class) per position, class-balanced, with replacement.
 
-    Source: the paper's recipe (class-balanced sampling, random crops). The time mask comes after the crop, not before
-    it as in the released code, where a crop may consist of nothing but the masked span.
+    Source: the paper's recipe (class-balanced sampling, random crops).
     """
 
     def __init__(
@@ -60,16 +59,23 @@ class TrainingDraws(Dataset):
 
 
 class Excerpts(Dataset):
-    """The middle `crop` samples of every trial, zero-padded if short: (waveform (crop,), position)."""
+    """`crop` samples of every trial, zero-padded if short: (waveform (crop,), position).
 
-    def __init__(self, trials: pd.DataFrame, crop: int) -> None:
-        self.paths, self.crop = trials["path"].to_numpy(), crop
+    The middle ones, or, where a position in the run is given, from a random place that depends on it alone.
+    """
+
+    def __init__(self, trials: pd.DataFrame, crop: int, position: tuple[int, ...] | None = None) -> None:
+        self.paths, self.crop, self.position = trials["path"].to_numpy(), crop, position
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        waveform = audio.crop_centre(audio.read(self.paths[index]), self.crop)
+        waveform = audio.read(self.paths[index])
+        if self.position is None:
+            waveform = audio.crop_centre(waveform, self.crop)
+        else:
+            waveform = audio.crop_random(waveform, self.crop, np.random.default_rng((*self.position, 4, index)))
         return torch.from_numpy(audio.pad(waveform, self.crop)), index
 
 

@@ -43,7 +43,12 @@ def identify(trial_list: Path, recipe: TrainingRecipe, excerpts: Dataset, number
         excerpts: `Excerpts`, or a `view`'s draws.
         number: of the view; None for excerpts.
         weights: `tensors_hash` of the front-end's state.
+
+    Raises:
+        ConfigError: the recipe has none of these frames twice, see `TrainingRecipe.refuse_cache`.
     """
+    if number is None:
+        recipe.refuse_cache("features.development", development=True)
     return {
         "trial_list": trials_hash(trial_list),
         # Its weights say which model it is, in whatever folder they lie

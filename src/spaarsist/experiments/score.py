@@ -72,7 +72,7 @@ def score(
     The file has `trial_id` and one float32 column per variant, named by `Variant.column`, or as trained by
     `column_as_trained`: log P(bona fide) - log P(spoof) in nats, higher = more bona fide, in the list's order; no
     labels. Its metadata (key `spaarsist`, JSON) says which back-end, checkpoint, code, excerpt and versions made it.
-    The batch size changes scores by no more than rounding.
+    The batch size changes scores by no more than rounding, unless the recipe normalises waveforms over the batch.
 
     Columns that `output` holds already, made by the same checkpoint, trials, code and versions, are taken over, and
     only the missing ones cost a pass; where none is missing and none is too many, the file is left untouched. A killed
@@ -95,6 +95,7 @@ def score(
         "checkpoint": file_hash(checkpoint / "model.safetensors"),
         "trial_list": trials_hash(trial_list),
         "crop": f"centre {crop} samples",
+        "deterministic": record["deterministic_algorithms"],
         "polarity": "higher = more bona fide; log P(bona fide) - log P(spoof), nats",
         "trained_with": record["provenance"],
         "provenance": provenance(backend=record["backend"]["kind"]),

@@ -142,7 +142,7 @@ def _train(
     threads: int,
     workers: int,
 ) -> None:
-    place = prepare_torch(threads, device)
+    place = prepare_torch(threads, device, deterministic=recipe.deterministic)
     if device == "cpu":
         keep_freed_memory()
     accelerator = Accelerator(
@@ -265,6 +265,10 @@ class _Run:
                     f"training.stages: a batch of {stage.batch_size} cannot be shared evenly by "
                     f"{accelerator.num_processes} processes"
                 )
+        if accelerator.num_processes > 1 and recipe.normalised_together:
+            raise ConfigError(
+                "training.frontend.normalise: batch is for one process: each would normalise its share of a batch"
+            )
         self.n_frames = {
             crop: self._count_frames(crop) for crop in {recipe.crop, *(s.crop for s in recipe.stages if s.crop)}
         }
@@ -350,7 +354,7 @@ class _Run:
             if self._told_to_stop():
                 self._stop()
             began = time.perf_counter()
-            dev_eer = self._dev_eer(stage, f"stage {number + 1} epoch {progress.epoch + 1}: dev")
+            dev_eer = self._dev_eer(number, stage)
             n_steps, seconds = progress.step, progress.seconds + time.perf_counter() - began
             progress.epoch += 1
             rate = round(n_draws / progress.seconds, 1)
@@ -499,10 +503,12 @@ class _Run:
         flag = torch.tensor(float(self.terminated), device=self.device)
         return self.accelerator.reduce(flag, "sum").item() > 0
 
-    def _dev_eer(self, stage: Stage, description: str) -> float:
+    def _dev_eer(self, number: int, stage: Stage) -> float:
+        description = f"stage {number + 1} epoch {self.progress.epoch + 1}: dev"
         # Without gradients the recipe's largest batch fits in either stage
-        size = max(stage.batch_size for stage in self.recipe.stages)
-        excerpts: Dataset = Excerpts(self.dev, self.recipe.crop)
+        size = self.recipe.normalised_together or max(stage.batch_size for stage in self.recipe.stages)
+        anew = (self.seed, number, self.progress.epoch) if self.recipe.development_crop == "random" else None
+        excerpts: Dataset = Excerpts(self.dev, self.recipe.crop, anew)
         if self.cached_dev is not None and not stage.train_frontend:
             excerpts = self.cached_dev
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes

@@ -23,29 +23,30 @@ BONAFIDE, SPOOF = 0, 1
 """Positions of the classes in the logits."""
 
 
-def prepare_torch(threads: int, device: str = "cpu") -> torch.device:
-    """Set torch to repeatable arithmetic and give the device: the CPU, or this process's GPU.
+def prepare_torch(threads: int, device: str = "cpu", *, deterministic: bool = True) -> torch.device:
+    """Set torch's arithmetic and give the device: the CPU, or this process's GPU.
 
-    TF32 is off, so that on a GPU as well the batch size changes scores by rounding only. The few operations that have
-    no repeatable form on a GPU warn.
+    TF32 is off, so that on a GPU as well the batch size changes scores by rounding only.
 
     Args:
         threads: CPU threads.
         device: `cpu` or `cuda`.
+        deterministic: the same operations give the same bits every time; the few that have no such form on a GPU warn.
+            False: a GPU takes whatever is fastest.
 
     Raises:
         ConfigError: a GPU is asked for and torch finds none.
     """
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # cuBLAS repeats itself only with a workspace of its own
     torch.set_num_threads(threads)
+    if deterministic:
+        # cuBLAS repeats itself only with a workspace of its own
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # As torch.use_deterministic_algorithms(True, warn_only=True), but without seconds of importing the compiler: where
     # that is used, it reads the variable
-    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
-    torch.set_deterministic_debug_mode("warn")
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = str(int(deterministic))
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for code that reads it; takes time only
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if device == "cpu":
         return torch.device("cpu")

@@ -55,7 +55,8 @@ class SelfSupervised(nn.Module):
     """A self-supervised speech model, cut before its task head.
 
     Layerdrop, every dropout and SpecAugment are off, as in the fine-tuning that is replicated (torchaudio's models
-    leave them off; transformers turns them on in training mode).
+    leave them off; transformers turns them on in training mode). Weights are float32, whatever the file holds; so is,
+    with `precision: bfloat16` as well, the first convolution.
 
     Args:
         settings: which model, which layer output, which waveform normalisation.
@@ -81,9 +82,11 @@ class SelfSupervised(nn.Module):
                 setattr(config, name, 0.0)
         config.apply_spec_augment = False
         if architecture is not None:
-            self.model = AutoModel.from_config(config)
+            self.model = AutoModel.from_config(config, dtype=torch.float32)
         else:
             self.model = _load_pretrained(settings, config)
+        # It sees the waveform itself: bfloat16 would add noise 55 dB below it
+        self.model.feature_extractor.conv_layers[0].conv.__class__ = _Float32Conv
         self.feature_dim: int = config.hidden_size
         self.n_layers: int = config.num_hidden_layers
 
@@ -137,6 +140,14 @@ class SelfSupervised(nn.Module):
         if self.settings.final_layer_norm:
             layers[-1] = after_norm
         return torch.stack(layers, dim=1) if all_layers else layers[-1]
+
+
+class _Float32Conv(nn.Conv1d):
+    """A convolution that autocast leaves in float32."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        with torch.autocast(samples.device.type, enabled=False):
+            return super().forward(samples)
 
 
 class Spectral(nn.Module):
@@ -245,6 +256,7 @@ def _load_pretrained(settings: FrontendConfig, config: PretrainedConfig) -> nn.M
             settings.model,
             revision=settings.revision or None,
             config=config,
+            dtype=torch.float32,  # whatever the file holds: by default it would be that
             weights_only=True,
             output_loading_info=True,
         )

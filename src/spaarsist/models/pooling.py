@@ -129,7 +129,7 @@ class CAMHFA(MHFA):
     As `MHFA`, but each of the G heads (the paper's groups) has one query for each of the W frames of a window,
 
     .. math::
-        a_{gt} = \mathrm{softmax}_t\Big(\frac{1}{W} \sum_{j=-R}^{R} q_{gj} \cdot k_{t+j}\Big), \qquad R = (W - 1) / 2,
+        a_{gt} = \mathrm{softmax}_t\Big(\sum_{j=-R}^{R} q_{gj} \cdot k_{t+j}\Big), \qquad R = (W - 1) / 2,
 
     which is a convolution over time without bias; keys outside the utterance are zero. W = 1 is MHFA.
 
@@ -137,16 +137,18 @@ class CAMHFA(MHFA):
         feature_dim: D, features per frame, at least 1.
         n_layers: L, layers of the input, at least 1.
         embedding_dim: E, at least 1.
-        n_heads: G, attention maps, at least 1.
+        n_heads: G, attention maps, at least 1. How many SpAArSIST's Table 2 has is not known: any value is assumed.
         compression_dim: C, size of keys and values, at least 1.
         context: W, frames that a query sees (the paper's L), odd, at least 1.
 
     Shape: (B, L, T, D) -> (B, E).
 
     Source: Peng et al. 2025, of which only the abstract was at hand. From its authors' code (published with
-    JYP2024/CA-MHFA_WavlmBasePlus_VoxCeleb2): the convolution, its zero padding, no bias, G = 64, C = 128 and the rest
-    as in MHFA. From a re-implementation that refers to the paper's equation 2 (Resonate at NADI 2026): the factor 1/W,
-    which the authors' code leaves to the queries, and W = 9. Ours: an even window, possible in that code, is refused.
+    JYP2024/CA-MHFA_WavlmBasePlus_VoxCeleb2), which the authors of SpAArSIST use elsewhere as it is
+    (Security-FIT/IG_for_SSL_detectors): the convolution, its zero padding, no bias, no division by W, G = 64, C = 128
+    and the rest as in MHFA. From a re-implementation (Resonate at NADI 2026): W = 9. It also divides the sum by W, as
+    the paper's equation 2 is said to do; the code leaves that to the queries. Ours: an even window, possible in that
+    code, is refused.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class CAMHFA(MHFA):
 
     def scores(self, keys: Tensor) -> Tensor:
         """Score every frame for every head by its window: keys (B, T, C) -> (B, G, T)."""
-        return self.query(keys.transpose(1, 2)) / self.query.kernel_size[0]
+        return self.query(keys.transpose(1, 2))
 
 
 class SLS(_Pooling):

@@ -252,6 +252,7 @@ def judge(
     paper_corpora: bool,
     label: str = "",
     comparisons: Sequence[Path] = (),
+    departures: Sequence[str] = (),
     footer: str = "",
 ) -> pd.DataFrame:
     """Judge every claim; write the ledger as `<output_stem>.tsv` (for machines), `.md`, `.tex`, `.html` (for readers).
@@ -288,6 +289,8 @@ def judge(
         paper_corpora: whether these are the paper's, and the front-end too.
         label: said in headings and captions, e.g. that the corpora are miniatures.
         comparisons: files of `evaluation.comparison.compare`; a pair that several hold counts as in the first.
+        departures: keys by which the run departs from the paper's text or the released code, said beside every accuracy
+            that differs.
         footer: how it was made (`artefacts.footer`), at the end of what readers get.
 
     Returns:
@@ -307,6 +310,7 @@ def judge(
         {"in_domain": names[:1], "out_of_domain": names[1:2], "both": names[:2] if len(names) > 1 else []},
         paper_corpora,
         _either_way(comparisons),
+        departures,
     )
     ledger = pd.DataFrame([_judge(claim, run) for claim in read_claims(claims)], columns=LEDGER_COLUMNS)
     if output_stem is not None:
@@ -402,6 +406,7 @@ class _Run(NamedTuple):
     corpora: dict[str, list[str]]
     paper_corpora: bool
     comparisons: dict[tuple[str, str, str, str], NamedTuple]
+    departures: Sequence[str] = ()
 
     def values(self, claim: Claim) -> list[_Value]:
         """Our value of each system or quantity that a claim names, in its unit; raises `_NotJudged`."""
@@ -554,6 +559,8 @@ def _judge(claim: Claim, run: _Run) -> dict[str, object]:
     bare = sum(not value.interval for value in values)
     if bare and claim.corpus and claim.subject[1]:
         reasons.append(f"{f'{bare} of them with ' if bare < len(values) else ''}no interval or test")
+    if verdict == "differs" and claim.corpus and run.departures:
+        reasons.append(f"the run departs from text or code in {', '.join(run.departures)}")
     several = len({value.name for value in values}) > 1
     return row | {
         "ours": "; ".join(_shown(claim, value, named=several) for value in shown),
