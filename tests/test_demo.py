@@ -86,12 +86,12 @@ def test_every_back_end_learns():
     assert {*best} == TRAINED and sorted(best.values())[-2] < 0.3 and max(best.values()) < 0.4, best
 
 
-def test_the_readme_counts_the_published_verdicts():
+def test_the_readme_counts_the_verdicts():
     readme = (REPOSITORY / "README.md").read_text()
     told = {
         verdict: (int(c), int(s)) for verdict, c, s in re.findall(r"^\| ([a-z ]+) \| (\d+) \| (\d+) \|$", readme, re.M)
     }
-    found = counts(read_ledger(REPOSITORY / "results/published/mini/tables/claims.tsv"))
+    found = counts(read_ledger(RESULTS / "tables" / "claims.tsv"))
     assert told == {v: (found["C"][v], found["S"][v]) for v in VERDICTS if found["C"][v] or found["S"][v]}
 
 
