@@ -406,9 +406,9 @@ class Plan:
         if trained in self.config["backends"]:
             backend = {"embedding_dim": backend["embedding_dim"], **self.config["backends"][trained]}
         else:
-            name, *departures = trained.split("+")
+            name, *suffixes = trained.split("+")
             options = {**backend["options"], "k_train": self.k_train[name]}
-            for departure in departures:  # graph0.5, stack10, or a variant
+            for departure in suffixes:  # graph0.5, stack10, or a variant
                 where, value = departure[:5], departure[5:]
                 if departure in STEPS:
                     options["variant"] = departure

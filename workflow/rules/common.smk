@@ -21,6 +21,7 @@ TRAINED = f"{RESULTS}/checkpoints/{{trained}}/seed{{seed}}"
 shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; ")
 
 
+# run: <trained>/seed<seed>, the folder of one training
 wildcard_constraints:
     trained="[A-Za-z0-9.+-]+",
     run="[A-Za-z0-9.+-]+/seed[0-9]+",

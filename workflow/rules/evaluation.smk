@@ -104,7 +104,8 @@ rule inspect:
         " --trials-per-class {params.trials_per_class} {params.how} > {log} 2>&1"
 
 
-# What back-ends cost at the paper's size, and at this run's own
+# What back-ends cost at the paper's size, and at this run's own (audit/complexity.py): rules complexity_paper_size and
+# complexity_as_run
 SIZES = {
     "paper_size": (
         [],

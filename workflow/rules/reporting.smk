@@ -1,5 +1,6 @@
 # What the reader sees; made from files alone. Which tables and figures there are is told in src/spaarsist/plan.py.
 
+# Rules: table1, table2, table_claims, ..., figure_det, figure_k_sweep, ...
 for result in [result for result in PLAN.made if result.kind != "benchmark"]:
     shown, *others = result.outputs
 

@@ -99,6 +99,9 @@ def where_the_work_is(counts: Path, operators: Path, output_stem: Path) -> None:
                 text = f"{totals[system] / 1e6:,.1f} M" + (f"  (−{100 * saved:.1f} %)" if system != BASELINE else "")
             else:
                 text = f"{paper / 1e6:,.3f} M"
+                axes.text(
+                    left / 3, row, "convolutions: not counted", fontsize=7, color="0.35", ha="center", va="center"
+                )
             axes.text(left + 12, row, text, fontsize=7, va="center")
         labels = [COUNTED.get(system, "of it, the paper counts") for system in order]
         axes.set_yticks(range(len(order)), labels)

@@ -35,7 +35,7 @@ TOPICS = {
     "F7": "Ties in the EER",
     "F9": "A pass per row, or per checkpoint",
     "F10": "Scores that saturate",
-    "F11": "Silent losses",
+    "F11": "Losses that a print alone tells of",
     "F12": "The time mask falls before the crop",
     "F13": "Dropout before the norm",
 }
@@ -98,7 +98,8 @@ def write_macs(counts: Path, output_stem: Path, footer: str = "") -> None:
         subject="Multiply-adds of one excerpt at the paper's size, by each way of counting, and the two it prints.",
         notes=f"1,024 features, an embedding of 1,024; 201 frames are those of 64,600 samples, {PAPER_FRAMES} those of "
         f"8.75 s. Counted of linear layers alone, in back-end and head, at {PAPER_FRAMES} frames, AASIST and Mag give "
-        "the paper's numbers to the last digit. Why that length, the paper does not say. We differ by: at that length. "
+        "the paper's numbers to the last digit. Why that length, the paper does not say. Differs by: ours less the "
+        "paper's, at that length. "
         "MagMean, whose parameters it prints beside Mag's MACs, is another system. ptflops is the authors' own tool, "
         "run at 200 frames in their code; here on a textbook back-end that is equal to theirs. Saved: of AASIST's, at "
         "the same length.",
@@ -132,8 +133,8 @@ def write_saving(counts: Path, output_stem: Path, footer: str = "") -> None:
         heading="Saving against length",
         subject="What sparsifying (Mag, MagMean, at k 0.1) and shrinking (AASIST-L) save of AASIST's multiply-adds.",
         notes="All: everything that fvcore counts, back-end alone; linear layers: these alone, in back-end and head, "
-        "as the paper counts. Pairs of nodes grow with the square of the length, convolutions with the length: the "
-        "longer the input, the more is saved.",
+        "as the paper counts. Pairs of nodes grow with the square of the length, convolutions with the length: from "
+        "four seconds up, the longer the input, the more is saved.",
         tex_label="tab:saving",
         footer=footer,
     )
@@ -186,9 +187,9 @@ def write_facts(facts: Path, quantities: Path, output_stem: Path, footer: str = 
         heading="Facts",
         subject="What can be known of the paper and of its authors' released code without data, each measured here.",
         notes=f"Where: file and lines of the released code at commit {COMMIT[:12]} "
-        "(https://github.com/Security-FIT/SpAArSIST), or the place that the number stands in. Its authors disclose the "
+        "(https://github.com/Security-FIT/SpAArSIST), where the number stands, or ours. Its authors disclose the "
         "path without attention in their README, in backend.py (lines 106-111 and 150-154) and in tools/efficiency.py. "
-        "F8 needs trainings, and stands in the ledger of a run.",
+        "F8, on choosing by random development crops, needs trainings, and stands in the ledger of a run.",
         tex_label="tab:facts",
         footer=footer,
         brief_latex=True,
