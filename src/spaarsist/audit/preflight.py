@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from spaarsist.artefacts import processor, writing
+from spaarsist.artefacts import processor, some, writing
 from spaarsist.audit.speed import peak_memory_mib
 from spaarsist.config import Stage, TrainingRecipe
 from spaarsist.data.augment import Augmenter
@@ -42,6 +42,9 @@ READ_S = 5.0
 """Audio is read for so long, or until the list ends: starting the processes is then a small part of it."""
 
 READ_AT_ONCE = 8
+NAMED = 4
+"""How many trainings a line names."""
+
 OLDEST_DRIVER = {"12": 525, "13": 580}
 """Major version of the CUDA that wheels are built for -> oldest Linux driver that runs them (NVIDIA)."""
 
@@ -61,10 +64,12 @@ class Row(NamedTuple):
     @property
     def written(self) -> tuple[str, str, str, str]:
         """With three digits, or all before the point."""
-        value = self.value
-        if not isinstance(value, str):
-            value = f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+        value = self.value if isinstance(self.value, str) else _digits(self.value)
         return self.quantity, value, self.unit, self.how
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 @dataclass(frozen=True)
@@ -269,21 +274,21 @@ def forecast(
     """
     by_step: dict[str, float] = {}
     by_training: dict[str, float] = {}
-    waiting: set[str] = set()
+    waiting: dict[str, list[str]] = {}
     for task, of_batch in seconds.items():
         # Of one excerpt
         computing, reading_it = of_batch / task.share, 1 / rates.get(task.source, math.inf)
         step = CACHES if task.training == CACHES else task.step
         if reading_it > computing:
-            waiting.add(step)
+            waiting.setdefault(step, []).append(task.training)
         both = max(computing, reading_it) if overlapping else computing + reading_it
         hours = task.excerpts * both / task.processes / 3600
         by_step[step] = by_step.get(step, 0) + hours
         if step not in (CACHES, "scoring"):
             by_training[task.training] = by_training.get(task.training, 0) + hours / asked.n_seeds
     longest = max(by_training, key=by_training.__getitem__)
-    brake = "reading is the slower part: compute.workers"
-    rows = [Row(f"hours: {step}", hours, "h", brake * (step in waiting)) for step, hours in by_step.items()]
+    how = {step: f"reading takes longer than computing: {some(names, NAMED)}" for step, names in waiting.items()}
+    rows = [Row(f"hours: {step}", hours, "h", how.get(step, "")) for step, hours in by_step.items()]
     rows.append(Row("hours: longest training", by_training[longest], "h", f"{longest}, one seed"))
     unknown = [name for name, n in asked.n_trials.items() if n == 0]
     without = f"; without {', '.join(unknown)}: corpora.<name>.expected is 0" if unknown else ""
@@ -351,7 +356,7 @@ def _try_batches(asked: Asked, place: torch.device | None) -> _Tried:
                 tried.lacking.append(_too_large(task, place, checkpointing=recipe.gradient_checkpointing))
                 continue
             tried.seconds[task] = seconds
-            how = f"{task.share} {task.source} at once, {task.share / seconds:.3g} a second"
+            how = f"{task.share} {task.source} at once, {_digits(task.share / seconds)} a second"
             tried.rows.append(Row(task.title, seconds, "s", how))
             of = "of the GPU" if place.type == "cuda" else "of the process, so far"
             tried.rows.append(Row(f"{task.title}, memory", peak, "GiB", of))

@@ -425,6 +425,7 @@ def _read_all(dataset: Dataset, batch_size: int, workers: int) -> Callable[[], i
 
 
 def peak_memory_mib() -> float:
+    """Most memory (resident) that this process ever took, in MiB."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # the one counts bytes, the others kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
