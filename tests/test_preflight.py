@@ -274,6 +274,7 @@ def test_a_step_trains_what_its_stage_trains(model, backend):
 )
 def test_a_batch_has_its_real_size(tiny, monkeypatch, task, shape, variants):
     detector, seen = Detector(FrontendConfig(tiny), AASIST), []
+    batch_of(Task("A", "stage 2", DRAWS, 6400, 4, 1, STAGES[1]), detector, ())()
     forward, scores = detector.forward, detector.scores
     monkeypatch.setattr(detector, "forward", lambda x: seen.append((tuple(x.shape), None)) or forward(x))
     monkeypatch.setattr(
@@ -282,7 +283,22 @@ def test_a_batch_has_its_real_size(tiny, monkeypatch, task, shape, variants):
     batch_of(task, detector, ["05", "01-Mag"])()
     assert seen[0] == (shape, variants)
     assert task.stage is None or detector.training
-    assert all(parameter.grad is None for parameter in detector.parameters()) is (task.stage is None)
+    gradients = all(parameter.grad is None for parameter in detector.parameters())
+    assert gradients is (task.stage is None), "those of the step before take memory"
+
+
+def test_determinism_on_and_off(monkeypatch):
+    """Tried both ways, and left as it was."""
+    usual, modes = torch.get_deterministic_debug_mode(), []
+    monkeypatch.setattr(module, "timed", lambda run, _: (modes.append(torch.get_deterministic_debug_mode()) or 2.0, 1))
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        task = Task("A", "stage 1", DRAWS, 6400, 4, 1, STAGES[0])
+        rows = module._determinism(task, Detector(FrontendConfig(), AASIST), CPU)
+        assert modes == [1, 0] and torch.get_deterministic_debug_mode() == 1
+    finally:
+        torch.set_deterministic_debug_mode(usual)
+    assert rows_of(rows) == {"A: stage 1, repeatable": 2.0, "A: stage 1, not repeatable": 2.0}
 
 
 def test_caching_takes_the_front_end_alone(tiny, monkeypatch):
@@ -344,7 +360,7 @@ def test_a_disk_that_is_too_small(tmp_path, synthetic, monkeypatch, capsys):
     }
     needed = disk_needed(replace(asked, n_trials=asked.n_trials | lists), weights, lists["dev"] * 25 * 120 * 2)
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(sum(needed.values()) - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(sum(needed.values()) - 2))
     given = settings(tmp_path, synthetic, asked)
     with pytest.raises(ConfigError) as error:
         call(preflight, given)
@@ -356,9 +372,10 @@ def test_a_disk_that_is_too_small(tmp_path, synthetic, monkeypatch, capsys):
     place = tmp_path / "results" / "checkpoints" / "AST-05" / "seed1"
     (place / "last").mkdir(parents=True)
     (place / "last" / "state.pt").write_bytes(bytes(100))
+    (place / "model.safetensors").write_bytes(bytes(1))
     with pytest.raises(ConfigError):
         call(preflight, given)
-    (place / "model.safetensors").write_bytes(bytes(1))
+    (place / "model.safetensors").write_bytes(bytes(2))
     call(preflight, given)
     assert (tmp_path / "report.tsv").exists()
 
