@@ -5,7 +5,7 @@
 # they name places; that their contents are the same is among the parameters.
 
 
-# One batch of everything. Where the run costs days, trainings and caches wait for it, and it stops them
+# One batch of everything. Where the run costs days, trainings and caches wait for it; where it fails, they do not begin
 rule preflight:
     input:
         train_list=ancient(f"{RESULTS}/trials/{config['train_on']}.tsv"),
@@ -24,8 +24,12 @@ rule preflight:
         mem_mb=24000,
         runtime=60,
         gpu=min(COMPUTE["gpu"], 1),
+    # What does not fit today does not fit in a minute
+    retries: 0
     params:
-        settings=json.dumps(PLAN.preflight),
+        settings=preflight_settings,
+        made_of={name: PLAN.recipe_of(name, placed=False) for name in PLAN.trainings},
+        seeds=config["seeds"],
     message:
         "Preflight: try one batch of every step, forecast hours and disk"
     # On the terminal as well: its table is for people
