@@ -17,6 +17,8 @@ rule preflight:
         f"{RESULTS}/logs/preflight.log",
     benchmark:
         f"{RESULTS}/benchmarks/preflight.tsv"
+    # What does not fit today does not fit in a minute
+    retries: 0
     conda:
         ENVIRONMENT
     threads: COMPUTE["train_threads"] + COMPUTE["workers"]
@@ -24,8 +26,6 @@ rule preflight:
         mem_mb=24000,
         runtime=60,
         gpu=min(COMPUTE["gpu"], 1),
-    # What does not fit today does not fit in a minute
-    retries: 0
     params:
         settings=preflight_settings,
         made_of={name: PLAN.recipe_of(name, placed=False) for name in PLAN.trainings},
