@@ -13,6 +13,7 @@ import yaml
 
 from conftest import REPOSITORY
 from spaarsist import artefacts
+from spaarsist.config import parse
 from spaarsist.names import ConfigError, System
 from spaarsist.plan import IN_CHECKOUT, MAKERS, Plan
 
@@ -115,6 +116,23 @@ def test_the_report_takes_what_the_plan_gives():
         assert {*Plan(config).report} | {"source", "output"} <= {*taken}
         needed = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
         assert needed <= {*Plan(config).report, "source", "output"}
+
+
+def test_the_preflight_takes_what_the_plan_gives():
+    """Trainings and caches of the paper's corpora wait for it; nobody else's."""
+    preflight = import_module("spaarsist.audit.preflight")
+    for base in CONFIGS:
+        plan = Plan(settings(base))
+        assert {*plan.preflight} | {"output"} == {*signature(preflight.preflight).parameters}
+        asked = parse(preflight.Asked, plan.preflight["asked"])
+        assert [*asked.trainings] == [*plan.trainings]
+        assert {name: [*training.columns] for name, training in asked.trainings.items()} == plan.trainings
+        assert plan.go_ahead == [plan.preflight_report] * (base == "config/paper.yaml")
+    assert asked.trainings["AST-03"].recipe.backend.options["k_train"] == 0.3 and asked.n_seeds == 3
+    scored = sum(len(training.scored) for training in asked.trainings.values()) * asked.n_seeds
+    assert scored == len(plan.scores) + len(plan.calibration)
+    plan = Plan(settings(ablation__trained=["Mag"]))
+    assert plan.preflight["asked"]["trainings"]["AST-05+Mag"]["scored"] == plan.config["evaluate_on"]
 
 
 def test_the_hash_of_a_configuration_is_of_what_decides_numbers():

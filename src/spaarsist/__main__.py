@@ -256,6 +256,18 @@ def trials(
 
 
 @verb(RUNS)
+def preflight(
+    settings: Annotated[str, typer.Option(help="Of the whole run, as the rule gives them: JSON, or a YAML file.")],
+    output: Annotated[Path, typer.Option(help="TSV to write: quantity, value, unit, how.")],
+) -> None:
+    """Try one batch of every step, forecast hours and disk of the whole run, stop where it will not fit."""
+    from spaarsist.audit.preflight import preflight as run
+    from spaarsist.config import call, read_mapping
+
+    call(run, read_mapping(settings) | {"output": output})
+
+
+@verb(RUNS)
 def features(
     trial_list: InputFile,
     output: Annotated[Path, typer.Option(help="Folder of the cache; gets part<k>.npy and part<k>.json.")],

@@ -522,10 +522,16 @@ class Plan:
     records = property(lambda self: self.per_run("checkpoints", self.trainings, "/model.json"))
     inspected = property(lambda self: self.per_corpus("analysis", self.k_train, ""))
     calibration = property(lambda self: self.per_run("calibration", self._calibrated, ".tsv"))
+    preflight_report = property(lambda self: f"{self.results_folder}/preflight.tsv")
 
     @property
     def _calibrated(self) -> list[str]:
         return [*self.k_train, *self.config["backends"]]
+
+    @property
+    def go_ahead(self) -> list[str]:
+        """What trainings and caches wait for where they cost days: the preflight's report."""
+        return [self.preflight_report] if self.config["paper_corpora"] else []
 
     @property
     def parts(self) -> range:
@@ -658,6 +664,41 @@ class Plan:
     def _light(self) -> list[str]:
         """AASIST back-ends under names of their own, such as AASIST-L."""
         return [name for name, backend in self.config["backends"].items() if backend["kind"] == "AASIST"]
+
+    @property
+    def preflight(self) -> dict[str, Any]:
+        """Arguments of the preflight."""
+        config, compute = self.config, self.config["compute"]
+        train, dev = config["train_on"], config["select_on"]
+        corpora = {name: self.corpora[name]["expected"] for name in config["evaluate_on"]}
+        trainings = {
+            name: {
+                "recipe": json.loads(self.recipe_of(name)),
+                "columns": columns,
+                "scored": [*config["evaluate_on"], *[dev] * (name in self._calibrated)],
+            }
+            for name, columns in self.trainings.items()
+        }
+        train_list, dev_list = self.trials(train, dev)
+        return {
+            "train_list": train_list,
+            "dev_list": dev_list,
+            "asked": {
+                "trainings": trainings,
+                "n_seeds": len(self.seeds),
+                "train_on": train,
+                "select_on": dev,
+                "n_trials": corpora,
+                "cached_development": config["features"]["development"],
+                "batch_size": compute["batch_size"],
+                "processes": max(compute["gpu"], 1),
+            },
+            "results": self.results_folder,
+            "features": self.features_folder,
+            "device": compute["device"],
+            "threads": compute["train_threads"],
+            "workers": compute["workers"],
+        }
 
     @property
     def report(self) -> dict[str, Any]:

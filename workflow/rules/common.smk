@@ -150,6 +150,10 @@ def made_of(wildcards):
     return PLAN.recipe_of(wildcards.trained, placed=False)
 
 
+def preflight_settings(wildcards, threads):
+    return json.dumps(PLAN.preflight)
+
+
 def views_of(wildcards):
     """Views up to a part's own: how many follow does not matter to it. None for fixed excerpts."""
     return int(wildcards.view) + 1 if "view" in wildcards.keys() else 0

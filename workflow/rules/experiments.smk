@@ -5,6 +5,38 @@
 # they name places; that their contents are the same is among the parameters.
 
 
+# One batch of everything. Where the run costs days, trainings and caches wait for it; where it fails, they do not begin
+rule preflight:
+    input:
+        train_list=ancient(f"{RESULTS}/trials/{config['train_on']}.tsv"),
+        dev_list=ancient(f"{RESULTS}/trials/{config['select_on']}.tsv"),
+        frontend=ancient(PLAN.frontend_proofs),
+    output:
+        PLAN.preflight_report,
+    log:
+        f"{RESULTS}/logs/preflight.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preflight.tsv"
+    # What does not fit today does not fit in a minute
+    retries: 0
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE["train_threads"] + COMPUTE["workers"]
+    resources:
+        mem_mb=24000,
+        runtime=60,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        settings=preflight_settings,
+        made_of={name: PLAN.recipe_of(name, placed=False) for name in PLAN.trainings},
+        seeds=config["seeds"],
+    message:
+        "Preflight: try one batch of every step, forecast hours and disk"
+    # On the terminal as well: its table is for people
+    shell:
+        "set -o pipefail; python -m spaarsist preflight --settings {params.settings:q} --output {output:q} 2>&1 | tee {log}"
+
+
 rule features_space:
     input:
         train_list=ancient(f"{RESULTS}/trials/{config['train_on']}.tsv"),
@@ -35,6 +67,7 @@ rule features:
         trials=ancient(f"{RESULTS}/trials/{{corpus}}.tsv"),
         frontend=ancient(PLAN.frontend_proofs),
         space=ancient(f"{RESULTS}/logs/features/space.txt"),
+        go_ahead=ancient(PLAN.go_ahead),
     output:
         frames=update(f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.npy"),
         record=update(f"{FEATURES}/{{corpus}}/view{{view}}/part{{part}}.json"),
@@ -80,6 +113,7 @@ rule train:
         dev_list=ancient(f"{RESULTS}/trials/{config['select_on']}.tsv"),
         frontend=ancient(PLAN.frontend_proofs),
         features=ancient(PLAN.cached),
+        go_ahead=ancient(PLAN.go_ahead),
     output:
         weights=update(f"{TRAINED}/model.safetensors"),
         record=update(f"{TRAINED}/model.json"),

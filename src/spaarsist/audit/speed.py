@@ -290,7 +290,7 @@ def write_scoring(
         longer = Subset(excerpts, [*range(len(trials))] * repeats)
         score_excerpts(detector, longer, most, batch_size, 0, f"{len(longer)} excerpts")
         how = f"of the process, after {len(longer)} excerpts with {len(most)} variants"
-        rows.append((f"peak_memory_{len(longer)}", _peak_memory_mib(), "MiB", how))
+        rows.append((f"peak_memory_{len(longer)}", peak_memory_mib(), "MiB", how))
     with writing(output) as path:
         table = pd.DataFrame(rows, columns=["quantity", "value", "unit", "how"])
         table["how"] += f"; medians of {rounds} rounds, {threads} threads, {_machine(place)}"
@@ -424,7 +424,8 @@ def _read_all(dataset: Dataset, batch_size: int, workers: int) -> Callable[[], i
     return lambda: sum(len(inputs) for inputs, _ in DataLoader(dataset, batch_size, num_workers=workers))
 
 
-def _peak_memory_mib() -> float:
+def peak_memory_mib() -> float:
+    """Most memory (resident) that this process ever took, in MiB."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # the one counts bytes, the others kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
