@@ -103,6 +103,10 @@ def view(recipe: TrainingRecipe, trials: pd.DataFrame, number: int, augmenter: A
     return TrainingDraws(trials, n_draws, stage.crop or recipe.crop, augmenter, (0, 0, number))
 
 
+_OF_THE_JOB = (signal.SIGTERM, signal.SIGINT)
+"""What reaches a whole job, such as a cluster's SIGTERM or Ctrl-C; it ends its readers itself, in order."""
+
+
 @contextmanager
 def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: object) -> Iterator[Iterator]:
     """Read a dataset in batches, by processes that end with the block, whatever ends it.
@@ -122,7 +126,12 @@ def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: ob
     loader = DataLoader(
         _Told(dataset), num_workers=workers, collate_fn=_collated, worker_init_fn=_leave_signals_to_the_job, **how
     )
-    batches = iter(loader)
+    # Held back while processes start, or one that meets it before it ignores it dies
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_JOB)
+    try:
+        batches = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     shown = tqdm(batches, **{"total": len(loader), "mininterval": 2} | dict(bar))
     try:
         yield _whole(iter(shown))
@@ -135,9 +144,9 @@ def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: ob
 
 
 def _leave_signals_to_the_job(_worker: int) -> None:
-    # A SIGTERM or Ctrl-C reaches the whole job, which ends its readers itself, in order
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _OF_THE_JOB:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_JOB)
 
 
 class _Told(Dataset):
