@@ -1,6 +1,5 @@
 """Reading by processes: in order, and to an end within seconds whatever happens to a file, a process or the job."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -74,24 +73,17 @@ def test_an_error_of_the_one_who_takes_the_batches():
     assert not readers()
 
 
-def test_a_signal_to_the_whole_job_leaves_the_readers_to_it(monkeypatch):
-    """Also one that comes while they start."""
-    told, start = [], multiprocessing.process.BaseProcess.start
+def test_a_signal_that_comes_while_readers_start_leaves_them_alone(monkeypatch):
+    """As a cluster's SIGTERM to the whole job, whose end is the job's own to order."""
+    handling, prepare = torch.utils.data._utils.signal_handling, torch._C._set_worker_signal_handlers
 
-    def start_and_tell(process):
-        start(process)
-        os.kill(process.pid, signal.SIGTERM)
+    def prepare_and_be_told():
+        prepare()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start_and_tell)
-    before = signal.signal(signal.SIGTERM, lambda *_: told.append(1))
-    try:
-        for _ in range(5):
-            with reading(Numbers(7), 2, BAR, batch_size=3) as batches:
-                assert [positions.tolist() for _, positions in batches] == [[0, 1, 2], [3, 4, 5], [6]]
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert told, "the job itself hears of it"
+    monkeypatch.setattr(handling, "_set_worker_signal_handlers", prepare_and_be_told)
+    with reading(Numbers(7), 2, BAR, batch_size=3) as batches:
+        assert [positions.tolist() for _, positions in batches] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 def test_a_process_that_is_killed_is_said_so():
