@@ -131,6 +131,8 @@ def test_the_preflight_takes_what_the_plan_gives():
     assert asked.trainings["AST-03"].recipe.backend.options["k_train"] == 0.3 and asked.n_seeds == 3
     scored = sum(len(training.scored) for training in asked.trainings.values()) * asked.n_seeds
     assert scored == len(plan.scores) + len(plan.calibration)
+    together = Plan(settings(training__frontend__normalise="batch"))
+    assert together.preflight["asked"]["batch_size"] == together.scoring_batch == together.recipe.stages[-1].batch_size
     plan = Plan(settings(ablation__trained=["Mag"]))
     assert plan.preflight["asked"]["trainings"]["AST-05+Mag"]["scored"] == plan.config["evaluate_on"]
 

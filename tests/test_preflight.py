@@ -287,18 +287,37 @@ def test_a_batch_has_its_real_size(tiny, monkeypatch, task, shape, variants):
     assert gradients is (task.stage is None), "those of the step before take memory"
 
 
-def test_determinism_on_and_off(monkeypatch):
-    """Tried both ways, and left as it was."""
-    usual, modes = torch.get_deterministic_debug_mode(), []
-    monkeypatch.setattr(module, "timed", lambda run, _: (modes.append(torch.get_deterministic_debug_mode()) or 2.0, 1))
-    torch.set_deterministic_debug_mode("warn")
-    try:
-        task = Task("A", "stage 1", DRAWS, 6400, 4, 1, STAGES[0])
-        rows = module._determinism(task, Detector(FrontendConfig(), AASIST), CPU)
-        assert modes == [1, 0] and torch.get_deterministic_debug_mode() == 1
-    finally:
-        torch.set_deterministic_debug_mode(usual)
-    assert rows_of(rows) == {"A: stage 1, repeatable": 2.0, "A: stage 1, not repeatable": 2.0}
+@pytest.fixture
+def modes(monkeypatch):
+    """Whether arithmetic was deterministic in each batch, none of which is computed."""
+    seen = []
+    mode = torch.get_deterministic_debug_mode
+    monkeypatch.setattr(module, "timed", lambda run, place: (seen.append(mode()) or 2.0, 1.0))
+    yield seen
+    module.prepare_torch(1)
+
+
+def test_determinism_on_and_off(modes):
+    task = Task("A", "stage 1", DRAWS, 6400, 4, 1, STAGES[0])
+    rows = module._determinism(task, Detector(FrontendConfig(), AASIST), CPU, usual=False)
+    assert modes == [1, 0] and rows_of(rows) == {"A: stage 1, deterministic": 2.0, "A: stage 1, not deterministic": 2.0}
+    assert rows[1].how == "as training.deterministic says" != rows[0].how
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_recipe_decides_how_it_trains_and_not_how_it_scores(modes, deterministic):
+    recipe = replace(asked_for().recipe, deterministic=deterministic)
+    counts = {"eval": 9, "train": 10, "dev": 6}
+    asked = asked_for(trainings={"AST-05": Training(recipe, (), ("eval",))}, n_trials=counts)
+    tried = module._try_batches(asked, CPU)
+    assert [task.step for task in tried.seconds] == ["stage 1", "stage 2", "development", "scoring"]
+    assert modes == [deterministic, deterministic, deterministic, 1, 1, 0]
+
+
+def test_excerpts_that_are_normalised_together_are_scored_in_batches_of_their_own():
+    recipe = replace(asked_for().recipe, frontend=FrontendConfig(normalise="batch"), stages=(Stage(1, 6), Stage(1, 4)))
+    asked = asked_for(trainings={"A": Training(recipe, (), ())}, n_trials={"train": 10, "dev": 6})
+    assert [task.batch_size for task in tasks_of(asked, "A", False)] == [6, 4, 4, 8]
 
 
 def test_caching_takes_the_front_end_alone(tiny, monkeypatch):
@@ -330,9 +349,7 @@ def test_a_report(tmp_path, synthetic, model, capsys):
             for name, training in asked.trainings.items()
         },
     )
-    before = torch.get_deterministic_debug_mode()
     call(preflight, settings(tmp_path, synthetic, asked, workers=2))
-    assert torch.get_deterministic_debug_mode() == max(before, 1)
     table = pd.read_csv(tmp_path / "report.tsv", sep="\t", dtype=str, keep_default_na=False)
     assert [*table] == ["quantity", "value", "unit", "how"] and table["quantity"].is_unique
     value = table.set_index("quantity")["value"]
@@ -342,7 +359,7 @@ def test_a_report(tmp_path, synthetic, model, capsys):
     expected += ["caches: views", "caches: excerpts"]
     timed_rows = [name for name in value.index if f"{name}, memory" in value.index]
     assert sorted(timed_rows) == sorted(expected) and all(float(value[name]) > 0 for name in timed_rows)
-    assert float(value["AST-05: stage 2, repeatable"]) > 0 and float(value["AST-05: stage 2, not repeatable"]) > 0
+    assert float(value["AST-05: stage 2, deterministic"]) > 0 and float(value["AST-05: stage 2, not deterministic"]) > 0
     assert float(value["read: training draws"]) > 0 and value["torch"] == torch.__version__.split("+")[0]
     parts = [float(value[f"hours: {step}"]) for step in ("caches", "stage 1", "stage 2", "development", "scoring")]
     assert float(value["hours: in all"]) == pytest.approx(sum(parts), rel=0.01)

@@ -690,7 +690,7 @@ class Plan:
                 "select_on": dev,
                 "n_trials": corpora,
                 "cached_development": config["features"]["development"],
-                "batch_size": compute["batch_size"],
+                "batch_size": self.scoring_batch,
                 "processes": max(compute["gpu"], 1),
             },
             "results": self.results_folder,

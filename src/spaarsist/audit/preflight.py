@@ -197,7 +197,7 @@ def preflight(
         draws = TrainingDraws(train, asked.draws(stage), stage.crop or recipe.crop, augmenter, (0, 0, 0))
         rates = {DRAWS: read_rate(draws, workers, DRAWS)}
         rates[EXCERPTS] = read_rate(Excerpts(dev, recipe.crop), workers, EXCERPTS)
-        how = f"by {workers} processes" if workers else "by the process that computes"
+        how = f"by {workers} process{'es' * (workers > 1)}" if workers else "by the process that computes"
         rows += [Row(f"read: {source}", rate, "1/s", how) for source, rate in rates.items()]
     tried = _try_batches(asked, place)
     rows += tried.rows
@@ -225,7 +225,7 @@ def tasks_of(asked: Asked, name: str, all_layers: bool) -> list[Task]:
         all_layers: whether its back-end takes all layers, of which there is no cache.
     """
     training, recipe, tasks = asked.trainings[name], asked.recipe, []
-    largest = max(stage.batch_size for stage in recipe.stages)
+    largest = recipe.normalised_together or max(stage.batch_size for stage in recipe.stages)
     in_development = {EXCERPTS: 0, FRAMES: 0}
     for number, stage in enumerate(recipe.stages, 1):
         if stage.epochs == 0:
@@ -350,6 +350,8 @@ def _try_batches(asked: Asked, place: torch.device | None) -> _Tried:
             continue
         detector.to(place)
         for task in tasks:
+            trained = task.stage is not None or task.step == "development"
+            _set_arithmetic(place, deterministic=recipe.deterministic or not trained)
             try:
                 seconds, peak = timed(batch_of(task, detector, training.columns), place)
             except torch.OutOfMemoryError:
@@ -361,7 +363,8 @@ def _try_batches(asked: Asked, place: torch.device | None) -> _Tried:
             of = "of the GPU" if place.type == "cuda" else "of the process, so far"
             tried.rows.append(Row(f"{task.title}, memory", peak, "GiB", of))
         if len(tried.weights) == 1 and not tried.lacking:
-            tried.rows += _determinism([task for task in tasks if task.stage][-1], detector, place)
+            last = [task for task in tasks if task.stage][-1]
+            tried.rows += _determinism(last, detector, place, usual=recipe.deterministic)
         del detector  # before the next one is built
     return tried
 
@@ -440,18 +443,20 @@ def timed(run: Callable[[], None], place: torch.device) -> tuple[float, float]:
     return seconds, peak
 
 
-def _determinism(task: Task, detector: Detector, place: torch.device) -> list[Row]:
-    """A step with torch's repeatable arithmetic, as trainings have it, and without."""
-    usual = torch.get_deterministic_debug_mode()
+def _determinism(task: Task, detector: Detector, place: torch.device, *, usual: bool) -> list[Row]:
+    """A step with deterministic algorithms and without; `usual` is what the recipe says."""
     rows = []
-    try:
-        for mode, name in ((usual, "repeatable"), ("default", "not repeatable")):
-            torch.set_deterministic_debug_mode(mode)
-            seconds, _ = timed(batch_of(task, detector, ()), place)
-            rows.append(Row(f"{task.title}, {name}", seconds, "s", "as trainings are" if mode == usual else ""))
-    finally:
-        torch.set_deterministic_debug_mode(usual)
+    for deterministic in (True, False):
+        _set_arithmetic(place, deterministic=deterministic)
+        seconds, _ = timed(batch_of(task, detector, ()), place)
+        name = "deterministic" if deterministic else "not deterministic"
+        how = "as training.deterministic says" if deterministic == usual else "training.deterministic says otherwise"
+        rows.append(Row(f"{task.title}, {name}", seconds, "s", how))
     return rows
+
+
+def _set_arithmetic(place: torch.device, *, deterministic: bool) -> None:
+    prepare_torch(torch.get_num_threads(), place.type, deterministic=deterministic)
 
 
 def _place(detector: Detector) -> torch.device:
