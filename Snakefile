@@ -1,5 +1,6 @@
 import sys
 
+from snakemake.jobs import Job
 from snakemake.settings.types import RerunTrigger
 from snakemake.utils import min_version
 
@@ -17,6 +18,12 @@ if not workflow.overwrite_configfiles:
 type(workflow).rerun_triggers = property(
     lambda self: {*self.dag_settings.rerun_triggers}
     - {RerunTrigger.CODE, RerunTrigger.SOFTWARE_ENV}
+)
+
+# Retries are for what a time limit or a node's death has ended. What a verb has refused, in the last line of its log, it
+# would refuse again.
+Job.restart_times = property(
+    lambda job: 0 if any(map(refused, job.log)) else job.rule.restart_times
 )
 
 sys.path.insert(0, f"{workflow.basedir}/src")
@@ -66,7 +73,9 @@ rule figures:
         "All figures are there"
 
 
+# Verbs write whole files or none: what lies there after a failure is good, and may be another process's.
 onstart:
+    workflow.execution_settings.keep_incomplete = True
     print(PLAN.outline)
 
 

@@ -18,8 +18,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
+import yaml
 from hub import Hub
 
+from conftest import REPOSITORY
 from spaarsist.artefacts import file_hash
 from spaarsist.config import Stage, to_json
 
@@ -36,19 +38,22 @@ class Step:
         arguments: of `python -m spaarsist`, with paths relative to that folder.
         begins: stands in the output once imports are over and work has begun.
         results: reads what lies in a folder under its final name: name -> content.
+        first: Python that runs before, to make of a step of hours one of seconds.
     """
 
     arguments: list[object]
     begins: str
     results: Callable[[Path], dict]
+    first: str = ""
 
     def run(self, folder: Path, stop_after: float | None = None, by: int = signal.SIGKILL) -> tuple[int, float]:
         """Run in `folder`, stopped so many seconds after work began; returns exit code and seconds of work."""
         folder.mkdir(exist_ok=True)
+        arguments = [*map(str, self.arguments)]
         log = folder.with_suffix(".log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "spaarsist", *map(str, self.arguments)],
+                [sys.executable, "-c", f"{self.first}\nfrom spaarsist.__main__ import main\nmain()", *arguments],
                 cwd=folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -196,6 +201,96 @@ def test_fetch_killed_at_random_moments(tmp_path):
         arguments = ["fetch", "--downloads", downloads, "--release", "toy", "--receipt", "receipt.json", "--jobs", 2]
         kill_and_resume(Step(arguments, "made up", fetched), tmp_path, seed=3)
         assert any(asked for _, asked in hub.requests), "nothing was resumed"
+
+
+IN_PARTS = """
+import time
+from spaarsist.experiments import score
+score.PART, score_excerpts = 2, score.score_excerpts
+def noting(detector, excerpts, *more):
+    scores = score_excerpts(detector, excerpts, *more)
+    with open("computed", "a") as notes:
+        print(list(excerpts.indices), file=notes)
+    time.sleep(0.3)
+    return scores
+score.score_excerpts = noting
+"""
+
+
+def test_scoring_goes_on_after_five_kills(scoring, killings, tmp_path):
+    """No part is computed twice but one that a kill met, and the end is that of a run in one go, to the last bit."""
+    step, folder = replace(scoring, first=IN_PARTS), tmp_path / "killed"
+    whole = killings["scoring"].result()
+    for _ in range(5):
+        code, _ = step.run(folder, 0.8)
+        assert code == -signal.SIGKILL
+    step.run(folder)
+    assert scored(folder) == whole and not leftovers(folder)
+    computed = (folder / "computed").read_text().splitlines()
+    n_trials = len(whole["scores.parquet"][0]["trial_id"])
+    assert {*computed} == {str([i, i + 1]) for i in range(0, n_trials, 2)}
+    # A kill may come between the note and the file
+    assert len(computed) <= n_trials // 2 + 5
+
+
+def test_a_bad_file_among_thousands(synthetic, checkpoint, tmp_path):
+    """Read by 12 processes: one line, exit code 1, no process left."""
+    trials = pd.read_csv(synthetic / "eval.tsv", sep="\t", dtype=str, keep_default_na=False)
+    trials = pd.concat([trials] * (5000 // len(trials)), ignore_index=True)
+    trials["trial_id"] = [f"E_{number}" for number in range(len(trials))]
+    trials.loc[500, "path"] = "gone.flac"
+    trials.to_csv(tmp_path / "eval.tsv", sep="\t", index=False)
+    arguments = ["score", "--checkpoint", checkpoint, "--trial-list", tmp_path / "eval.tsv", "--variant", "05"]
+    arguments += ["--workers", 12, "--output", tmp_path / "out" / "scores.parquet"]
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        command = [sys.executable, "-m", "spaarsist", *map(str, arguments)]
+        process = subprocess.Popen(command, stderr=stream, start_new_session=True)
+        assert process.wait(120) == 1
+    assert log.read_text().splitlines()[-1] == "spaarsist: gone.flac: no such file"
+    assert "Traceback" not in log.read_text() and not leftovers(tmp_path / "out")
+    time.sleep(1)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_two_drivers_after_a_hard_kill(tmp_path):
+    """Snakemake is killed, its training goes on: the next one's is refused, touches nothing, and the third keeps it."""
+    settings = yaml.safe_load((REPOSITORY / "config" / "synthetic.yaml").read_text())
+    settings["training"] |= {"epoch_size": 1000}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    made = Path("results", "synthetic", "checkpoints", "AST-05", "seed1")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", tmp_path]
+    command += ["--cores", 1, "--configfile", tmp_path / "config.yaml", "--"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def start(*target):
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        return subprocess.Popen([*map(str, [*command[:-1], *target])], env=environment, **how)
+
+    first = start("--", made / "model.safetensors")
+    lock = tmp_path / made.with_name(".seed1.lock")
+    while not (tmp_path / made / "last" / "state.pt").exists():
+        assert first.poll() is None, first.stdout.read()[-3000:]
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    pid = json.loads(lock.read_text())["pid"]
+    assert start("--unlock").wait(60) == 0
+    second = start("--retries", "2", "--", made / "model.safetensors")
+    said, _ = second.communicate(timeout=120)
+    log = (tmp_path / "results" / "synthetic" / "logs" / "train" / "AST-05_seed1.log").read_text()
+    assert second.returncode == 1 and f"process {pid} on " in log and "Trying to restart" not in said
+    assert (tmp_path / made / "last").exists(), "the first one's"
+    os.kill(pid, signal.SIGTERM)
+    while lock.exists():
+        time.sleep(0.05)
+    third = start("--", made / "model.safetensors")
+    said, _ = third.communicate(timeout=300)
+    assert third.returncode == 0, said[-3000:]
+    log = (tmp_path / "results" / "synthetic" / "logs" / "train" / "AST-05_seed1.log").read_text()
+    assert "stage 1 epoch 1" not in log or "from" in log, log
+    assert not leftovers(tmp_path / made.parent)
 
 
 def test_a_time_limit_stops_training_in_order(killings, training, tmp_path):

@@ -430,12 +430,25 @@ def test_a_training_is_never_replaced_unasked(run, tmp_path):
     trained = folder / "results/synthetic/checkpoints/AST-05/seed1"
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     config = write_config(tmp_path / "c.yaml", training__crop=12_345)
-    result = snakemake(folder, trained.relative_to(folder) / "model.safetensors", "--configfile", config)
+    target = trained.relative_to(folder) / "model.safetensors"
+    result = snakemake(folder, target, "--retries", "2", "--configfile", config)
+    assert "Trying to restart" not in result.stdout, "it would be refused again"
     assert result.returncode == 1 and "crop" in (folder / "results/synthetic/logs/train/AST-05_seed1.log").read_text()
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
     forced = snakemake(folder, "--forcerun", "train", "--until", "train", "--configfile", run[1])
     assert forced.returncode == 0, forced.stdout[-3000:]
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_what_was_not_refused_is_tried_again(run, tmp_path):
+    """A job that died by itself: here, of a Python that cannot start."""
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to("/bin/false")
+    arguments = ("--forcerun", "table1", "--until", "table1", "--retries", "2", "--configfile", run[1])
+    result = snakemake(folder, *arguments, path=f"{tmp_path}/bin:")
+    assert result.returncode == 1 and result.stdout.count("Trying to restart") == 2
 
 
 WITHOUT = {"latency", "detector", "temperature_trained", "ablation_trained"}  # this config asks for none of them

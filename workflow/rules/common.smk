@@ -48,6 +48,14 @@ def each(name, flag=""):
     return of_input
 
 
+def refused(log):
+    """Whether a job's log ends with the one line of a verb that refuses what it was given."""
+    if not os.path.exists(log):
+        return False
+    with open(log, errors="replace") as lines:
+        return any(line.startswith("spaarsist: ") for line in [*lines][-1:])
+
+
 # Snakemake records no parameter whose function takes `threads`. Some take it for that reason alone: how a job runs, and
 # where files lie, must not make anything again.
 
