@@ -65,10 +65,10 @@ FAULTS = {
 DEAD = f"{release.WILD}/release_in_the_wild.zip"
 
 
-def snakemake(folder, *arguments):
+def snakemake(folder, *arguments, overlays=()):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", folder]
-    configs = ["--configfile", REPOSITORY / "config" / "paper.yaml", folder / "overrides.yaml"]
+    configs = ["--configfile", REPOSITORY / "config" / "paper.yaml", *overlays, folder / "overrides.yaml"]
     return subprocess.run(
         [*map(str, [*command, "--cores", 2, *arguments, *configs])],
         env=environment,
@@ -279,3 +279,66 @@ def test_without_network(run, tmp_path):
     assert json.loads((results / "downloads" / "in_the_wild.json").read_text())["files"] == {
         file: entry | {"origin": "already there"} for file, entry in run.receipt("in_the_wild").items()
     }
+
+
+RELEASED = REPOSITORY / "config" / "released.yaml"
+
+
+@pytest.fixture(scope="module")
+def released(run, tmp_path_factory):
+    """The released code's recipe, with the rehearsal's data."""
+    folder = tmp_path_factory.mktemp("released")
+    shutil.copytree(run.folder / "data", folder / "data", ignore=shutil.ignore_patterns("features"))
+    settings = yaml.safe_load((run.folder / "overrides.yaml").read_text())
+    del settings["experiment"], settings["training"]["views"], settings["features"]["development"]
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(settings | {"data": {"offline": True}}))
+    targets = ("scores", "results/released/tables/table2.md")
+    made = snakemake(folder, *targets, overlays=[RELEASED])
+    assert made.returncode == 0, made.stdout[-6000:]
+    return folder / "results" / "released"
+
+
+class TestReleased:
+    @pytest.mark.parametrize("trained", TRAININGS)
+    def test_every_switch_reaches_the_training(self, released, trained):
+        record = json.loads((released / "checkpoints" / trained / "seed1" / "model.json").read_text())
+        recipe, switches = record["recipe"], yaml.safe_load(RELEASED.read_text())["training"]
+        for key in ("development_crop", "keep_better_stage", "deterministic", "views", "gradient_checkpointing"):
+            assert recipe[key] == switches[key], key
+        assert {key: recipe["augmentation"][key] for key in switches["augmentation"]} == switches["augmentation"]
+        assert record["cached"] == {"train": False, "dev": False}
+        history = pd.read_csv(released / "checkpoints" / trained / "seed1" / "history.tsv", sep="\t")
+        assert [*zip(history["stage"], history["epoch"], strict=True)] == [(1, 1), (1, 2), (2, 1)]
+
+    @pytest.mark.parametrize("trained", TRAININGS)
+    @pytest.mark.parametrize("corpus", PAPER["evaluate_on"])
+    def test_every_trial_is_scored_once(self, run, released, trained, corpus):
+        scores = pd.read_parquet(released / "scores" / trained / "seed1" / f"{corpus}.parquet")
+        assert [*scores["trial_id"]] == [*run.trials(corpus)["trial_id"]]
+        assert np.isfinite(scores.drop(columns="trial_id").to_numpy()).all()
+
+    def test_its_tables_say_that_it_may_not_repeat(self, released):
+        assert "trained without deterministic algorithms" in (released / "tables" / "table2.md").read_text()
+
+    def test_nothing_is_cached(self, released):
+        assert not [*(released.parents[1] / "data").rglob("*.npy")]
+
+
+def test_preflight(run):
+    """On the corpora as they lie: every back-end's step and batch, and a forecast of the whole config."""
+    made = snakemake(run.folder, "preflight")
+    assert made.returncode == 0, made.stdout[-6000:]
+    report = pd.read_csv(run.results / "preflight.tsv", sep="\t", dtype=str, keep_default_na=False)
+    values = report.set_index("quantity")["value"]
+    rates = {what: float(values[f"read: {what}"]) for what in ("training draws", "excerpts")}
+    assert 0 < rates["training draws"] < rates["excerpts"], "draws are decoded and augmented as well"
+    for trained in TRAININGS:
+        cached = " from cached frames" if trained.startswith("AST-") or trained in ("AASIST-L", "Mean-pool") else ""
+        for step in (f"stage 1{cached}", "stage 2", "development", "scoring"):
+            assert float(values[f"{trained}: {step}"]) > 0, step
+    hours = {
+        what: float(values[f"hours: {what}"]) for what in ("stage 1", "stage 2", "development", "scoring", "caches")
+    }
+    assert float(values["hours: in all"]) == pytest.approx(sum(hours.values()), rel=0.02)
+    # What is there already costs nothing more
+    assert [float(values[f"disk: {what}"]) for what in ("checkpoints", "scores", "caches")] == [0, 0, 0]
