@@ -149,10 +149,10 @@ def test_a_result_without_a_place_to_go(complaint):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ('{"systems": ["MHFA"]}', r"macs_by_module: breakdown: Missing.*"),
-        ('{"breakdown": "b.tsv", "systems": ["MHFA"], "colour": "red"}', r"macs_by_module: colour: Unexpected.*"),
+        ('{"systems": ["MHFA"]}', r"macs_by_module: breakdown: missing.*"),
+        ('{"breakdown": "b.tsv", "systems": ["MHFA"], "colour": "red"}', r"macs_by_module: colour: no such key.*"),
         ('{"breakdown": "b.tsv", "systems": 5}', r"macs_by_module: systems: Input should be .*"),
-        ('{"breakdown": "b.tsv", "systems": ["MHFA", 5]}', r"macs_by_module: systems\.1: Input should be .*"),
+        ('{"breakdown": "b.tsv", "systems": ["MHFA", 5]}', r"macs_by_module: systems\[1\]: Input should be .*"),
         ('["breakdown"]', r"\[\"breakdown\"\]: cannot be read .*"),
         ("none.yaml", r"none\.yaml: cannot be read \(No such file or directory\)"),
     ],

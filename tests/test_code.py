@@ -6,6 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from dataclasses import replace
+from inspect import signature
 
 import pytest
 
@@ -206,6 +207,12 @@ def test_the_same_on_every_python():
     assert len(answers) == 1
 
 
+def _class_of(kind):
+    from spaarsist.models import backend, pooling
+
+    return getattr(backend, kind, None) or getattr(pooling, kind)
+
+
 class TestThisPackage:
     @pytest.fixture
     def changed(self, tmp_path):
@@ -261,8 +268,13 @@ class TestThisPackage:
     def test_back_ends_are_those_that_can_be_built(self):
         from spaarsist.models.detector import build_backend
 
-        with pytest.raises(ConfigError, match=re.escape(f"there are {', '.join(code.backends())}")):
-            build_backend(BackendConfig("Foo"), 1, 1)
+        for kind in code.backends():
+            assert type(build_backend(BackendConfig(kind, 8), 6, 1)).__name__ == kind
+
+    def test_options_are_those_that_back_ends_take(self):
+        for kind in code.backends():
+            assert {*code.keywords(kind)} | {*code.SIZES} >= {*signature(_class_of(kind)).parameters}
+        assert code.keywords("CAMHFA")["context"] == ("OddSize", False) and code.keywords("MeanPool") == {}
 
     def test_imported_modules_are_known(self):
         program = "import sys, spaarsist.experiments.score; print(*sys.modules)"

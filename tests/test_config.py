@@ -107,8 +107,8 @@ def test_recipe_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ({"crops": 3}, "crops: Unexpected keyword"),
-        ({"stages": [{"epochs": 1, "batch_size": 0}]}, r"stages\.0\.batch_size: .*greater than or equal to 2"),
+        ({"crops": 3}, "TrainingRecipe: crops: no such key; did you mean crop"),
+        ({"stages": [{"epochs": 1, "batch_size": 0}]}, r"stages\[0\]\.batch_size: .*greater than or equal to 2"),
         ({"augmentation": {"room": 0.5}}, "room > 0 needs room_corpus"),
         (
             {"views": 1, "frontend": {"normalise": "batch"}},

@@ -168,7 +168,11 @@ def test_places_of_releases():
 def test_a_protocol_of_the_users_is_no_output():
     """Snakemake deletes outputs before it makes them: what lies outside data.directory must not be one."""
     config = settings()
-    config["corpora"]["mine"] = config["corpora"]["in_the_wild"] | {"protocol": "mine.csv", "format": "list"}
+    config["corpora"]["mine"] = config["corpora"]["in_the_wild"] | {
+        "title": "Mine",
+        "protocol": "mine.csv",
+        "format": "list",
+    }
     plan = Plan(config)
     assert len(plan.protocols) == 4 and "mine.csv" not in plan.protocols and plan.protocol_proof("mine") == "mine.csv"
 
@@ -187,8 +191,8 @@ NOTHING_BUT_THE_BASELINE = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training__crops": 3}, r"training: .*'crops' was unexpected"),
-        ({"systems__variants": ["Bass"]}, r"systems.variants.0: 'Bass' is not one of"),
+        ({"training__crops": 3}, r"^training.crops: no such key; did you mean crop\?$"),
+        ({"systems__variants": ["Bass"]}, r'systems.variants\[0\]: "Bass" is not one of Base, Mag'),
         ({"evaluate_on": ["in_the_wold"]}, "evaluate_on names in_the_wold, which is not among corpora"),
         ({"train_on": "train"}, "train_on names train"),
         ({"systems__in_figures": ["AST-01-01"]}, "systems.in_figures names AST-01-01"),
@@ -203,18 +207,21 @@ NOTHING_BUT_THE_BASELINE = {
         ({"label": ""}, "label is empty"),
         ({"paper_corpora": True}, "paper_corpora is true, but"),
         ({"backends": {}, "systems__in_table2": [], "systems__in_figures": ["AST-05-05"]}, "Table 2 is empty"),
-        ({"temperature__stack": [1e6]}, "temperature.stack.0: 1000000.0 is greater than the maximum"),
+        ({"temperature__stack": [1e6]}, r"temperature.stack\[0\]: 1000000.0 is greater than the maximum"),
         ({"backends": {"AST-x": {"kind": "MHFA", "options": {}}}}, "AST-x"),
-        ({"backends__MHFA__kind": "MHFAA"}, "backends.MHFA.kind 'MHFAA': there are AASIST, CAMHFA, "),
-        ({"backends__MHFA__kind": "_Pooling"}, "backends.MHFA.kind '_Pooling'"),
+        ({"backends__MHFA__kind": "MHFAA"}, r"^backends.MHFA.kind: there is no back-end 'MHFAA'; did you mean MHFA\?$"),
+        (
+            {"backends__MHFA__kind": "_Pooling"},
+            "backends.MHFA.kind: there is no back-end '_Pooling'; there are AASIST, CAMHFA, MHFA, MeanPool, SLS$",
+        ),
         (NOTHING_BUT_THE_BASELINE, "nothing but AST-05-05"),
         ({"systems__k_infer": [0.7]}, "no k_infer at or below k_train 0.5"),
         ({"analysis__k_infer": [0.77]}, "analysis.k_infer: 0.77 is neither in"),
         ({"speed__systems": ["AST-99-99"]}, "speed.systems names AST-99-99"),
         ({"training__frontend__model": "{wavlm}"}, r"\{wavlm\} names a release that is not among downloads: none"),
         ({"data__directory": "elsewhere"}, "data.directory is elsewhere, .* no protocol of corpora lies within it"),
-        ({"seeds": [2**64]}, "seeds: 18446744073709551616 is no whole number from 0"),
-        ({"seeds": [1.0]}, "seeds: 1.0 is no whole number"),
+        ({"seeds": [2**64]}, r"seeds\[0\]: 18446744073709551616 is greater"),
+        ({"seeds": [1.0]}, r"seeds\[0\]: expected a whole number, not 1.0"),
         ({"training__augmentation__room": 0.5}, "room > 0 needs room_corpus"),
         (
             {"training__views": 1, "training__frontend__normalise": "batch"},
@@ -232,7 +239,7 @@ NOTHING_BUT_THE_BASELINE = {
             {"compute__gpu": 2, "training__frontend__normalise": "batch"},
             r"training\.frontend\.normalise: batch needs compute\.gpu: 1",
         ),
-        ({"training__augmentation__silence_detector": "vads"}, "silence_detector: 'vads' is not one of"),
+        ({"training__augmentation__silence_detector": "vads"}, "silence_detector: .vads. is not one of vad, energy"),
         ({"training__stages__0__learning_rate": float("nan")}, "learning_rate"),
         ({"evaluation__composite": dict.fromkeys(CONFIGS["config.yaml"]["evaluation"]["composite"], 0)}, "a group and"),
     ],
@@ -252,7 +259,7 @@ def test_two_archives_of_one_name():
 def test_what_is_left_out_is_named():
     config = settings()
     del config["select_on"]
-    with pytest.raises(ConfigError, match="'select_on' is a required property"):
+    with pytest.raises(ConfigError, match=r"^select_on: missing"):
         Plan(config)
 
 

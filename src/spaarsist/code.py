@@ -25,6 +25,9 @@ from spaarsist.names import ConfigError
 BACKENDS = ("models.backend", "models.pooling")
 """Modules of which only the back-end in use counts, where one is given."""
 
+SIZES = ("feature_dim", "n_layers", "embedding_dim")
+"""Keywords of back-ends that come from the front-end and the recipe."""
+
 COMMAND_LINE = "__main__"
 """Its functions count by their bodies and defaults: help texts decide no result."""
 
@@ -66,6 +69,11 @@ def backends() -> list[str]:
     return [*_package().backends]
 
 
+def keywords(backend: str) -> dict[str, tuple[str, bool]]:
+    """What a back-end's class takes beside its sizes: keyword -> source of its annotation, whether it must be given."""
+    return _package().keywords(backend)
+
+
 @cache
 def _package() -> Package:
     return Package(Path(__file__).parent)
@@ -87,6 +95,24 @@ class Package:
         found = self.module("models.pooling").definitions
         classes = [name for name in found if isinstance(found[name][0], ast.ClassDef) and name[0] != "_"]
         return {"AASIST": "models.backend"} | dict.fromkeys(sorted(classes), "models.pooling")
+
+    def keywords(self, backend: str) -> dict[str, tuple[str, bool]]:
+        """See the function of that name."""
+        kind, *_ = self.module(self.backends[backend]).definitions[backend]
+        taken = next(
+            (part.args for part in kind.body if isinstance(part, _FUNCTIONS) and part.name == "__init__"), None
+        )
+        if taken is None:
+            parents = [base.id for base in kind.bases if isinstance(base, ast.Name) and base.id in self.backends]
+            return self.keywords(parents[0]) if parents else {}
+        required = len(taken.args) - len(taken.defaults)
+        given = [(argument, position < required) for position, argument in enumerate(taken.args)]
+        given += [(a, default is None) for a, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True)]
+        return {
+            argument.arg: (ast.unparse(argument.annotation) if argument.annotation else "Any", needed)
+            for argument, needed in given
+            if argument.arg not in ("self", *SIZES)
+        }
 
     def meaning(self, *roots: str, backend: str | None = None) -> str:
         """See the function of that name."""

@@ -1,7 +1,8 @@
 """The sections of the configuration, checked.
 
 Every section of `config.yaml` that a step needs has one frozen dataclass here. They are checked by pydantic on
-construction: an unknown key, a wrong type or a value out of range is an error that names the key.
+construction: an unknown key, a wrong type or a value out of range is an error that names the key. Types are strict:
+text is no number, nor is true; no number is NaN or infinite. Upper bounds are where slips of the pen begin.
 """
 
 from __future__ import annotations
@@ -9,27 +10,69 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+import typing
+from collections import abc
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, validate_call
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    validate_call,
+)
 from pydantic.dataclasses import dataclass
 
+from spaarsist import code
+from spaarsist.names import LABELS
 from spaarsist.names import ConfigError as ConfigError
 from spaarsist.names import Variant as Variant
 
 SAMPLE_RATE = 16_000
 """Sampling rate of every waveform inside the package, in Hz."""
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
-Checksum = Annotated[str, Field(pattern="^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")]
-PositiveCount = Annotated[int, Field(gt=0)]
+SHORTEST_CROP = 400
+"""Samples of which a front-end makes its first frame."""
 
-_checked = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+
+def _of_a_frame(crop: int) -> int:
+    if 0 < crop < SHORTEST_CROP:
+        raise ValueError(f"0, or at least {SHORTEST_CROP} samples")
+    return crop
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise ValueError("an odd number")
+    return size
+
+
+Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
+Cost = Annotated[float, Field(strict=True, ge=1e-6, le=1e6)]
+Weight = Annotated[float, Field(strict=True, ge=0, le=1e6)]
+Temperature = Annotated[float, Field(strict=True, ge=1e-4, le=1e5)]
+Temperatures = Annotated[tuple[Temperature, ...], Field(min_length=4, max_length=4)]
+Ratio = Annotated[float, Field(strict=True, gt=0, le=1)]
+Label = Literal[*LABELS]
+Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
+OddSize = Annotated[Size, AfterValidator(_odd)]
+Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+Draws = Annotated[int, Field(strict=True, ge=0, le=100_000_000)]
+Crop = Annotated[int, Field(strict=True, ge=SHORTEST_CROP, le=3600 * SAMPLE_RATE)]
+StageCrop = Annotated[int, Field(strict=True, ge=0, le=3600 * SAMPLE_RATE), AfterValidator(_of_a_frame)]
+Checksum = Annotated[str, Field(pattern="^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")]
+
+_FINITE = ConfigDict(extra="forbid", allow_inf_nan=False)
+_checked = dataclass(frozen=True, config=_FINITE)
 
 
 @_checked
@@ -37,14 +80,14 @@ class CostModel:
     """Prior and costs of the detection cost function (defaults: the ASVspoof 5 evaluation plan).
 
     Args:
-        p_spoof: prior probability of a spoof, in (0, 1).
-        c_miss: cost of rejecting a bona fide trial.
-        c_fa: cost of accepting a spoof.
+        p_spoof: prior probability of a spoof, 1e-6 to 1 - 1e-6.
+        c_miss: cost of rejecting a bona fide trial, 1e-6 to 1e6.
+        c_fa: cost of accepting a spoof, 1e-6 to 1e6.
     """
 
-    p_spoof: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    c_miss: Positive = 1.0
-    c_fa: Positive = 10.0
+    p_spoof: Annotated[float, Field(strict=True, ge=1e-6, le=1 - 1e-6)] = 0.05
+    c_miss: Cost = 1.0
+    c_fa: Cost = 10.0
 
     @property
     def bayes_threshold(self) -> float:
@@ -113,9 +156,29 @@ class FrontendConfig:
 
     model: str = "spectral"
     revision: str = ""
-    final_layer_norm: bool = False
+    final_layer_norm: StrictBool = False
     normalise: Literal["utterance", "batch", "none"] = "utterance"
     precision: Literal["float32", "bfloat16"] = "float32"
+
+
+def _known(kind: str) -> str:
+    if kind not in code.backends():
+        raise ValueError(f"there is no back-end {kind!r}{near(kind, code.backends())}")
+    return kind
+
+
+@cache
+def _options(kind: str) -> Any:
+    """What a back-end's class takes beside its sizes, as a model; a type that is unknown here takes anything."""
+    known = {**vars(abc), **vars(typing), **globals()}
+    fields: dict[str, Any] = {}
+    for name, (annotation, needed) in code.keywords(kind).items():
+        try:
+            taken = eval(annotation, known)  # our own source
+        except NameError:
+            taken = Any
+        fields[name] = (taken, ... if needed else None)
+    return create_model(kind, __config__=_FINITE | {"strict": True}, **fields)
 
 
 @_checked
@@ -128,9 +191,20 @@ class BackendConfig:
         options: further keywords of that class: k_train and temperatures of AASIST, n_heads of MHFA, ...
     """
 
-    kind: str = "AASIST"
-    embedding_dim: Annotated[int, Field(gt=0, multiple_of=4)] = 1024
+    kind: Annotated[str, AfterValidator(_known)] = "AASIST"
+    embedding_dim: Annotated[Size, Field(multiple_of=4)] = 1024
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, Any], found: ValidationInfo) -> dict[str, Any]:
+        if "kind" in found.data:  # else it is what is wrong
+            taken = _options(found.data["kind"])
+            try:
+                taken.model_validate_json(json.dumps(options, default=str))  # in JSON, lists may be tuples
+            except ValidationError as error:
+                raise ValueError(_places(error, keys=[*taken.model_fields])) from None
+        return options
 
 
 @_checked
@@ -160,7 +234,7 @@ class Augmentation:
     room: Probability = 0.0
     room_corpus: str = ""
     silence_detector: Literal["energy", "vad"] = "energy"
-    crop_last: bool = False
+    crop_last: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.room > 0 and not self.room_corpus:
@@ -177,15 +251,16 @@ class Stage:
         learning_rate: Adam's.
         train_frontend: fine-tune the front-end too; false keeps it frozen.
         schedule: `constant` (the paper's) or `one_cycle` (rises to learning_rate and falls; for short runs).
-        crop: samples per training excerpt; 0 takes the recipe's crop. Development and evaluation use the recipe's.
+        crop: samples per training excerpt, at least 400; 0 takes the recipe's crop. Development and evaluation use the
+            recipe's.
     """
 
     epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Positive = 1e-4
-    train_frontend: bool = False
+    batch_size: Annotated[Size, Field(ge=2)]
+    learning_rate: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1e-4
+    train_frontend: StrictBool = False
     schedule: Literal["constant", "one_cycle"] = "constant"
-    crop: Count = 0
+    crop: StageCrop = 0
 
 
 @_checked
@@ -193,7 +268,7 @@ class TrainingRecipe:
     """How a detector is trained: front-end, back-end size, stages, augmentation.
 
     Args:
-        crop: samples of an evaluation excerpt (64,600 in the paper: 4.04 s at 16 kHz).
+        crop: samples of an evaluation excerpt, at least 400 (64,600 in the paper: 4.04 s at 16 kHz).
         development_crop: where the excerpts lie whose EER selects the epoch: at the `centre`, or anew at `random` in
             every epoch, as in the authors' code (selection is then as noisy as the crops).
         deterministic: training repeats itself to the last bit on the same machine; false lets a GPU take its fastest
@@ -209,21 +284,27 @@ class TrainingRecipe:
 
     frontend: FrontendConfig = FrontendConfig()
     backend: BackendConfig = BackendConfig()
-    crop: PositiveCount = 64_600
-    stages: tuple[Stage, ...] = (
+    crop: Crop = 64_600
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (
         Stage(epochs=10, batch_size=64),
         Stage(epochs=5, batch_size=32, train_frontend=True),
     )
     augmentation: Augmentation = Augmentation()
     development_crop: Literal["centre", "random"] = "centre"
-    deterministic: bool = True
-    keep_better_stage: bool = True
-    epoch_size: Count = 0
+    deterministic: StrictBool = True
+    keep_better_stage: StrictBool = True
+    epoch_size: Draws = 0
     views: Count = 0
-    gradient_checkpointing: bool = False
-    compile: bool = False
+    gradient_checkpointing: StrictBool = False
+    compile: StrictBool = False
 
     def __post_init__(self) -> None:
+        reduced = self.gradient_checkpointing or self.compile or self.frontend.precision != "float32"
+        if self.frontend.model == "spectral" and reduced:
+            raise ValueError(
+                "gradient_checkpointing, compile and frontend.precision bfloat16 are for transformers; "
+                "frontend.model is spectral, which takes none of them"
+            )
         frozen = [not stage.train_frontend for stage in self.stages if stage.epochs]
         if self.views and (sum(frozen) != 1 or not frozen[0]):
             raise ValueError("views > 0 is for recipes whose first stage, and no other, leaves the front-end frozen")
@@ -268,12 +349,13 @@ class TrainingRecipe:
 Section = TypeVar("Section")
 
 
-def parse(kind: type[Section], source: str | Path | dict[str, Any]) -> Section:
+def parse(kind: type[Section], source: str | Path | dict[str, Any], place: str = "") -> Section:
     """Read one section of the configuration.
 
     Args:
         kind: the dataclass to build.
         source: a mapping, JSON text, or the path of a YAML or JSON file that holds the mapping.
+        place: where the section stands in the configuration, for messages; default: its class.
 
     Raises:
         ConfigError: names every offending key and what it should have been.
@@ -283,7 +365,8 @@ def parse(kind: type[Section], source: str | Path | dict[str, Any]) -> Section:
     try:
         return TypeAdapter(kind).validate_python(source)
     except ValidationError as error:
-        raise ConfigError(f"{kind.__name__}: {_places(error)}") from None
+        keys = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        raise ConfigError(_places(error, place or f"{kind.__name__}: ", keys)) from None
 
 
 def call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -295,37 +378,114 @@ def call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
         return validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)(**arguments)
     except ValidationError as error:
-        raise ConfigError(f"{function.__name__}: {_places(error)}") from None
+        raise ConfigError(_places(error, f"{function.__name__}: ")) from None
 
 
-def _places(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']}" for e in error.errors())
+def at(keys: Iterable[str | int]) -> str:
+    """Write the place of a value: `training.stages[1].epochs`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """End of a message about a name that nothing has: the nearest that something has, or all."""
+    found = get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(known) or 'none'}"
+
+
+def shown(value: object) -> str:
+    """Write a value that is refused, shortened, with a hint where it is a number that was taken for text."""
+    text = json.dumps(value, default=str)
+    text = text if len(text) <= 80 else f"{text[:77]}..."
+    try:
+        number = isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        number = False
+    return f"{text}, which is text: write it without quotes, and 1.0e-4 for 1e-4" if number else text
+
+
+def _places(error: ValidationError, start: str = "", keys: Sequence[str] = ()) -> str:
+    """Every complaint with its place; `keys` are those that the outermost level takes."""
+    complaints = []
+    for found in error.errors():
+        place, complaint = found["loc"], found["msg"].removeprefix("Value error, ")
+        if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            complaint = "no such key" + (near(str(place[0]), keys) if len(place) == 1 and keys else "")
+        elif found["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+            complaint = "missing"
+        elif found["type"] != "value_error" and isinstance(found["input"], str | int | float):
+            complaint += f", not {shown(found['input'])}"
+        named = f"{start}{at(place)}" if start.endswith(": ") else at([start, *place]) if start else at(place)
+        complaints.append(f"{named.removesuffix(': ')}: {complaint}")
+    return "; ".join(dict.fromkeys(complaints))
 
 
 def read_mapping(text: str) -> dict[str, Any]:
     """Read a mapping: JSON text, or the path of a YAML or JSON file.
 
     Raises:
-        ConfigError: it is unreadable, or no mapping.
+        ConfigError: it is unreadable, no mapping, or holds a key twice; the message names file, line and column.
     """
-    import yaml
-
     origin = "the JSON text given"
     if not text.lstrip().startswith("{"):
         origin = text
         try:
-            text = Path(text).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{origin}: cannot be read ({error.strerror})") from None
+            text = Path(text).read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"{origin}, line {line}: not UTF-8; save the file in that encoding") from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{origin}: cannot be read ({getattr(error, 'strerror', error)})") from None
     try:
-        mapping = yaml.safe_load(text)  # JSON is YAML
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{origin}{place}: not valid YAML or JSON ({getattr(error, 'problem', error)})") from None
+        mapping = json.loads(text, object_pairs_hook=_once)  # JSON is YAML but for numbers such as 1e-05
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    except (ValueError, RecursionError):
+        mapping = _read_yaml(text, origin)
     if not isinstance(mapping, dict):
         raise ConfigError(f"{origin}: expected a mapping of keys to values")
     return mapping
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for position, (key, _) in enumerate(pairs):
+        if key in (other for other, _ in pairs[:position]):
+            raise ConfigError(f"{key} is given twice; keep one")
+    return dict(pairs)
+
+
+def _read_yaml(text: str, origin: str) -> Any:
+    import yaml
+
+    def refuse(mark: Any, complaint: str) -> ConfigError:
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        return ConfigError(f"{origin}{place}: {complaint}")
+
+    class Loader(yaml.SafeLoader):
+        """Takes no key twice, and no alias: a few lines of them can stand for more than fits into memory."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise refuse(self.peek_event().start_mark, "an alias (*name); write the value itself")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
+                    raise refuse(key.start_mark, f"{key.value} is given twice; keep one")
+                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unknown"
+        raise refuse(mark, f"not valid YAML or JSON ({problem})") from None
+    except RecursionError:
+        raise refuse(None, "nested too deeply") from None
+    except ValueError as error:  # a date that no calendar has, a number of too many digits
+        raise refuse(None, f"not valid YAML or JSON ({error})") from None
 
 
 def to_json(section: object) -> str:

@@ -8,18 +8,32 @@ name the function that makes it, and a line of `Plan.made`, which gives the argu
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from hashlib import sha256
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
 import yaml
 
-from spaarsist import artefacts, code
-from spaarsist.config import BackendConfig, CompositeWeights, ConfigError, CostModel, Release, TrainingRecipe, parse
+from spaarsist import artefacts
+from spaarsist.config import (
+    BackendConfig,
+    CompositeWeights,
+    ConfigError,
+    CostModel,
+    Release,
+    TrainingRecipe,
+    at,
+    near,
+    parse,
+    shown,
+)
 from spaarsist.departures import Departure, departures
 from spaarsist.names import AS_TRAINED, BASELINE, LIGHT, System, Variant, ratio_code, system_name
 
@@ -101,7 +115,21 @@ IN_CHECKOUT = {
 DECIDE_NOTHING = ("experiment", "label", "data", "downloads", "features", "speed", "compute")
 """Sections that decide no number: texts, places, and how jobs run."""
 
-MAX_SEED = 2**32 - 1
+MOST_VALUES = 100_000
+"""In a configuration; the largest of ours has about 300."""
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that break a line of a table, or that no file can hold."""
+
+TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "keys with values",
+}
+"""Types of the schema, as messages call them."""
 
 
 class Result(NamedTuple):
@@ -148,6 +176,7 @@ class Plan:
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
+        _check_values(config)
         _check_schema(config)
         self.config = config
         self.results_folder = f"results/{config['experiment']}"
@@ -283,29 +312,40 @@ class Plan:
         config = self.config
         training = config["training"]
         frontend = training["frontend"] | {"model": self._placed(training["frontend"]["model"])}
-        self.recipe = parse(TrainingRecipe, training | {"frontend": frontend})
+        self.recipe = parse(TrainingRecipe, training | {"frontend": frontend}, "training")
+        self._check_folders()
         if config["features"]["development"]:
             self.recipe.refuse_cache("features.development", development=True)
         if self.recipe.normalised_together and config["compute"]["gpu"] > 1:
             raise ConfigError(
                 "training.frontend.normalise: batch needs compute.gpu: 1; each GPU would normalise its share of a batch"
             )
-        parse(CostModel, config["evaluation"]["cost_model"])
-        parse(CompositeWeights, config["evaluation"]["composite"])
-        for release in config["downloads"].values():
-            parse(Release, release)
+        parse(CostModel, config["evaluation"]["cost_model"], "evaluation.cost_model")
+        parse(CompositeWeights, config["evaluation"]["composite"], "evaluation.composite")
+        for name, release in config["downloads"].items():
+            parse(Release, release, f"downloads.{name}")
         for name, backend in config["backends"].items():
-            parse(BackendConfig, backend)
-            if backend["kind"] not in code.backends():
-                raise ConfigError(f"backends.{name}.kind {backend['kind']!r}: there are {', '.join(code.backends())}")
-        for seed in self.seeds:
-            if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-                raise ConfigError(f"seeds: {seed!r} is no whole number from 0 to {MAX_SEED}")
+            parse(BackendConfig, backend, f"backends.{name}")
+        for key in {"mini": ("directory", "cache"), "synthetic": ("directory",), "local": ()}[config["data"]["source"]]:
+            if not config["data"][key]:
+                raise ConfigError(f"data.{key} is empty: name a folder")
         if config["data"]["source"] != "local" and not self.protocols:
             raise ConfigError(
                 f"data.directory is {config['data']['directory']}, where the corpora are built, but no "
                 "protocol of corpora lies within it: change these too"
             )
+
+    def _check_folders(self) -> None:
+        """Stop on a folder that a training would miss after hours; those of releases may still be to come."""
+        frontend, augmentation = self.recipe.frontend, self.recipe.augmentation
+        wanted = {"training.augmentation.room_corpus": augmentation.room_corpus if augmentation.room else ""}
+        if frontend.model != "spectral" and not frontend.revision:
+            wanted["training.frontend.model"] = frontend.model
+        releases = [Path(release["folder"]) for release in self.config["downloads"].values()]
+        for key, folder in wanted.items():
+            if folder and not (Path(folder).is_dir() or any(map(Path(folder).is_relative_to, releases))):
+                more = "; a Hugging Face id needs training.frontend.revision" if key.endswith("model") else ""
+                raise ConfigError(f"{key}: there is no folder {folder}{more}")
 
     def _check_names(self) -> None:
         """Stop on what no section can know by itself: a name of nothing, a setting that contradicts another."""
@@ -344,6 +384,21 @@ class Plan:
             for name in names:
                 if name not in known:
                     stop(f"{key} names {name}, which is not a system of this config")
+        for key, temperatures in (
+            ("temperature.graph", self.temperature["graph"]),
+            ("temperature.stack", self.temperature["stack"]),
+            ("temperature.trained.graph", self.temperature["trained"]["graph"]),
+            ("temperature.trained.stack", self.temperature["trained"]["stack"]),
+        ):
+            for temperature in temperatures:
+                if float(f"{temperature:g}") != temperature:
+                    stop(f"{key}: {temperature}: names of systems hold six digits of a temperature; round it")
+        titles = [corpus["title"].strip() for corpus in self.corpora.values()]
+        for name, title in zip(self.corpora, titles, strict=True):
+            if titles.count(title) > 1:
+                stop(
+                    f"corpora.{name}.title: another corpus is called {title} too, and tables could not tell them apart"
+                )
         for k in config["analysis"]["k_infer"]:
             if k not in self.ratios:
                 stop(f"analysis.k_infer: {k} is neither in systems.k_infer nor in systems.k_sweep")
@@ -757,12 +812,65 @@ class Plan:
         return _unique([BASELINE, *fewest, *self.config["backends"]])
 
 
+def _check_values(config: dict[str, Any]) -> None:
+    """Stop on values that no key takes, and on more of them than anyone writes, as aliases can make.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    waiting: deque[tuple[tuple[str | int, ...], Any]] = deque([((), config)])
+    for n_seen in count():
+        if not waiting:
+            return
+        keys, value = waiting.popleft()
+        if n_seen == MOST_VALUES:
+            raise ConfigError(f"{at(keys)}: more than {MOST_VALUES} values; YAML aliases (*name) multiply them")
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str) or CONTROL.search(key):
+                    raise ConfigError(f"{at([*keys, str(key)])!r}: a key is text in one line; put it in quotes")
+            waiting.extend(((*keys, key), part) for key, part in value.items())
+        elif isinstance(value, list):
+            waiting.extend(((*keys, position), part) for position, part in enumerate(value))
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{at(keys)}: {value} is not a finite number")
+        elif isinstance(value, str) and CONTROL.search(value):
+            raise ConfigError(f"{at(keys)}: {shown(value)} holds a line break or control character; write one line")
+
+
 def _check_schema(config: dict[str, Any]) -> None:
-    """Stop on a key that is missing, unknown, or of another type than the schema says; the message names it."""
+    """Stop on a key that is missing, unknown, or of another type or range than the schema says.
+
+    Raises:
+        ConfigError: names the key: an unknown one first, since it may be the missing one misspelt.
+    """
+    errors = [*_validator().iter_errors(config)]
+    if not errors:
+        return
+    unknown = [error for error in errors if error.validator == "additionalProperties"]
+    error = jsonschema.exceptions.best_match(unknown or errors)
+    place, known = [*error.absolute_path], error.schema.get("properties", {})
+    if unknown:
+        key = next(key for key in error.instance if key not in known)
+        raise ConfigError(f"{at([*place, key])}: no such key{near(key, [*known])}")
+    if error.validator == "required":
+        key = next(key for key in error.validator_value if key not in error.instance)
+        raise ConfigError(f"{at([*place, key])}: missing ({known[key].get('description', 'see the schema')})")
+    if error.validator == "type":
+        raise ConfigError(f"{at(place)}: expected {TYPES[error.validator_value]}, not {shown(error.instance)}")
+    if error.validator == "enum":
+        raise ConfigError(f"{at(place)}: {shown(error.instance)} is not one of {', '.join(error.validator_value)}")
+    if error.validator == "pattern":
+        raise ConfigError(f"{at(place)}: expected {error.schema['description']}, not {shown(error.instance)}")
+    raise ConfigError(f"{at(place)}: {error.message.replace(repr(error.instance), shown(error.instance))}")
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    """The schema's, to which 1.0 is no whole number."""
     schema = yaml.safe_load((CHECKOUT / "workflow" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
-    if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(config)):
-        place = ".".join(map(str, error.absolute_path))
-        raise ConfigError(f"{place}: {error.message}" if place else error.message)
+    strict = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=strict)(schema)
 
 
 def in_checkout(name: str) -> dict[str, Path]:

@@ -16,12 +16,13 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaarsist.config import Label, Ratio, Temperature, Temperatures
 from spaarsist.names import Variant
 
 PROJECTED, POOLING = 128, 3
@@ -312,11 +313,11 @@ class AASIST(nn.Module):
         self,
         feature_dim: int = 1024,
         embedding_dim: int = 1024,
-        k_train: float = 0.5,
-        temperatures: Sequence[float] = (2.0, 2.0, 100.0, 100.0),
-        stack_temperature: float | None = None,
-        variant: str = "Base",
-        size: str = "base",
+        k_train: Ratio = 0.5,
+        temperatures: Temperatures = (2.0, 2.0, 100.0, 100.0),
+        stack_temperature: Temperature | None = None,
+        variant: Label = "Base",
+        size: Literal["base", "L"] = "base",
     ) -> None:
         super().__init__()
         if size not in NODE_DIMS:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaarsist.config import OddSize, Size
+
 
 class _Pooling(nn.Module):
     """What the back-ends share: the check of the input. Each says in `pool` what it does with it.
@@ -101,7 +103,7 @@ class MHFA(_Pooling):
     """
 
     def __init__(
-        self, feature_dim: int, n_layers: int, embedding_dim: int, n_heads: int = 32, compression_dim: int = 128
+        self, feature_dim: int, n_layers: int, embedding_dim: int, n_heads: Size = 32, compression_dim: Size = 128
     ) -> None:
         super().__init__(feature_dim, n_layers, embedding_dim)
         _at_least(1, n_heads=n_heads, compression_dim=compression_dim)
@@ -156,9 +158,9 @@ class CAMHFA(MHFA):
         feature_dim: int,
         n_layers: int,
         embedding_dim: int,
-        n_heads: int = 64,
-        compression_dim: int = 128,
-        context: int = 9,
+        n_heads: Size = 64,
+        compression_dim: Size = 128,
+        context: OddSize = 9,
     ) -> None:
         super().__init__(feature_dim, n_layers, embedding_dim, n_heads, compression_dim)
         if context < 1 or context % 2 == 0:
@@ -200,7 +202,7 @@ class SLS(_Pooling):
     (QiShanZhang/SLSforASVspoof-2021-DF); the adaptive segments are ours.
     """
 
-    def __init__(self, feature_dim: int, n_layers: int, embedding_dim: int, n_segments: int = 67) -> None:
+    def __init__(self, feature_dim: int, n_layers: int, embedding_dim: int, n_segments: Size = 67) -> None:
         super().__init__(feature_dim, n_layers, embedding_dim)
         _at_least(3, feature_dim=feature_dim)
         _at_least(1, n_segments=n_segments)
