@@ -1,8 +1,9 @@
 import json
+import math
 
 import pytest
 
-from spaarsist.config import Augmentation, BackendConfig, CompositeWeights, TrainingRecipe, parse, to_json
+from spaarsist.config import Augmentation, BackendConfig, CompositeWeights, Stage, TrainingRecipe, parse, to_json
 from spaarsist.names import LABELS, ConfigError, System, Variant, ratio_code, system_name
 
 
@@ -115,6 +116,17 @@ def test_recipe_from_a_file(tmp_path):
             r"training\.views above 0 does not go with training\.frontend\.normalise: batch",
         ),
         ({"backend": {"embedding_dim": 6}}, "backend.embedding_dim: .*multiple of 4"),
+        ({"backend": {"embedding_dim": 10**9}}, "backend.embedding_dim: .*less than or equal to 65536"),
+        ({"backend": {"options": {"temperatures": [1, 1, 1]}}}, "options: temperatures: .*at least 4 items"),
+        ({"backend": {"options": {"temperatures": ["a", 1, 1, 1]}}}, r"options: temperatures\[0\]: .*number"),
+        ({"backend": {"options": {"temperatures": [math.nan, 1, 1, 1]}}}, r"options: temperatures\[0\]: .*finite"),
+        ({"backend": {"kind": "MHFA", "options": {"n_heads": "8"}}}, "n_heads: .*integer, not .8., which is text"),
+        ({"epoch_size": 10**12}, "epoch_size: .*less than or equal to 100000000"),
+        ({"crop": 10**12}, "crop: .*less than or equal to 57600000"),
+        ({"crop": True}, "crop: .*integer, not true"),
+        ({"deterministic": "yes"}, "deterministic: .*boolean, not .yes."),
+        ({"stages": [{"epochs": 1, "batch_size": 4, "learning_rate": math.inf}]}, r"learning_rate: .*"),
+        ({"stages": []}, "stages: .*at least 1 item"),
     ],
 )
 def test_misspelt_or_out_of_range_keys_are_named(text, message):
@@ -123,11 +135,47 @@ def test_misspelt_or_out_of_range_keys_are_named(text, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("gone.yaml", "gone.yaml: cannot be read"), ("{", "not valid YAML"), ("{a", "not valid")]
+    ("text", "message"),
+    [
+        ("gone.yaml", "gone.yaml: cannot be read"),
+        ("{", "not valid YAML"),
+        ("{a", "not valid"),
+        ('{"crop": 500, "crop": 600}', "the JSON text given: crop is given twice; keep one"),
+        ("a\0b", "cannot be read"),
+    ],
 )
 def test_unreadable_sections(text, message):
     with pytest.raises(ConfigError, match=message):
         parse(TrainingRecipe, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"views: 0\ncrop: [1", "r.yaml, line 2, column 9: not valid YAML"),
+        (b"views: 0\n\tcrop: 500", "r.yaml, line 2, column 1: not valid YAML"),
+        (b"crop: 500\nviews: 0\ncrop: 600\n", "r.yaml, line 3, column 1: crop is given twice"),
+        (b"# a\n# \xe4", "r.yaml, line 2: not UTF-8"),
+        (b"crop: &c 500\nviews: *c", r"r.yaml, line 2, column 8: an alias"),
+        (b"[" * 5000, "r.yaml: nested too deeply"),
+        (b"crop: 2001-02-30", "r.yaml: not valid YAML"),
+        (b"- a", "r.yaml: expected a mapping"),
+        (b"", "r.yaml: expected a mapping"),
+        (b"crop: \x07", "not valid YAML"),
+        (b"crop: !!python/object/apply:os.getcwd []", "r.yaml, line 1, column 7: not valid YAML"),
+    ],
+)
+def test_where_yaml_is_wrong(tmp_path, content, message):
+    (tmp_path / "r.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        parse(TrainingRecipe, tmp_path / "r.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_as_json_writes_them():
+    """0.00001 is 1e-05 in JSON, which YAML takes for text."""
+    recipe = TrainingRecipe(stages=(Stage(1, 2, learning_rate=1e-5),))
+    assert parse(TrainingRecipe, to_json(recipe)) == recipe
 
 
 def test_what_is_normalised_together_in_scoring():

@@ -1,6 +1,7 @@
 """The plan: what an experiment consists of, and every mistake that a configuration can hold."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -177,6 +178,7 @@ def test_a_protocol_of_the_users_is_no_output():
     assert len(plan.protocols) == 4 and "mine.csv" not in plan.protocols and plan.protocol_proof("mine") == "mine.csv"
 
 
+NAN = math.nan
 NOTHING_BUT_THE_BASELINE = {
     "backends": {},
     "systems__variants": ["Base"],
@@ -240,13 +242,73 @@ NOTHING_BUT_THE_BASELINE = {
             r"training\.frontend\.normalise: batch needs compute\.gpu: 1",
         ),
         ({"training__augmentation__silence_detector": "vads"}, "silence_detector: .vads. is not one of vad, energy"),
-        ({"training__stages__0__learning_rate": float("nan")}, "learning_rate"),
+        (
+            {"training__stages__0__learning_rate": NAN},
+            r"training.stages\[0\].learning_rate: nan is not a finite number",
+        ),
+        (
+            {"training__stages__1__learning_rate": "1e-4"},
+            "expected a number, not .1e-4., which is text: write it without",
+        ),
+        ({"training__stages__1__epochs": True}, r"training.stages\[1\].epochs: expected a whole number, not true"),
+        ({"training__stages__1__crop": 399}, r"training.stages\[1\].crop: 0, or at least 400 samples"),
+        ({"training__backend__options__temperatures": [2, 2, NAN, 100]}, r"temperatures\[2\]: nan is not a finite"),
+        ({"training__augmentation__noise": NAN}, "training.augmentation.noise: nan"),
+        ({"training__frontend__precision": "bfloat16"}, "training: .* frontend.model is spectral"),
+        (
+            {"training__frontend__model": "gone/xlsr"},
+            "training.frontend.model: there is no folder gone/xlsr; a Hugging",
+        ),
+        (
+            {"training__augmentation__room": 0.5, "training__augmentation__room_corpus": "gone"},
+            "room_corpus: there is no",
+        ),
+        ({"evaluation__cost_model__c_fa": math.inf}, "evaluation.cost_model.c_fa: inf is not a finite number"),
+        ({"evaluation__confidence": NAN}, "evaluation.confidence: nan"),
+        ({"backends__MHFA__options": {"heads": 3}}, "backends.MHFA.options: heads: no such key; did you mean n_heads"),
+        ({"backends__MHFA__options": {"n_heads": 2.5}}, "backends.MHFA.options: n_heads: .* not 2.5"),
+        ({"backends__MHFA": {"kind": "CAMHFA", "options": {"context": 8}}}, "options: context: an odd number"),
+        ({"backends__MHFA": {"kind": "AASIST", "options": {"size": "XL"}}}, "options: size: .* not .XL."),
+        (
+            {"backends": {"..": {"kind": "MHFA", "options": {}}}},
+            r"backends: expected a name of letters, .*, not \"\.\.\"",
+        ),
+        ({"backends": {1: {"kind": "MHFA", "options": {}}}}, r"'backends.1': a key is text"),
+        ({"temperature__stack": [-1]}, r"temperature.stack\[0\]: -1 is less than"),
+        ({"temperature__stack": [12345.678]}, "temperature.stack: 12345.678: names of systems hold six digits"),
+        ({"corpora__in_the_wild__title": "ASVspoof 5-like dev"}, "another corpus is called ASVspoof 5-like dev too"),
+        ({"label": "two\nlines"}, "label: .* holds a line break"),
+        ({"experiment": "mini\n"}, "experiment: .* holds a line break"),
+        ({"experiment": "a" * 300}, r"^experiment: .{,90} is too long$"),
+        ({"features__directory": "~/cache"}, "features.directory: expected a folder, .* not .~/cache."),
+        ({"features__directory": "{corpus}"}, "features.directory: expected a folder"),
+        ({"compute__workers": 10**12}, "compute.workers: 1000000000000 is greater"),
+        ({"seeds": None}, "seeds: expected a list, not null"),
         ({"evaluation__composite": dict.fromkeys(CONFIGS["config.yaml"]["evaluation"]["composite"], 0)}, "a group and"),
     ],
 )
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ConfigError, match=message):
         Plan(settings(**changes))
+
+
+def test_a_misspelt_key_is_set_against_those_that_are_missing():
+    config = settings()
+    config["seedz"] = config.pop("seeds")
+    with pytest.raises(ConfigError, match=r"^seedz: no such key; did you mean seeds\?$"):
+        Plan(config)
+
+
+def test_aliases_that_multiply():
+    """Nine lines of YAML can stand for a billion values; a list may even hold itself."""
+    many = ["x"]
+    for _ in range(40):
+        many = [many, many]
+    endless = []
+    endless.append(endless)
+    for value in (many, endless):
+        with pytest.raises(ConfigError, match="more than 100000 values"):
+            Plan(settings(seeds=value))
 
 
 def test_two_archives_of_one_name():

@@ -852,7 +852,8 @@ def _check_schema(config: dict[str, Any]) -> None:
     place, known = [*error.absolute_path], error.schema.get("properties", {})
     if unknown:
         key = next(key for key in error.instance if key not in known)
-        raise ConfigError(f"{at([*place, key])}: no such key{near(key, [*known])}")
+        absent = [name for name in known if name not in error.instance]  # one of these may be meant
+        raise ConfigError(f"{at([*place, key])}: no such key{near(key, absent or [*known])}")
     if error.validator == "required":
         key = next(key for key in error.validator_value if key not in error.instance)
         raise ConfigError(f"{at([*place, key])}: missing ({known[key].get('description', 'see the schema')})")
