@@ -1,6 +1,7 @@
 # make demo   builds the environment and runs the default experiment (results/mini)
 # make facts  builds the environment and shows what can be known of the paper without data (results/facts)
 # make test   builds the environment and runs the tests
+# make fuzz   damages input of every kind at random for MINUTES=60; what it finds is kept in fuzz/
 # make lint   checks style, as CI does
 # make rehearsal  runs config/paper.yaml on a miniature of the published releases, and kills it on the way
 # make slurm      runs the workflow through a Slurm of one node (root; apt-get install slurm-wlm munge)
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: facts demo test lint rehearsal slurm
+.PHONY: facts demo test fuzz lint rehearsal slurm
 facts: $(VENV)/installed
 	@python -m spaarsist facts
 
@@ -19,6 +20,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	python -m pytest -n 2 --dist loadfile
+
+fuzz: $(VENV)/installed
+	FUZZ_MINUTES=$(or $(MINUTES),60) python -m pytest tests/test_fuzz.py
 
 rehearsal slurm: $(VENV)/installed
 	python -m pytest tests/$@
