@@ -1,9 +1,9 @@
 """Damaged and odd input of every kind, made by chance: a right result, or one clear line.
 
 Each target writes valid files, damages one, and calls the command line as a user would. Whatever the damage, a verb
-ends within a time limit, either with a result that is whole and right as far as that can be known, or with exit code 1, one
-line that begins with `spaarsist:`, and nothing written. The suite tries a few dozen inputs, the same ones every time;
-`make fuzz MINUTES=60` tries other ones for that long, says how many, and keeps what it found in `fuzz/`.
+ends within a time limit, either with a result that is whole and right as far as that can be known, or with exit code 1,
+one line that begins with `spaarsist:`, and nothing written. The suite tries a few dozen inputs, the same ones every
+time; `make fuzz MINUTES=60` tries other ones for that long, says how many, and keeps what it found in `fuzz/`.
 """
 
 import contextlib
