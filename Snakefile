@@ -6,10 +6,27 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
+sys.path.insert(0, f"{workflow.basedir}/src")
+from spaarsist.config import ConfigError, read_mapping
+
+
+def end(error):
+    """Stop as verbs do: in one line, where Snakemake would show its own lines too."""
+    sys.exit(f"spaarsist: config: {error}")
+
+
+# Snakemake names no line of what is no YAML, and of two equal keys it takes the last
+try:
+    for path in workflow.overwrite_configfiles or [f"{workflow.basedir}/config.yaml"]:
+        read_mapping(str(path))
+except ConfigError as error:
+    end(error)
+
 # A file given by --configfile is a whole configuration: the default one must not shine through it.
 if not workflow.overwrite_configfiles:
 
     configfile: f"{workflow.basedir}/config.yaml"
+
 
 
 # What makes a job again is newer input, other input, or another parameter; neither the text of a rule nor the way its
@@ -25,8 +42,6 @@ type(workflow).rerun_triggers = property(
 Job.restart_times = property(
     lambda job: 0 if any(map(refused, job.log)) else job.rule.restart_times
 )
-
-sys.path.insert(0, f"{workflow.basedir}/src")
 
 
 include: "workflow/rules/common.smk"

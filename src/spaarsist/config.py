@@ -405,9 +405,13 @@ def shown(value: object) -> str:
 
 def _places(error: ValidationError, start: str = "", keys: Sequence[str] = ()) -> str:
     """Every complaint with its place; `keys` are those that the outermost level takes."""
-    complaints = []
-    for found in error.errors():
-        place, complaint = found["loc"], found["msg"].removeprefix("Value error, ")
+    complaints, errors = [], error.errors()
+    within = {found["loc"][:depth] for found in errors for depth in range(len(found["loc"]))}
+    for found in errors:
+        if found["loc"] in within:  # what is wrong lies deeper
+            continue
+        place, complaint = found["loc"], found["msg"].removeprefix("Value error, ").replace("tuple", "list")
+        complaint = complaint.removeprefix("Tuple ").replace(" after validation", "")
         if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             complaint = "no such key" + (near(str(place[0]), keys) if len(place) == 1 and keys else "")
         elif found["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):

@@ -2,18 +2,14 @@
 import json
 import os
 import shlex
-import sys
 
 from spaarsist import code
-from spaarsist.config import ConfigError, read_mapping
 from spaarsist.plan import FACTS, FORMS, IN_CHECKOUT, Plan, fingerprint
 
 try:
-    for path in workflow.configfiles:  # Snakemake takes the last of two equal keys
-        read_mapping(str(path))
     PLAN = Plan(config)
 except ConfigError as error:
-    sys.exit(f"spaarsist: config: {error}")  # the line alone, as verbs end
+    end(error)
 RESULTS = PLAN.results_folder
 FEATURES = PLAN.features_folder
 ENVIRONMENT = "../../environment.yml"
