@@ -28,7 +28,6 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
-
 # What makes a job again is newer input, other input, or another parameter; neither the text of a rule nor the way its
 # software came here. What code decides a result is among the parameters, by its meaning, except of corpora, caches,
 # trainings and scores: new code never makes these again by itself, but `spaarsist show` names them.
