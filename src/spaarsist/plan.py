@@ -313,6 +313,8 @@ class Plan:
         training = config["training"]
         frontend = training["frontend"] | {"model": self._placed(training["frontend"]["model"])}
         self.recipe = parse(TrainingRecipe, training | {"frontend": frontend}, "training")
+        if not any(stage.epochs for stage in self.recipe.stages):
+            raise ConfigError("training.stages: no stage has any epochs")
         self._check_folders()
         if config["features"]["development"]:
             self.recipe.refuse_cache("features.development", development=True)
