@@ -251,7 +251,7 @@ NOTHING_BUT_THE_BASELINE = {
             "expected a number, not .1e-4., which is text: write it without",
         ),
         ({"training__stages__1__epochs": True}, r"training.stages\[1\].epochs: expected a whole number, not true"),
-        ({"training__stages__0__epochs": 0, "training__stages__1__epochs": 0}, "training.stages: no stage has any epochs"),
+        ({"training__stages__0__epochs": 0, "training__stages__1__epochs": 0}, "stages: no stage has any epochs"),
         ({"training__stages__1__crop": 399}, r"training.stages\[1\].crop: 0, or at least 400 samples"),
         ({"training__backend__options__temperatures": [2, 2, NAN, 100]}, r"temperatures\[2\]: nan is not a finite"),
         ({"training__augmentation__noise": NAN}, "training.augmentation.noise: nan"),
