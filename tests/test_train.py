@@ -340,10 +340,10 @@ def test_resume_of_another_run_is_refused(synthetic, recipe, tmp_path, monkeypat
         fit(synthetic, tmp_path / "a", recipe, seed=2)
 
 
-def test_a_crop_that_is_too_short(synthetic, recipe, tmp_path):
-    """One frame is enough for the front-end, not for the graphs."""
-    with pytest.raises(ConfigError, match="a crop of 400 samples is too short"):
-        fit(synthetic, tmp_path, replace(recipe, crop=400))
+@pytest.mark.parametrize("crop", [100, 400])
+def test_a_crop_that_is_too_short(synthetic, recipe, tmp_path, crop):
+    with pytest.raises(ConfigError, match=f"a crop of {crop} samples is too short"):
+        fit(synthetic, tmp_path, replace(recipe, crop=crop))
 
 
 def test_killed_while_tidying_up(checkpoint, again, tmp_path, monkeypatch):

@@ -40,15 +40,6 @@ from spaarsist.names import Variant as Variant
 SAMPLE_RATE = 16_000
 """Sampling rate of every waveform inside the package, in Hz."""
 
-SHORTEST_CROP = 400
-"""Samples of which a front-end makes its first frame."""
-
-
-def _of_a_frame(crop: int) -> int:
-    if 0 < crop < SHORTEST_CROP:
-        raise ValueError(f"0, or at least {SHORTEST_CROP} samples")
-    return crop
-
 
 def _odd(size: int) -> int:
     if size % 2 == 0:
@@ -67,8 +58,7 @@ Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 OddSize = Annotated[Size, AfterValidator(_odd)]
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Draws = Annotated[int, Field(strict=True, ge=0, le=100_000_000)]
-Crop = Annotated[int, Field(strict=True, ge=SHORTEST_CROP, le=3600 * SAMPLE_RATE)]
-StageCrop = Annotated[int, Field(strict=True, ge=0, le=3600 * SAMPLE_RATE), AfterValidator(_of_a_frame)]
+Crop = Annotated[int, Field(strict=True, ge=0, le=3600 * SAMPLE_RATE)]
 Checksum = Annotated[str, Field(pattern="^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")]
 
 _FINITE = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -251,16 +241,15 @@ class Stage:
         learning_rate: Adam's.
         train_frontend: fine-tune the front-end too; false keeps it frozen.
         schedule: `constant` (the paper's) or `one_cycle` (rises to learning_rate and falls; for short runs).
-        crop: samples per training excerpt, at least 400; 0 takes the recipe's crop. Development and evaluation use the
-            recipe's.
+        crop: samples per training excerpt; 0 takes the recipe's crop. Development and evaluation use the recipe's.
     """
 
     epochs: Count
     batch_size: Annotated[Size, Field(ge=2)]
-    learning_rate: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1e-4
+    learning_rate: Annotated[float, Field(strict=True, gt=0)] = 1e-4
     train_frontend: StrictBool = False
     schedule: Literal["constant", "one_cycle"] = "constant"
-    crop: StageCrop = 0
+    crop: Crop = 0
 
 
 @_checked
@@ -268,7 +257,7 @@ class TrainingRecipe:
     """How a detector is trained: front-end, back-end size, stages, augmentation.
 
     Args:
-        crop: samples of an evaluation excerpt, at least 400 (64,600 in the paper: 4.04 s at 16 kHz).
+        crop: samples of an evaluation excerpt (64,600 in the paper: 4.04 s at 16 kHz).
         development_crop: where the excerpts lie whose EER selects the epoch: at the `centre`, or anew at `random` in
             every epoch, as in the authors' code (selection is then as noisy as the crops).
         deterministic: training repeats itself to the last bit on the same machine; false lets a GPU take its fastest
@@ -284,8 +273,8 @@ class TrainingRecipe:
 
     frontend: FrontendConfig = FrontendConfig()
     backend: BackendConfig = BackendConfig()
-    crop: Crop = 64_600
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (
+    crop: Annotated[Crop, Field(gt=0)] = 64_600
+    stages: tuple[Stage, ...] = (
         Stage(epochs=10, batch_size=64),
         Stage(epochs=5, batch_size=32, train_frontend=True),
     )
@@ -343,7 +332,7 @@ class TrainingRecipe:
 
         As many as in a batch of the last stage: the authors' code scores in batches of 32, in both stages and after.
         """
-        return self.stages[-1].batch_size if self.frontend.normalise == "batch" else None
+        return self.stages[-1].batch_size if self.stages and self.frontend.normalise == "batch" else None
 
 
 Section = TypeVar("Section")

@@ -115,6 +115,9 @@ IN_CHECKOUT = {
 DECIDE_NOTHING = ("experiment", "label", "data", "downloads", "features", "speed", "compute")
 """Sections that decide no number: texts, places, and how jobs run."""
 
+SHORTEST_CROP = 400
+"""Samples of which a front-end makes its first frame."""
+
 MOST_VALUES = 100_000
 """In a configuration; the largest of ours has about 300."""
 
@@ -313,6 +316,9 @@ class Plan:
         training = config["training"]
         frontend = training["frontend"] | {"model": self._placed(training["frontend"]["model"])}
         self.recipe = parse(TrainingRecipe, training | {"frontend": frontend}, "training")
+        for position, stage in enumerate(self.recipe.stages):
+            if 0 < stage.crop < SHORTEST_CROP:
+                raise ConfigError(f"training.stages[{position}].crop: 0, or at least {SHORTEST_CROP} samples")
         if not any(stage.epochs for stage in self.recipe.stages):
             raise ConfigError("training.stages: no stage has any epochs")
         self._check_folders()
