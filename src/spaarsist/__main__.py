@@ -11,7 +11,7 @@ import signal
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 import typer.core
@@ -64,8 +64,26 @@ def options(
 
 
 def verb(group: str) -> Any:
-    """Register a function as a verb of a group."""
-    return app.command(rich_help_panel=group)
+    """Register a function as a verb of a group, one that never writes over what it reads."""
+    from functools import wraps
+
+    def register(function: Any) -> Any:
+        @wraps(function)
+        def checked(**arguments: Any) -> None:
+            from spaarsist.artefacts import distinct
+
+            read, written = [], []
+            for name, hint in get_type_hints(function, include_extras=True).items():
+                given = arguments.get(name)
+                paths = [path for path in (given if isinstance(given, list) else [given]) if isinstance(path, Path)]
+                once = {path.resolve(): path for path in paths}.values()
+                (read if any(getattr(about, "exists", False) for about in get_args(hint)) else written).extend(once)
+            distinct(written, read)
+            function(**arguments)
+
+        return app.command(rich_help_panel=group)(checked)
+
+    return register
 
 
 def _files(help_text: str, *name: str) -> Any:
@@ -185,6 +203,22 @@ def export_scores(
     from spaarsist.experiments.score import export_scores as run
 
     run(scores, output, variant)
+
+
+@verb(PEOPLE)
+def import_scores(
+    scores: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-score.")],
+    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-label.")],
+    output: Annotated[Path, typer.Option(help="Score file to write.")],
+    trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores.")],
+    system: Annotated[str, typer.Option(help="Name of the system that made them, e.g. Mine.")],
+    corpus: Corpus = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of its training.")] = 0,
+) -> None:
+    """Take over scores and key as the official ASVspoof 5 package reads them, to evaluate and draw them here."""
+    from spaarsist.experiments.score import import_scores as run
+
+    run(scores, key, output, trial_list, system, corpus=corpus, seed=seed)
 
 
 # ---------------------------------------------------------------- corpora and trial lists

@@ -254,7 +254,10 @@ def read_metadata(scores: str | Path) -> dict[str, Any]:
     try:
         schema = pyarrow.parquet.read_schema(scores)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ConfigError(f"{scores}: not a readable Parquet file ({_first_line(error)})") from None
+        raise ConfigError(
+            f"{scores}: not readable as a score file (not a readable Parquet file: {_first_line(error)}); "
+            "`spaarsist import-scores` takes the official TSV"
+        ) from None
     try:
         about = json.loads((schema.metadata or {})[SCORE_METADATA])
         for key, kind in {"system": str, "seed": int, "corpus": str}.items():

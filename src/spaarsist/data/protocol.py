@@ -127,16 +127,8 @@ def make_trials(
             pool.map(count_samples, unknown), f"check {output.stem}", len(unknown), unit="file", disable=not unknown
         )
         lengths = dict(places) | dict(zip(unknown, counts, strict=True))
-    table = pd.DataFrame(
-        [
-            (t.trial_id, path, t.label, t.speaker_id, t.attack_id, t.codec, lengths[path])
-            for t, (path, _) in zip(trials, places, strict=True)
-        ],
-        columns=COLUMNS,
-    )
-    with writing(output) as path:
-        table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
-    return table
+    rows = [(t.trial_id, path, *t[3:], lengths[path]) for t, (path, _) in zip(trials, places, strict=True)]
+    return _write(rows, output)
 
 
 def read_trials(path: Path, *, both_classes: bool = False) -> pd.DataFrame:
@@ -167,6 +159,38 @@ def read_trials(path: Path, *, both_classes: bool = False) -> pd.DataFrame:
         if absent := {*LABELS}.difference(table["label"]):
             raise ConfigError(f"{path}: no {absent.pop()} trials; training and evaluation need both classes")
     return table.astype({"n_samples": int})
+
+
+def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of each row of a TSV with a header.
+
+    Raises:
+        ConfigError: it is unreadable, lacks a column that is needed or has it twice, or a line is no row of it.
+    """
+    return _read_table(path, _read_lines(path, ""), "\t", needed)
+
+
+def write_key(key: Path, output: Path) -> list[str]:
+    """Turn a key of the ASVspoof 5 package (`filename<TAB>cm-label`) into a trial list without recordings.
+
+    Returns:
+        The ids of its trials, in order.
+
+    Raises:
+        ConfigError: it is no such key; names the line.
+    """
+    rows = read_rows(key, ("filename", "cm-label"))
+    trials = [Trial(number, row["filename"], "-", row["cm-label"]) for number, row in rows]
+    _check(key, trials, 0)
+    _write([(*trial[1:], 0) for trial in trials], output)
+    return [trial.trial_id for trial in trials]
+
+
+def _write(rows: Sequence[tuple], output: Path) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    with writing(output) as path:
+        table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
+    return table
 
 
 def _index(archive: Path) -> Iterator[tuple[str, str, int]]:
@@ -217,8 +241,9 @@ def _hint(protocol: Path, missing: Sequence[str], alike: Mapping[str, str]) -> s
     """Why recordings that could be there are not found, shown for the first such."""
     for name in missing:
         if near := alike.get(_likeness(name)):
-            composed, other = (unicodedata.normalize("NFC", text.rpartition("/")[2]) for text in (name, near))
-            form = ", in another Unicode form" if composed == other and not near.endswith(name) else ""
+            bases = [text.rpartition("/")[2] for text in (name, near)]
+            same = len({unicodedata.normalize("NFC", base) for base in bases}) < len({*bases})
+            form = ", in another Unicode form" if same else ""
             return f" (for {name} there is {near}{form}: write it so, with its folders or without)"
         if (protocol.parent / name).is_file():
             return f" ({name} exists, but elsewhere: add its folder to `audio`)"
@@ -326,8 +351,8 @@ def _read_table(
             (cells,) = csv.reader([line], delimiter=separator, strict=True)
         except csv.Error as error:
             raise ConfigError(
-                f"{protocol}, line {number}: not a row of a table ({error}); a quote that opens a cell must close it "
-                "on the same line"
+                f"{protocol}, line {number}: no row of cells ({error}); a quote that opens a cell must close it on the "
+                "same line"
             ) from None
         return cells
 

@@ -52,9 +52,9 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
             missing or left over, has no label, or a class is empty.
     """
     metadata, frame = read_scores(scores)
+    listed = read_trials(trials, both_classes=True)
     if metadata.get("trial_list", made := trials_hash(trials)) != made:
         raise ConfigError(f"{scores}: scored from another trial list than {trials} is now; delete it and score again")
-    listed = read_trials(trials, both_classes=True)
     ids = pd.Index(listed["trial_id"])
     reject(ids.difference(frame.index, sort=False), f"{scores}: trials of {trials} not scored")
     reject(frame.index.difference(ids, sort=False), f"{scores}: trials that {trials} does not list")

@@ -69,7 +69,7 @@ def summarise(
             replicates of a seed are missing, or those of two seeds cannot be paired.
     """
     key = ["system", "corpus", "metric"]
-    results = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"])
+    results = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"], ["seed", "value"])
     results = results[results["condition"] == "pooled"]
     twice = results[results.duplicated([*key, "seed"])]
     if len(twice):
@@ -173,14 +173,14 @@ def _by_system(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     """These columns of all files, index `system`; empty without files."""
     if not paths:
         return pd.DataFrame(columns=columns)
-    table = _read(paths, ["system", *columns])[["system", *columns]].drop_duplicates().set_index("system")
+    table = _read(paths, ["system", *columns], ["n_params"])[["system", *columns]].drop_duplicates().set_index("system")
     if contradictory := {*table.index[table.index.duplicated()]}:
         raise ConfigError(f"two files contradict each other on {', '.join(sorted(contradictory))}")
     return table
 
 
-def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+def _read(paths: Sequence[Path], columns: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
     if not paths:
         raise ConfigError(f"no file given with the columns {', '.join(columns)}")
     texts = dict.fromkeys(("system", "trained", "code_hash"), str)
-    return pd.concat([read_table(path, columns, dtype=texts) for path in paths], ignore_index=True)
+    return pd.concat([read_table(path, columns, numbers, dtype=texts) for path in paths], ignore_index=True)
