@@ -253,7 +253,7 @@ def read_metadata(scores: str | Path) -> dict[str, Any]:
 
     try:
         schema = pyarrow.parquet.read_schema(scores)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise ConfigError(
             f"{scores}: not readable as a score file (not a readable Parquet file: {_first_line(error)}); "
             "`spaarsist import-scores` takes the official TSV"
@@ -286,6 +286,8 @@ def read_parquet(path: str | Path, columns: Sequence[str] | None = None) -> pyar
     try:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns)
+            if len(table) != file.metadata.num_rows:
+                raise ValueError(f"{len(table)} of {file.metadata.num_rows} rows")
         table.validate(full=True)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise ConfigError(
