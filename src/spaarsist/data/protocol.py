@@ -283,11 +283,7 @@ def _read_lines(protocol: Path, checksum: str) -> list[str]:
         raise ConfigError(f"{protocol}: cannot be read ({error.strerror}); check the corpus's `protocol`") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{protocol}: not UTF-8 text ({error.reason}); is this the protocol?") from None
-    lines = [line.rstrip("\r") for line in text.rstrip("\r\n").split("\n")] if text.strip("\r\n") else []
-    for number, line in enumerate(lines, start=1):
-        if "\r" in line:
-            raise ConfigError(f"{protocol}, line {number}: a carriage return within it; save it with Unix line ends")
-    return lines
+    return text.rstrip("\n").split("\n") if text.strip("\n") else []
 
 
 def _compare(protocol: Path, content: bytes, checksum: str) -> None:
