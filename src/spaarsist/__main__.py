@@ -77,7 +77,8 @@ def verb(group: str) -> Any:
                 given = arguments.get(name)
                 paths = [path for path in (given if isinstance(given, list) else [given]) if isinstance(path, Path)]
                 once = {path.resolve(): path for path in paths}.values()
-                (read if any(getattr(about, "exists", False) for about in get_args(hint)) else written).extend(once)
+                must_exist = any(about.exists for about in get_args(hint) if isinstance(about, typer.models.OptionInfo))
+                (read if must_exist else written).extend(once)
             distinct(written, read)
             function(**arguments)
 
@@ -424,8 +425,7 @@ def compare(
     """Test differences between systems over trials, speakers and training seeds; Holm-corrected."""
     from spaarsist.evaluation.comparison import compare as run
 
-    pairs = [(system, reference) for system, _, reference in (text.partition("/") for text in pair)]
-    run(metrics, replicates, pairs, output, confidence)
+    run(metrics, replicates, [_halves("pair", text, "/") for text in pair], output, confidence)
 
 
 @verb(WORTH)
@@ -441,7 +441,7 @@ def calibrate(
     from spaarsist.config import CostModel, parse
     from spaarsist.evaluation.calibration import calibrate as run
 
-    lists = {name: Path(path) for name, _, path in (text.partition("=") for text in trial_list)}
+    lists = {name: Path(path) for name, path in (_halves("trial-list", text, "=") for text in trial_list)}
     run(dev_scores, dev_list, scores, lists, output, parse(CostModel, cost_model))
 
 
@@ -596,6 +596,15 @@ def publish(
     from spaarsist.artefacts import publish as run
 
     run(file, scores, results, output)
+
+
+def _halves(option: str, text: str, separator: str) -> tuple[str, str]:
+    from spaarsist.names import ConfigError
+
+    first, _, second = text.partition(separator)
+    if not first or not second:
+        raise ConfigError(f"--{option} {text}: expected two names with {separator} between them")
+    return first, second
 
 
 def _make(kind: str, name: str, settings: str, **output: Path | None) -> None:

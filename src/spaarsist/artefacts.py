@@ -352,17 +352,24 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
 
 
-def read_table(path: str | Path, columns: Sequence[str], numbers: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+def read_table(
+    path: str | Path,
+    columns: Sequence[str],
+    texts: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    **options: Any,
+) -> pd.DataFrame:
     """Read a TSV that must hold these columns; `options` go to `pandas.read_csv`.
 
     Args:
         path: the TSV.
         columns: those it must hold.
-        numbers: those of them that must hold a finite number in every row.
+        texts: those of them that are empty in no row.
+        numbers: those of them that hold a finite number in every row.
 
     Raises:
-        ConfigError: it is unreadable, columns are missing or there twice, a row is longer than the header, or there is
-            no number where one is needed; named, with the line.
+        ConfigError: it is unreadable, columns are missing or there twice, a row is longer than the header, or a text or
+            number is missing; named, with the line.
     """
     import numpy as np
     import pandas as pd
@@ -379,13 +386,16 @@ def read_table(path: str | Path, columns: Sequence[str], numbers: Sequence[str] 
         raise ConfigError(f"{path}: two columns are called {twice[0]}; remove the file and make it again")
     if not isinstance(table.index, pd.RangeIndex):
         raise ConfigError(f"{path}: rows have more columns than the header; remove the file and make it again")
-    for column in numbers:
-        values = pd.to_numeric(table[column].astype(object), errors="coerce").to_numpy(float)
-        if table[column].dtype == bool or not np.isfinite(values).all():
-            line = int(np.isfinite(values).argmin()) + 2
+    for column in (*texts, *numbers):
+        cells, sound = table[column], table[column].notna().to_numpy()
+        if column in numbers:
+            sound = np.isfinite(pd.to_numeric(cells.astype(object), errors="coerce").to_numpy(float))
+            sound &= cells.dtype != bool
+        if not sound.all():
+            row, kind = int(sound.argmin()), "a finite number" if column in numbers else "a text"
             raise ConfigError(
-                f"{path}, line {line}: {column} is {table[column].iloc[line - 2]!r}, not a finite number; remove the "
-                "file and make it again"
+                f"{path}, line {row + 2}: {column} is {cells.iloc[row]!r}, not {kind}; remove the file and make it "
+                "again"
             )
     return table
 
