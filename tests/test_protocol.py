@@ -1,6 +1,7 @@
 """Protocol readers against the pitfalls of the corpora; recordings in folders, archives and indexes."""
 
 import hashlib
+import os
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -226,6 +227,19 @@ class TestNearNames:
         Path("elsewhere/C.wav").write_bytes(b"")
         with pytest.raises(ConfigError, match=r"two places: audio/C\.wav and elsewhere/C\.wav; set"):
             look("C.wav", "audio", "elsewhere")
+
+
+@pytest.mark.parametrize("folder", ["a\tb", "a\nb", b"a\xffb"])
+def test_folders_that_no_list_can_hold(tmp_path, folder):
+    folder = tmp_path / os.fsdecode(folder)
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(sound(800))
+    (tmp_path / "p.csv").write_text("file,label\na.wav,spoof\n")
+    with pytest.raises(
+        ConfigError, match=r"p\.csv, line 2: '.*a\.wav' has a tab or line break within it, or is no text"
+    ):
+        make_trials(tmp_path / "p.csv", "list", [folder], tmp_path / "trials.tsv")
+    assert not (tmp_path / "trials.tsv").exists()
 
 
 class TestOutputIsNoInput:

@@ -394,8 +394,7 @@ def read_table(
         if not sound.all():
             row, kind = int(sound.argmin()), "a finite number" if column in numbers else "a text"
             raise ConfigError(
-                f"{path}, line {row + 2}: {column} is {cells.iloc[row]!r}, not {kind}; remove the file and make it "
-                "again"
+                f"{path}, line {row + 2}: {column} is {cells.iloc[row]}, not {kind}; remove the file and make it again"
             )
     return table
 

@@ -18,7 +18,7 @@ import posixpath
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -41,8 +41,8 @@ AUDIO = re.compile(r"[^\t\n\r\ud800-\udfff]+\.(flac|wav|ogg|mp3)", re.IGNORECASE
 """Names of recordings; no protocol can hold a tab, a line break or what is not UTF-8 text."""
 
 AUDIO_SUFFIX = re.compile(r"\.(flac|wav|ogg|mp3)$", re.IGNORECASE)
-UNFIT = re.compile(r"[\t\n\r\0]|^\".*\"$")
-"""What no cell of a trial list has: what ends cells and lines, and the quotes that spreadsheets put around them."""
+UNFIT = re.compile(r"[\t\n\r\0\ud800-\udfff]")
+"""What no cell of a trial list has: it would end the cell or the line, or is no text."""
 
 CHECKSUMS = ("md5", "sha256")
 
@@ -110,6 +110,7 @@ def make_trials(
     first: dict[str, Trial] = {}
     for trial in trials:
         path = found[trial.file][0]
+        _check_fit(f"{protocol}, line {trial.line}", [path])
         if (other := first.setdefault(path, trial)) is not trial:
             raise ConfigError(
                 f"{protocol}, line {trial.line}: {trial.trial_id} is the recording that line {other.line} calls "
@@ -378,20 +379,26 @@ def _check(source: Path, trials: list[Trial], expected: int) -> None:
     labels = (NO_LABEL,) if all(trial.label == NO_LABEL for trial in trials) else LABELS
     seen: dict[str, int] = {}
     for trial in trials:
-        where = f"{source}, line {trial.line}"
-        if not all((trial.trial_id, trial.file)):
-            raise ConfigError(f"{where}: an empty name")
+        line, *cells = trial
+        if not (trial.trial_id and trial.file):
+            raise ConfigError(f"{source}, line {line}: an empty name")
         if trial.label not in labels:
-            raise ConfigError(f"{where}: label {trial.label!r}; expected bonafide or spoof")
-        for cell in trial[1:]:
-            if not cell:
-                raise ConfigError(f"{where}: an empty cell; write - for what is not known")
-            if UNFIT.search(cell):
-                raise ConfigError(
-                    f"{where}: {cell!r} has a tab or line break within it, or quotes around it; rename it"
-                )
+            raise ConfigError(f"{source}, line {line}: label {trial.label!r}; expected bonafide or spoof")
+        if not all(cells):
+            raise ConfigError(f"{source}, line {line}: an empty cell; write - for what is not known")
+        together = "".join(cells)
+        if '"' in together or UNFIT.search(together):
+            _check_fit(f"{source}, line {line}", cells)
         if trial.trial_id in seen:
-            raise ConfigError(f"{where}: {trial.trial_id} was already on line {seen[trial.trial_id]}")
-        seen[trial.trial_id] = trial.line
+            raise ConfigError(f"{source}, line {line}: {trial.trial_id} was already on line {seen[trial.trial_id]}")
+        seen[trial.trial_id] = line
     if expected and len(trials) != expected:
         raise ConfigError(f"{source}: {len(trials)} trials, the release has {expected}; fetch the protocol again")
+
+
+def _check_fit(where: str, cells: Iterable[str]) -> None:
+    for cell in cells:
+        if UNFIT.search(cell):
+            raise ConfigError(f"{where}: {cell!r} has a tab or line break within it, or is no text; rename it")
+        if len(cell) > 1 and cell[0] == cell[-1] == '"':
+            raise ConfigError(f"{where}: {cell} has quotes around it, as spreadsheets set them; take them away")
