@@ -235,6 +235,14 @@ def test_refuses_what_is_no_score(files, columns, complaint):
     assert not paths[2].exists()
 
 
+def test_refuses_two_columns_of_one_name(files):
+    paths = files()
+    table = pq.read_table(paths[0])
+    pq.write_table(table.rename_columns(["trial_id", "05", "05"]), paths[0])
+    with pytest.raises(ConfigError, match=r"one column per variant; found \['trial_id', '05', '05'\]"):
+        evaluate(*paths, n_bootstrap=0)
+
+
 @pytest.mark.parametrize(
     "about",
     [

@@ -157,9 +157,13 @@ class TestEveryLineIsARow:
         assert corpus(text + end, "list")["label"].tolist() == ["bonafide", "spoof"]
 
     def test_balanced_quotes(self, corpus):
-        table = corpus('file,label,speaker\n"0.wav","spoof","Guinness, ""Sir"" Alec"\n1.wav,bonafide,5" Bo\n', "list")
-        assert table["speaker_id"].tolist() == ['Guinness, "Sir" Alec', '5" Bo']
-        assert table["label"].tolist() == ["spoof", "bonafide"]
+        table = corpus(
+            'file,label,speaker\n"0.wav","spoof","Guinness, ""Sir"" Alec"\n1.wav,bonafide,5" Bo\n'
+            'T_0000000000.flac,spoof,""""\n',
+            "list",
+        )
+        assert table["speaker_id"].tolist() == ['Guinness, "Sir" Alec', '5" Bo', '"']
+        assert table["label"].tolist() == ["spoof", "bonafide", "spoof"]
 
     @pytest.mark.parametrize("form", ["list", "in_the_wild"])
     @pytest.mark.parametrize(
