@@ -116,24 +116,21 @@ def test_bad_input_is_one_line_and_exit_code_one(complaint, tmp_path):
     ("verb", "outputs"),
     [
         ("export-scores", {"output": "scores"}),
-        ("metrics", {"output": "scores", "replicates": "r"}),
-        ("metrics", {"output": "trial-list", "replicates": "r"}),
-        ("metrics", {"output": "m", "replicates": "scores"}),
-        ("metrics", {"output": "m", "replicates": "m"}),
-        ("score", {"output": "trial-list"}),
-        ("import-scores", {"output": "o", "trial-list": "scores"}),
+        ("import-scores", {"output": "scores", "trial-list": "t"}),
+        ("import-scores", {"output": "o", "trial-list": "key"}),
+        ("import-scores", {"output": "o", "trial-list": "o"}),
     ],
 )
 def test_nothing_is_written_over_what_is_read(complaint, tmp_path, verb, outputs):
     """Refused before the work, whatever else is wrong with these files."""
-    files = {name: tmp_path / name for name in ("scores", "trial-list", "key")}
+    files = {name: tmp_path / name for name in ("scores", "key")}
     for path in files.values():
         path.write_text("as it was")
-    given = {"checkpoint": tmp_path, "system": "A", "variant": "05"} | files
+    given = {"system": "A", "variant": "05"} | files
     given |= {option: tmp_path / name for option, name in outputs.items()}
     known = {option.name.replace("_", "-") for option in VERBS[verb].params}
     said = complaint(verb, *chain(*((f"--{name}", value) for name, value in given.items() if name in known)))
-    assert "this command reads it, or writes it twice; give the output another name" in said
+    assert said.startswith(f"{tmp_path}/")
     assert {path.read_text() for path in files.values()} == {"as it was"}
     assert {path.name for path in tmp_path.iterdir()} == {*files}
 

@@ -238,7 +238,9 @@ def test_refuses_what_is_no_score(files, columns, complaint):
 def test_refuses_two_columns_of_one_name(files):
     paths = files()
     table = pq.read_table(paths[0])
-    pq.write_table(table.rename_columns(["trial_id", "05", "05"]), paths[0])
+    pq.write_table(
+        table.rename_columns(["trial_id", "05", "05"]).replace_schema_metadata(table.schema.metadata), paths[0]
+    )
     with pytest.raises(ConfigError, match=r"one column per variant; found \['trial_id', '05', '05'\]"):
         evaluate(*paths, n_bootstrap=0)
 

@@ -205,7 +205,6 @@ class TestNearNames:
             ("a", "there is audio/a.wav: write it so"),
             ("a.flac", "there is audio/a.wav:"),
             ("A.WAV", "there is audio/a.wav:"),
-            ("a.wav ", "there is audio/a.wav:"),
             ("/somewhere/audio/a.wav", "there is audio/a.wav:"),
             ("../audio/a.wav", "there is audio/a.wav:"),
             ("data\\\\a.wav", "there is audio/a.wav:"),

@@ -11,7 +11,7 @@ import signal
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import typer
 import typer.core
@@ -64,27 +64,8 @@ def options(
 
 
 def verb(group: str) -> Any:
-    """Register a function as a verb of a group, one that never writes over what it reads."""
-    from functools import wraps
-
-    def register(function: Any) -> Any:
-        @wraps(function)
-        def checked(**arguments: Any) -> None:
-            from spaarsist.artefacts import distinct
-
-            read, written = [], []
-            for name, hint in get_type_hints(function, include_extras=True).items():
-                given = arguments.get(name)
-                paths = [path for path in (given if isinstance(given, list) else [given]) if isinstance(path, Path)]
-                once = {path.resolve(): path for path in paths}.values()
-                must_exist = any(about.exists for about in get_args(hint) if isinstance(about, typer.models.OptionInfo))
-                (read if must_exist else written).extend(once)
-            distinct(written, read)
-            function(**arguments)
-
-        return app.command(rich_help_panel=group)(checked)
-
-    return register
+    """Register a function as a verb of a group."""
+    return app.command(rich_help_panel=group)
 
 
 def _files(help_text: str, *name: str) -> Any:
@@ -210,7 +191,7 @@ def export_scores(
 def import_scores(
     scores: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-score.")],
     key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-label.")],
-    output: Annotated[Path, typer.Option(help="Score file to write.")],
+    output: Output,
     trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores.")],
     system: Annotated[str, typer.Option(help="Name of the system that made them, e.g. Mine.")],
     corpus: Corpus = "",

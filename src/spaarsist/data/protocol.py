@@ -40,7 +40,6 @@ N_SAMPLES = re.compile(r"[0-9]{1,15}")
 AUDIO = re.compile(r"[^\t\n\r\ud800-\udfff]+\.(flac|wav|ogg|mp3)", re.IGNORECASE)
 """Names of recordings; no protocol can hold a tab, a line break or what is not UTF-8 text."""
 
-AUDIO_SUFFIX = re.compile(r"\.(flac|wav|ogg|mp3)$", re.IGNORECASE)
 UNFIT = re.compile(r"[\t\n\r\0\ud800-\udfff]")
 """What no cell of a trial list has: it would end the cell or the line, or is no text."""
 
@@ -235,7 +234,8 @@ def _find(wanted: set[str], sources: Sequence[Path]) -> tuple[dict[str, tuple[st
 def _likeness(name: str) -> str:
     """What stays of a name without folders, ending, case and Unicode form."""
     base = name.replace("\\", "/").rstrip("/").rpartition("/")[2].strip()
-    return unicodedata.normalize("NFC", AUDIO_SUFFIX.sub("", base)).casefold()
+    stem = posixpath.splitext(base)[0] if AUDIO.fullmatch(base) else base
+    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _hint(protocol: Path, missing: Sequence[str], alike: Mapping[str, str]) -> str:
