@@ -252,7 +252,7 @@ class TestOutputIsNoInput:
         (tmp_path / "x").mkdir()
         soundfile.write(tmp_path / "audio" / "a.wav", np.zeros(800), 16_000)
         (tmp_path / "p.csv").write_text("file,label\na.wav,spoof\n")
-        (tmp_path / "i.tsv").write_text("member\tpath\tn_samples\n")
+        (tmp_path / "i.tsv").write_text("\t".join(protocol.INDEX_COLUMNS) + "\n")
         (tmp_path / "link.csv").symlink_to("p.csv")
         before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
         with pytest.raises(ConfigError, match="this command reads it"):
