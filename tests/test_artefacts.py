@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from conftest import write_scores
@@ -99,6 +103,61 @@ class TestTrialsHash:
         code += "print({'numpy', 'pandas', 'pyarrow', 'torch'} & {*sys.modules})"
         command = [sys.executable, "-c", code, tmp_path / "list.tsv"]
         assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "set()\n"
+
+
+class TestReadTable:
+    TEXT = "system\tseed\tvalue\nA\t1\t0.5\nB\t2\t0.25\n"
+
+    def read(self, tmp_path, text):
+        (tmp_path / "t.tsv").write_bytes(text.encode() if isinstance(text, str) else text)
+        return artefacts.read_table(tmp_path / "t.tsv", ["system", "seed", "value"], ["system"], ["seed", "value"])
+
+    def test_reads(self, tmp_path):
+        table = self.read(tmp_path, self.TEXT)
+        assert table["value"].tolist() == [0.5, 0.25] and table["seed"].tolist() == [1, 2]
+        assert self.read(tmp_path, self.TEXT.replace("\n", "\r\n")).equals(table)
+
+    @pytest.mark.parametrize(
+        ("before", "after", "message"),
+        [
+            ("0.25", "nan", "line 3: value is nan, not a finite number"),
+            ("0.25", "-inf", "line 3: value is -inf, not a finite number"),
+            ("0.25", "", "line 3: value is nan, not a finite number"),
+            ("0.5", "half", "line 2: value is half, not a finite number"),
+            ("1\t0.5\nB\t2", "True\t0.5\nB\tFalse", "line 2: seed is .*True.*, not a finite number"),
+            ("B\t", "\t", "line 3: system is nan, not a text"),
+            ("\tvalue", "", "columns missing: value|rows have more columns"),
+            ("\tvalue", "\tvalue\tvalue", "two columns are called value"),
+            ("A\t1\t0.5", "A\t1\t0.5\t7", "not a readable TSV|rows have more columns"),
+            ("system\tseed\tvalue", "seed\tvalue", "columns missing: system"),
+            ("0.25\n", "0.25\t1\n", "not a readable TSV"),
+        ],
+    )
+    def test_names_what_is_wrong(self, tmp_path, before, after, message):
+        with pytest.raises(ConfigError, match=rf"t\.tsv.*({message})") as told:
+            self.read(tmp_path, self.TEXT.replace(before, after, 1))
+        assert "\n" not in str(told.value)
+
+    @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'system\tseed\tvalue\nA\t1\t"0.5\n'])
+    def test_no_table(self, tmp_path, content):
+        with pytest.raises(ConfigError, match=r"t\.tsv"):
+            self.read(tmp_path, content)
+
+
+def test_a_score_file_that_has_lost_rows(tmp_path):
+    """One whose footer counts other rows than its pages hold: not read in part."""
+    about = {b"spaarsist": json.dumps({"system": "A", "seed": 1, "corpus": "m"}).encode()}
+    table = pa.table({"trial_id": [f"t{i}" for i in range(200)], "score": np.linspace(0, 1, 200)})
+    pq.write_table(table.replace_schema_metadata(about), tmp_path / "s.parquet")
+    whole = (tmp_path / "s.parquet").read_bytes()
+    assert len(artefacts.read_scores(tmp_path / "s.parquet")[1]) == 200
+    shorter = 0
+    for place in range(len(whole) - 1200, len(whole) - 8):
+        for bit in (0x08, 0x10):
+            (tmp_path / "s.parquet").write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            with contextlib.suppress(ConfigError):
+                shorter += len(artefacts.read_scores(tmp_path / "s.parquet")[1]) < 200
+    assert not shorter
 
 
 def test_publish(tmp_path):

@@ -113,6 +113,44 @@ def test_bad_input_is_one_line_and_exit_code_one(complaint, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("verb", "outputs"),
+    [
+        ("export-scores", {"output": "scores"}),
+        ("import-scores", {"output": "scores", "trial-list": "t"}),
+        ("import-scores", {"output": "o", "trial-list": "key"}),
+        ("import-scores", {"output": "o", "trial-list": "o"}),
+    ],
+)
+def test_nothing_is_written_over_what_is_read(complaint, tmp_path, verb, outputs):
+    """Refused before the work, whatever else is wrong with these files."""
+    files = {name: tmp_path / name for name in ("scores", "key")}
+    for path in files.values():
+        path.write_text("as it was")
+    given = {"system": "A", "variant": "05"} | files
+    given |= {option: tmp_path / name for option, name in outputs.items()}
+    known = {option.name.replace("_", "-") for option in VERBS[verb].params}
+    said = complaint(verb, *chain(*((f"--{name}", value) for name, value in given.items() if name in known)))
+    assert said.startswith(f"{tmp_path}/")
+    assert {path.read_text() for path in files.values()} == {"as it was"}
+    assert {path.name for path in tmp_path.iterdir()} == {*files}
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "text"),
+    [("compare", "pair", "AST-05-05"), ("compare", "pair", "A/"), ("calibrate", "trial-list", "eval.tsv")],
+)
+def test_pairs_of_names(complaint, tmp_path, verb, option, text):
+    (tmp_path / "a").touch()
+    needed = {
+        "compare": ("metrics", "replicates"),
+        "calibrate": ("dev-scores", "dev-list", "scores"),
+    }[verb]
+    files = chain(*((f"--{name}", tmp_path / "a") for name in needed))
+    said = complaint(verb, *files, f"--{option}", text, "--output", tmp_path / "o")
+    assert said.startswith(f"--{option} {text}: expected two names with ")
+
+
+@pytest.mark.parametrize(
     ("system", "message"),
     [
         ("AST-03-Mag", "'Mag' names no variant"),

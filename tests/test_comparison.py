@@ -218,10 +218,8 @@ def test_reads_only_the_columns_that_it_needs(tmp_path, monkeypatch):
     for name in ("A", "B"):
         drawn = {metric: [0.1, 0.2] for metric in (*COMPARED, "ece", "gap_released")}
         write(tmp_path, name, 1, same(0.1), drawn)
-    asked, read = [], evaluation.pq.read_table
-    monkeypatch.setattr(
-        evaluation.pq, "read_table", lambda path, columns: asked.append(columns) or read(path, columns=columns)
-    )
+    asked, read = [], evaluation.read_parquet
+    monkeypatch.setattr(evaluation, "read_parquet", lambda path, columns: asked.append(columns) or read(path, columns))
     compare(*files(tmp_path), [("A", "B")], tmp_path / "out.c")
     assert asked == [["resampling", "replicate", *(f"score:{metric}" for metric in COMPARED)]] * 2
 

@@ -208,6 +208,121 @@ def test_refuses_what_is_no_score_file(files):
         evaluate(*paths)
 
 
+def swap(files, **columns):
+    return files(scores=dict(files.scores) | columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"05": pa.array(["1.5"] * 60)}, "column '05' holds string; scores are numbers"),
+        ({"05": pa.array([True, False] * 30)}, "column '05' holds bool"),
+        ({"05": pa.array([[0.5]] * 60)}, "column '05' holds list"),
+        ({"05": pa.array([{"a": 1.0}] * 60)}, "column '05' holds struct"),
+        ({"05": pa.array([None] * 60)}, "column '05' holds null"),
+        ({"05": pa.array([None, *[0.5] * 59])}, "NaN or infinite score: 1, e.g. t00"),
+        ({"05": np.full(60, -np.inf)}, "NaN or infinite score: 60, e.g. t00"),
+        ({"trial_id": pa.array([True] * 60)}, "trial_id holds bool"),
+        ({"trial_id": np.arange(60.0)}, "trial_id holds double"),
+        ({"trial_id": pa.array([None, *"a" * 59])}, "a trial without an id"),
+        ({"trial_id": [f"t{i:02d}\t" for i in range(60)]}, "a tab or a line break: 60"),
+    ],
+)
+def test_refuses_what_is_no_score(files, columns, complaint):
+    paths = swap(files, **columns)
+    with pytest.raises(ConfigError, match=complaint):
+        evaluate(*paths, n_bootstrap=0)
+    assert not paths[2].exists()
+
+
+def test_refuses_two_columns_of_one_name(files):
+    paths = files()
+    table = pq.read_table(paths[0])
+    pq.write_table(
+        table.rename_columns(["trial_id", "05", "05"]).replace_schema_metadata(table.schema.metadata), paths[0]
+    )
+    with pytest.raises(ConfigError, match=r"one column per variant; found \['trial_id', '05', '05'\]"):
+        evaluate(*paths, n_bootstrap=0)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"seed": True}, {"seed": "3"}, {"seed": 3.5}, {"seed": None}, {"system": 5}, {"corpus": None},
+        {"trained_with": "code"}, {"provenance": [1]},
+    ],
+)  # fmt: skip
+def test_refuses_what_a_score_file_cannot_say_of_itself(files, about):
+    paths = files(metadata=files.metadata | about)
+    with pytest.raises(ConfigError, match=f"scores.parquet: expected system, seed and corpus .*{next(iter(about))}"):
+        evaluate(*paths, n_bootstrap=0)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        lambda scores: {"05": scores["05"].astype(float)},
+        lambda scores: {"trial_id": pd.Categorical(scores["trial_id"])},
+        lambda scores: {"trial_id": pa.array(scores["trial_id"], pa.large_string())},
+    ],
+)
+def test_other_ways_to_store_the_same(files, same):
+    wanted, paths = files(name="a"), swap(files, **same(files.scores))
+    for each in (wanted, paths):
+        evaluate(*each, n_bootstrap=0)
+    assert paths[2].read_bytes() == wanted[2].read_bytes()
+
+
+def test_numbers_as_trial_ids(files):
+    numbers = np.arange(60)
+    paths = files(files.scores.assign(trial_id=numbers), files.trials.assign(trial_id=numbers.astype(str)))
+    evaluate(*paths, n_bootstrap=0)
+
+
+def test_a_damaged_page(files):
+    """Checksums of pages, as `score` writes them, tell a flipped bit that decodes well."""
+    paths = files()
+    pq.write_table(pq.read_table(paths[0]), paths[0], compression="none", write_page_checksum=True)
+    whole, value = paths[0].read_bytes(), np.float32(files.scores["05"][7]).tobytes()
+    paths[0].write_bytes(whole.replace(value, bytes([value[0] ^ 1, *value[1:]])))
+    assert paths[0].read_bytes() != whole
+    with pytest.raises(ConfigError, match=r"scores\.parquet: not readable as Parquet, or damaged .*make it again"):
+        evaluate(*paths, n_bootstrap=0)
+
+
+def test_a_list_without_labels(files):
+    paths = files(trials=files.trials.assign(label="-"))
+    with pytest.raises(ConfigError, match=r"trials\.tsv: no labels"):
+        evaluate(*paths, n_bootstrap=0)
+
+
+def test_doubtful_scores_are_pointed_out(files, capsys):
+    scores = files.scores.assign(**{"03-Mag": -files.scores["05"], "01": np.float32(0.25)})
+    paths = files(scores)
+    evaluate(*paths, n_bootstrap=0)
+    told = capsys.readouterr().err.splitlines()
+    eer = 100 * compute_metrics(*(-values for values in classes(files, "05")))["eer"]
+    assert eer > 50 and len(told) == 2, "nothing of 05, which is sound"
+    assert told[0].startswith(f"{paths[0]}, column 03-Mag: an EER of {eer:.1f} % is worse than chance; higher")
+    assert told[1].startswith(f"{paths[0]}, column 01: every score is 0.25: these metrics say nothing")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "about", "complaint"),
+    [
+        ("05:eer", [0.1, np.nan], {}, "05:eer holds what is no finite number"),
+        ("05:eer", ["0.1", "0.2"], {}, "05:eer holds what is no finite number"),
+        ("05:eer", [0.1, 0.2], {"n_speakers": None}, "does not say its n_speakers"),
+    ],
+)
+def test_refuses_replicates_that_are_none(tmp_path, column, values, about, complaint):
+    known = {"system": "AST-05", "seed": 1, "corpus": "m", "n_speakers": 0, "speaker_degrees_of_freedom": 0}
+    path = tmp_path / "r.parquet"
+    write_scores(path, {"resampling": ["trials"] * 2, "replicate": [0, 1], column: values}, **known | about)
+    with pytest.raises(ConfigError, match=f"r.parquet: {complaint}"):
+        read_replicates(path)
+
+
 def test_refuses_replicates_that_do_not_go_together(files):
     paths, others = files(name="a"), files(name="b")
     evaluate(*paths, n_bootstrap=4)

@@ -1,13 +1,16 @@
 """Protocol readers against the pitfalls of the corpora; recordings in folders, archives and indexes."""
 
 import hashlib
+import os
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from spaarsist.artefacts import trials_hash
 from spaarsist.data import audio, protocol
 from spaarsist.data.protocol import COLUMNS, make_index, make_trials, read_trials
 from spaarsist.names import ConfigError
@@ -118,6 +121,160 @@ class TestInTheWild:
             corpus(text, "in_the_wild")
 
 
+class TestEveryLineIsARow:
+    """Whatever stands in a table, no row is lost and no label moves: it is read as it stands, or the line is named."""
+
+    ROWS = ("0.wav,bonafide,Ann", "1.wav,spoof,Bo")
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            (('0.wav,spoof,"Ann', '1.wav,bonafide,Bo"'), "line 2: no row of cells .*quote"),
+            (('0.wav,spoof,"An"n', "1.wav,bonafide,Bo"), "line 2: no row of cells .*quote"),
+            (("0.wav,spoof,Ann", '"' + 200_000 * "x"), "line 3: no row of cells .*quote"),
+            (("0.wav,spoof,Ann", "1.wav,spoof,Bo,"), "line 3: not 3 columns, as in line 1, but 4"),
+            (("0.wav,spoof,Ann", "1.wav,spoof"), "line 3: not 3 columns, as in line 1, but 2"),
+            (("0.wav,spoof,Ann", "", "1.wav,spoof,Bo"), "line 3: not 3 columns, as in line 1, but 0"),
+            (("0.wav,spoof,Ann", ",spoof,Bo"), "line 3: an empty name"),
+            (("0.wav,spoof,Ann", "1.wav,,Bo"), "line 3: label ''"),
+            (("0.wav,spoof,Ann", "1.wav,-,Bo"), "line 3: label ''"),
+            (("0.wav,spoof,Ann", "1.wav,spoof,A\tB"), "line 3: .*a tab or line break"),
+            (("0.wav,spoof,Ann", "1.wav,spoof,A\0B"), "line 3: .*a tab or line break"),
+            (("0.wav,spoof,Ann", "1.wav,spoof,A\rB"), "line 4: not 3 columns"),
+            (("0.wav,spoof,Ann", '1.wav,spoof,"""Bo"""'), "line 3: .*quotes around it"),
+            (("0.wav,spoof,Ann", "./0.wav,spoof,Bo"), r"line 3: \./0\.wav is the recording that line 2 calls 0\.wav"),
+            (("0.wav,spoof,Ann", "flac_E_eval/0.wav,spoof,Bo"), "line 3: .* is the recording that line 2 calls"),
+        ],
+    )
+    def test_or_is_named(self, corpus, tmp_path, rows, message):
+        with pytest.raises(ConfigError, match=message):
+            corpus("\n".join(["file,label,speaker", *rows]), "list")
+        assert not list(tmp_path.glob("*trials*"))
+
+    @pytest.mark.parametrize("end", ["", "\n", "\n\n\n", "\r\n", "\r\n\r\n", "\r"])
+    def test_blank_lines_at_the_end(self, corpus, end):
+        text = "\n".join(["file,label,speaker", *self.ROWS])
+        assert corpus(text + end, "list")["label"].tolist() == ["bonafide", "spoof"]
+
+    def test_balanced_quotes(self, corpus):
+        table = corpus(
+            'file,label,speaker\n"0.wav","spoof","Guinness, ""Sir"" Alec"\n1.wav,bonafide,5" Bo\n'
+            'T_0000000000.flac,spoof,""""\n',
+            "list",
+        )
+        assert table["speaker_id"].tolist() == ['Guinness, "Sir" Alec', '5" Bo', '"']
+        assert table["label"].tolist() == ["spoof", "bonafide", "spoof"]
+
+    @pytest.mark.parametrize("form", ["list", "in_the_wild"])
+    @pytest.mark.parametrize(
+        ("header", "message"),
+        [
+            ("file,label,label,speaker", "line 1: 2 columns are called label"),
+            ("file,file,label,speaker", "line 1: 2 columns are called file"),
+            ("file,Label,speaker", "line 1: column 'Label' is to be called label"),
+            ("file,label,speaker_id", "line 1: column 'speaker_id' is to be called speaker"),
+            ("file, label,speaker", "line 1: column ' label' is to be called label"),
+            ("filename,label,speaker", "line 1: the header lacks file; it reads 'filename, label, speaker'"),
+        ],
+    )
+    def test_columns(self, corpus, form, header, message):
+        with pytest.raises(ConfigError, match=message):
+            corpus(f"{header}\n0.wav,spoof,spoof,Ann\n", form)
+
+
+class TestNearNames:
+    """Recordings that are there under nearly the name given: the message says under which, or why not."""
+
+    @pytest.fixture
+    def look(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("a.wav", "sub/B.wav", "e\u0301.flac", "elsewhere/c.wav"):
+            path = tmp_path / ("" if name.startswith("elsewhere") else "audio") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.zeros(800), 16_000)
+
+        def look(name, *sources):
+            (tmp_path / "p.csv").write_text(f"file,label\n{name},spoof\n")
+            return make_trials(Path("p.csv"), "list", [Path(s) for s in sources or ("audio",)], Path("trials.tsv"))
+
+        return look
+
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [
+            ("a", "there is audio/a.wav: write it so"),
+            ("a.flac", "there is audio/a.wav:"),
+            ("A.WAV", "there is audio/a.wav:"),
+            ("/somewhere/audio/a.wav", "there is audio/a.wav:"),
+            ("../audio/a.wav", "there is audio/a.wav:"),
+            ("data\\\\a.wav", "there is audio/a.wav:"),
+            ("other/a.wav", "there is audio/a.wav:"),
+            ("sub/b.wav", "there is audio/sub/B.wav:"),
+            ("\u00e9.flac", "there is audio/e\u0301.flac, in another Unicode form:"),
+            ("elsewhere/c.wav", "c.wav exists, but elsewhere: add its folder"),
+        ],
+    )
+    def test_is_said(self, look, name, near):
+        with pytest.raises(ConfigError, match=rf"p\.csv: 1 of 1 recordings \(.*{near}.*\) are not in audio: "):
+            look(name.replace("\\\\", "\\"))
+
+    def test_nothing_is_made_up(self, look):
+        with pytest.raises(ConfigError, match=r"1 of 1 recordings are not in audio: z\.wav$"):
+            look("z.wav")
+
+    @pytest.mark.parametrize("sources", [("audio", "audio"), ("audio", "./audio"), ("audio/sub", "audio")])
+    def test_a_folder_given_twice_or_within_another(self, look, sources):
+        with pytest.raises(ConfigError, match=r"B\.wav is in two places: .* which are one file: it is given twice"):
+            look("B.wav", *sources)
+        Path("audio/C.wav").write_bytes(Path("audio/a.wav").read_bytes())
+        Path("elsewhere/C.wav").write_bytes(b"")
+        with pytest.raises(ConfigError, match=r"two places: audio/C\.wav and elsewhere/C\.wav; set"):
+            look("C.wav", "audio", "elsewhere")
+
+
+@pytest.mark.parametrize("folder", ["a\tb", "a\nb", b"a\xffb"])
+def test_folders_that_no_list_can_hold(tmp_path, folder):
+    folder = tmp_path / os.fsdecode(folder)
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(sound(800))
+    (tmp_path / "p.csv").write_text("file,label\na.wav,spoof\n")
+    with pytest.raises(
+        ConfigError, match=r"p\.csv, line 2: '.*a\.wav' has a tab or line break within it, or is no text"
+    ):
+        make_trials(tmp_path / "p.csv", "list", [folder], tmp_path / "trials.tsv")
+    assert not (tmp_path / "trials.tsv").exists()
+
+
+class TestOutputIsNoInput:
+    @pytest.mark.parametrize("output", ["p.csv", "link.csv", "x/../p.csv", "audio/a.wav", "i.tsv"])
+    def test_refused(self, tmp_path, output):
+        (tmp_path / "audio").mkdir()
+        (tmp_path / "x").mkdir()
+        soundfile.write(tmp_path / "audio" / "a.wav", np.zeros(800), 16_000)
+        (tmp_path / "p.csv").write_text("file,label\na.wav,spoof\n")
+        (tmp_path / "i.tsv").write_text("\t".join(protocol.INDEX_COLUMNS) + "\n")
+        (tmp_path / "link.csv").symlink_to("p.csv")
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+        with pytest.raises(ConfigError, match="this command reads it"):
+            make_trials(tmp_path / "p.csv", "list", [tmp_path / "audio", tmp_path / "i.tsv"], tmp_path / output)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+class TestWithoutLabels:
+    def test_is_listed_and_said(self, corpus, tmp_path, capsys):
+        table = corpus("file\n0.wav\n1.wav\n", "list")
+        assert table["label"].tolist() == ["-", "-"] and read_trials(tmp_path / "trials.tsv").equals(table)
+        assert "protocol.tsv: no column label, so the trials can be scored" in capsys.readouterr().err
+        with pytest.raises(ConfigError, match=r"trials\.tsv: no labels, which this needs"):
+            read_trials(tmp_path / "trials.tsv", both_classes=True)
+
+    def test_a_class_is_missing(self, corpus, tmp_path):
+        corpus("file,label\n0.wav,bonafide\n1.wav,bonafide\n", "list")
+        read_trials(tmp_path / "trials.tsv")
+        with pytest.raises(ConfigError, match=r"trials\.tsv: no spoof trials"):
+            read_trials(tmp_path / "trials.tsv", both_classes=True)
+
+
 class TestList:
     def test_file_and_label_are_enough(self, corpus):
         table = corpus("file,label\n0.wav,bonafide\n1.wav,spoof\n", "list")
@@ -145,6 +302,65 @@ def test_read_trials_refuses_other_tables(tmp_path):
         read_trials(tmp_path / "a.tsv")
     with pytest.raises(ConfigError, match="not readable as a trial list"):
         read_trials(tmp_path / "gone.tsv")
+
+
+class TestTrialListByHand:
+    """What editors and spreadsheets do to a trial list: read as before, or the line is named."""
+
+    ROWS = ("T_1\t/a/T_1.flac\tspoof\tS1\tA01\t-\t64000", "T_2\t/a/T_2.flac\tbonafide\tS2\t-\tC01\t32000")
+
+    def text(self, *rows):
+        return "\n".join(["\t".join(COLUMNS), *(rows or self.ROWS)]) + "\n"
+
+    def read(self, tmp_path, content):
+        (tmp_path / "l.tsv").write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_trials(tmp_path / "l.tsv"), trials_hash(tmp_path / "l.tsv")
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda content: b"\xef\xbb\xbf" + content,
+            lambda content: content.replace(b"\n", b"\r\n"),
+            lambda content: content.rstrip(b"\n"),
+            lambda content: content + b"\n\r\n\n",
+        ],
+    )
+    def test_reads_as_before(self, tmp_path, edit):
+        table, digest = self.read(tmp_path, self.text())
+        assert table["n_samples"].tolist() == [64_000, 32_000] and table["codec"].tolist() == ["-", "C01"]
+        again, same = self.read(tmp_path, edit(self.text().encode()))
+        assert again.equals(table) and same == digest
+
+    @pytest.mark.parametrize(
+        ("before", "after", "message"),
+        [
+            ("64000", "x", "line 2: n_samples is 'x', not a whole number"),
+            ("32000", "1.5", "line 3: n_samples is '1.5'"),
+            ("32000", "-5", "line 3: n_samples is '-5'"),
+            ("32000", "1e5", "line 3: n_samples is '1e5'"),
+            ("32000", "\u0663", "line 3: n_samples is"),
+            ("32000", "9" * 20, "line 3: n_samples is"),
+            ("\tC01\t32000", "", "line 3: not 7 columns"),
+            ("S1", "S\n1", "line 2: not 7 columns"),
+            ("S1", "S\r1", "line 2: .*line break"),
+            ("S2", '"S, 2"', "line 3: .*quotes around it"),
+            ("S2", "", "line 3: an empty cell; write -"),
+            ("/a/T_2.flac", "", "line 3: an empty name"),
+            ("T_2\t", "T_1\t", "line 3: T_1 was already on line 2"),
+            ("bonafide", "-", "line 3: label '-'"),
+            ("bonafide", "Bonafide", "line 3: label 'Bonafide'"),
+            ("codec", "label", "a trial list has the columns"),
+            ("trial_id", '"trial_id"', "a trial list has the columns"),
+            ("T_2", "\n\nT_2", "line 3: not 7 columns"),
+        ],
+    )
+    def test_or_is_named(self, tmp_path, before, after, message):
+        with pytest.raises(ConfigError, match=rf"l\.tsv.*{message}"):
+            self.read(tmp_path, self.text().replace(before, after, 1))
+
+    def test_no_text(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"l\.tsv: .*save it as UTF-8"):
+            self.read(tmp_path, self.text().encode("utf-16"))
 
 
 class TestArchives:

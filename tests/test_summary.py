@@ -198,3 +198,22 @@ def test_refusals(inputs, tmp_path):
         read_summary(tmp_path / "s.tsv", ["mars"])
     with pytest.raises(ConfigError, match="no system SLS"):
         read_summary(tmp_path / "s.tsv", systems=["MHFA", "SLS"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ("\tpooled\teer\t", "\tpooled\tcer\t", "no (cer|eer) of .*, seed 1, on .*; compute the metrics again"),
+        ("\tpooled\teer\t", "\t\teer\t", "line 2: condition is nan, not a text"),
+        ("\tpooled\teer\t0", "\tpooled\teer\tx0", "line 2: value is x0"),
+        ("\tpooled\teer\t0", "\tpooled\teer\tinf\t0", "rows have more columns|not a readable TSV|value is inf"),
+    ],
+)
+def test_a_metric_that_is_not_there(tmp_path, before, after, complaint):
+    """Nothing is averaged over the seeds that happen to have a value."""
+    write_results(tmp_path, ["AST-05-05"], ["home"])
+    path = tmp_path / "home-1.metrics.tsv"
+    path.write_text(path.read_text().replace(before, after, 1))
+    with pytest.raises(ConfigError, match=complaint):
+        summarise(sorted(tmp_path.glob("*.metrics.tsv")), [tmp_path / "complexity.tsv"], [], [], [], tmp_path / "s.tsv")
+    assert not (tmp_path / "s.tsv").exists()

@@ -511,3 +511,17 @@ def test_a_loss_that_is_not_finite_names_its_batch(synthetic, recipe, tmp_path):
     wild = replace(recipe, stages=(Stage(2, 8, 1e30),))
     with pytest.raises(ConfigError, match=r"stage 1, epoch \d, step \d: the loss is (nan|inf); batch: .*T_0"):
         fit(synthetic, tmp_path, wild)
+
+
+@pytest.mark.parametrize("which", ["train", "dev"])
+@pytest.mark.parametrize(("label", "message"), [("bonafide", "no spoof trials"), ("-", "no labels")])
+def test_lists_without_both_classes_are_refused_before_the_first_step(
+    synthetic, recipe, tmp_path, monkeypatch, which, label, message
+):
+    monkeypatch.setattr("spaarsist.experiments.train.Detector", None)
+    lists = {name: synthetic / f"{name}.tsv" for name in ("train", "dev")}
+    one = read_trials(lists[which]).assign(label=label)
+    one.to_csv(tmp_path / "one.tsv", sep="\t", index=False)
+    lists[which] = tmp_path / "one.tsv"
+    with pytest.raises(ConfigError, match=rf"one\.tsv: {message}"):
+        train(lists["train"], lists["dev"], tmp_path / "out", "AST-05", recipe, 1)

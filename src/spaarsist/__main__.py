@@ -187,6 +187,22 @@ def export_scores(
     run(scores, output, variant)
 
 
+@verb(PEOPLE)
+def import_scores(
+    scores: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-score.")],
+    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-label.")],
+    output: Output,
+    trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores.")],
+    system: Annotated[str, typer.Option(help="Name of the system that made them, e.g. Mine.")],
+    corpus: Corpus = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of its training.")] = 0,
+) -> None:
+    """Take over scores and key as the official ASVspoof 5 package reads them, to evaluate and draw them here."""
+    from spaarsist.experiments.score import import_scores as run
+
+    run(scores, key, output, trial_list, system, corpus=corpus, seed=seed)
+
+
 # ---------------------------------------------------------------- corpora and trial lists
 
 
@@ -390,8 +406,7 @@ def compare(
     """Test differences between systems over trials, speakers and training seeds; Holm-corrected."""
     from spaarsist.evaluation.comparison import compare as run
 
-    pairs = [(system, reference) for system, _, reference in (text.partition("/") for text in pair)]
-    run(metrics, replicates, pairs, output, confidence)
+    run(metrics, replicates, [_halves("pair", text, "/") for text in pair], output, confidence)
 
 
 @verb(WORTH)
@@ -407,7 +422,7 @@ def calibrate(
     from spaarsist.config import CostModel, parse
     from spaarsist.evaluation.calibration import calibrate as run
 
-    lists = {name: Path(path) for name, _, path in (text.partition("=") for text in trial_list)}
+    lists = {name: Path(path) for name, path in (_halves("trial-list", text, "=") for text in trial_list)}
     run(dev_scores, dev_list, scores, lists, output, parse(CostModel, cost_model))
 
 
@@ -562,6 +577,15 @@ def publish(
     from spaarsist.artefacts import publish as run
 
     run(file, scores, results, output)
+
+
+def _halves(option: str, text: str, separator: str) -> tuple[str, str]:
+    from spaarsist.names import ConfigError
+
+    first, _, second = text.partition(separator)
+    if not first or not second:
+        raise ConfigError(f"--{option} {text}: expected two names with {separator} between them")
+    return first, second
 
 
 def _make(kind: str, name: str, settings: str, **output: Path | None) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaarsist.code import meaning
-from spaarsist.names import ConfigError
+from spaarsist.names import ConfigError, System, system_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow
     import torch
 
 SCORE_METADATA = b"spaarsist"
@@ -72,6 +73,19 @@ def writing(target: str | Path) -> Iterator[Path]:
             temporary.replace(target)
     finally:
         _remove(temporary)
+
+
+def distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Refuse to write over what is read, or two results into one file.
+
+    Raises:
+        ConfigError: names the file.
+    """
+    places = {path.resolve() for path in inputs}
+    for output in outputs:
+        if (place := output.resolve()) in places:
+            raise ConfigError(f"{output}: this command reads it, or writes it twice; give the output another name")
+        places.add(place)
 
 
 def _remove(path: Path) -> None:
@@ -176,31 +190,47 @@ def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
 def trials_hash(trial_list: str | Path) -> str:
     """Hex digest (sha256) of a trial list's content: its lines without the column `path`.
 
-    So it is the same wherever the recordings lie. `cut -f1,3- <trial list> | sha256sum` gives it too.
+    So it is the same wherever the recordings lie. `cut -f1,3- <trial list> | sha256sum` gives it too, of a list as
+    `spaarsist trials` writes it; the byte order mark and line ends of other editors change nothing.
 
     Raises:
         ConfigError: the file is missing or no trial list.
     """
-    header, n_tabs = "\t".join(TRIAL_COLUMNS).encode(), len(TRIAL_COLUMNS) - 1
     digest = hashlib.sha256()
+    for trial_id, _path, *rest in chain([TRIAL_COLUMNS], trial_rows(trial_list)):
+        digest.update("\t".join([trial_id, *rest]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def trial_rows(trial_list: str | Path) -> Iterator[list[str]]:
+    """Cells of a trial list, as they stand there: a row of `TRIAL_COLUMNS` for each line from the second on.
+
+    Raises:
+        ConfigError: the file is missing, no UTF-8 text, or has another header or, in a line, another number of columns.
+    """
+    header, blank = None, 0
     try:
-        with Path(trial_list).open("rb") as lines:
-            first = line = lines.readline()
-            if first.rstrip(b"\r\n") != header:
-                raise ConfigError(
-                    f"{trial_list}: a trial list has the columns {', '.join(TRIAL_COLUMNS)}; make it with "
-                    "`spaarsist trials`"
-                )
-            for number, line in enumerate(chain([first], lines), start=1):
-                if line.count(b"\t") != n_tabs:
-                    raise ConfigError(f"{trial_list}, line {number}: not {n_tabs + 1} columns; make the list again")
-                trial_id, _path, rest = line.split(b"\t", 2)
-                digest.update(trial_id + b"\t" + rest)
-            if not line.endswith(b"\n"):
-                digest.update(b"\n")
+        with Path(trial_list).open(encoding="utf-8-sig", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                row = line.rstrip("\r\n").split("\t")
+                if number == 1 and tuple(header := row) != TRIAL_COLUMNS:
+                    break
+                if row == [""]:  # nothing, if it is the end
+                    blank = blank or number
+                elif blank or len(row) != len(TRIAL_COLUMNS):
+                    raise ConfigError(
+                        f"{trial_list}, line {blank or number}: not {len(TRIAL_COLUMNS)} columns; make the list again"
+                    )
+                elif number > 1:
+                    yield row
     except OSError as error:
         raise ConfigError(f"{trial_list}: not readable as a trial list ({error.strerror})") from None
-    return digest.hexdigest()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{trial_list}: not readable as a trial list ({error.reason}); save it as UTF-8") from None
+    if tuple(header or ()) != TRIAL_COLUMNS:
+        raise ConfigError(
+            f"{trial_list}: a trial list has the columns {', '.join(TRIAL_COLUMNS)}; make it with `spaarsist trials`"
+        )
 
 
 def tensors_hash(state: Mapping[str, torch.Tensor]) -> str:
@@ -222,32 +252,150 @@ def read_metadata(scores: str | Path) -> dict[str, Any]:
     import pyarrow.parquet
 
     try:
-        metadata = json.loads((pyarrow.parquet.read_schema(scores).metadata or {})[SCORE_METADATA])
-        types = {"system": str, "seed": int, "corpus": str}
-        return metadata | {key: kind(metadata[key]) for key, kind in types.items()}
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise ConfigError(f"{scores}: not a readable Parquet file ({error})") from None
-    except (KeyError, TypeError, ValueError) as error:
+        schema = pyarrow.parquet.read_schema(scores)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise ConfigError(
+            f"{scores}: not readable as a score file (not a readable Parquet file: {_first_line(error)}); "
+            "`spaarsist import-scores` takes the official TSV"
+        ) from None
+    try:
+        about = json.loads((schema.metadata or {})[SCORE_METADATA])
+        for key, kind in {"system": str, "seed": int, "corpus": str}.items():
+            if type(about[key]) is not kind:  # a bool is an int
+                raise TypeError(f"{key} is {about[key]!r}")
+        for key in ("trained_with", "provenance"):
+            if not isinstance(about.get(key, {}), dict):
+                raise TypeError(f"{key} is {about[key]!r}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{scores}: expected system, seed and corpus in JSON under the metadata key "
             f"{SCORE_METADATA.decode()} ({error!r})"
         ) from None
+    return about
 
 
-def read_table(path: str | Path, columns: Sequence[str], **options: Any) -> pd.DataFrame:
-    """Read a TSV that must hold these columns; `options` go to `pandas.read_csv`.
+def read_parquet(path: str | Path, columns: Sequence[str] | None = None) -> pyarrow.Table:
+    """Read a Parquet file, or these columns of it, whole and sound.
 
     Raises:
-        ConfigError: it is unreadable, or columns are missing (named).
+        ConfigError: it is missing, no Parquet file, or damaged.
     """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns)
+            if len(table) != file.metadata.num_rows:
+                raise ValueError(f"{len(table)} of {file.metadata.num_rows} rows")
+        table.validate(full=True)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise ConfigError(
+            f"{path}: not readable as Parquet, or damaged ({_first_line(error)}); remove it and make it again"
+        ) from None
+    return table
+
+
+def read_scores(path: str | Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Read a score file.
+
+    Args:
+        path: Parquet: `trial_id` and one column of numbers per variant (nats, higher = more bona fide); its metadata
+            holds at least system, seed and corpus.
+
+    Returns:
+        The metadata; the scores, finite, as they are stored: a row per trial, index `trial_id` (texts, unique), a
+        column per variant.
+
+    Raises:
+        ConfigError: the file is not of that form or damaged, names no known variant, has no trials or one of them
+            twice, or a score is no finite number.
+    """
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    about = read_metadata(path)
+    table = read_parquet(path)
+    columns = [name for name in table.column_names if name != "trial_id"]
+    if len(columns) != len(table.column_names) - 1 or not columns or len({*columns}) < len(columns):
+        raise ConfigError(f"{path}: expected trial_id and one column per variant; found {table.column_names}")
+    for column in columns:
+        try:
+            System.parse(system_name(about["system"], column))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: column {column!r} of {about['system']}: {error}") from None
+        if not (pa.types.is_floating(kind := table.schema.field(column).type) or pa.types.is_integer(kind)):
+            raise ConfigError(f"{path}: column {column!r} holds {kind}; scores are numbers: make the file again")
+    ids = table["trial_id"]
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.cast(ids.type.value_type)
+    if not any(known(ids.type) for known in (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)):
+        raise ConfigError(f"{path}: trial_id holds {ids.type}; expected texts, as in the trial list")
+    if not len(ids) or ids.null_count:
+        raise ConfigError(f"{path}: {'a trial without an id' if len(ids) else 'no trials'}; make the file again")
+    ids = pd.Index(ids.cast(pa.string()).to_pandas(), name="trial_id")
+    frame = table.select(columns).to_pandas().set_axis(ids)
+    reject(ids[ids.duplicated()], f"{path}: trials scored more than once")
+    reject(ids[ids.str.contains(r"[\t\r\n]")], f"{path}: trial ids with a tab or a line break")
+    reject(ids[~np.isfinite(frame).all(axis=1)], f"{path}: trials with a NaN or infinite score")
+    return about, frame
+
+
+def reject(ids: Iterable[str], complaint: str) -> None:
+    """Raise `ConfigError` with the number of these trials and the first few of their ids, if there are any."""
+    if ids := list(ids):
+        raise ConfigError(f"{complaint}: {len(ids)}, e.g. {', '.join(ids[:5])}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def read_table(
+    path: str | Path,
+    columns: Sequence[str],
+    texts: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    **options: Any,
+) -> pd.DataFrame:
+    """Read a TSV that must hold these columns; `options` go to `pandas.read_csv`.
+
+    Args:
+        path: the TSV.
+        columns: those it must hold.
+        texts: those of them that are empty in no row.
+        numbers: those of them that hold a finite number in every row.
+
+    Raises:
+        ConfigError: it is unreadable, columns are missing or there twice, a row is longer than the header, or a text or
+            number is missing; named, with the line.
+    """
+    import numpy as np
     import pandas as pd
 
     try:
+        with Path(path).open(encoding="utf-8") as lines:
+            header = lines.readline().rstrip("\n").split("\t")
         table = pd.read_csv(path, sep="\t", **options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable TSV ({error})") from None
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{path}: not a readable TSV ({_first_line(error)})") from None
     if absent := [column for column in columns if column not in table]:
         raise ConfigError(f"{path}: columns missing: {', '.join(absent)}")
+    if twice := [column for column in columns if header.count(column) > 1]:
+        raise ConfigError(f"{path}: two columns are called {twice[0]}; remove the file and make it again")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ConfigError(f"{path}: rows have more columns than the header; remove the file and make it again")
+    for column in (*texts, *numbers):
+        cells, sound = table[column], table[column].notna().to_numpy()
+        if column in numbers:
+            sound = np.isfinite(pd.to_numeric(cells.astype(object), errors="coerce").to_numpy(float))
+            sound &= cells.dtype != bool
+        if not sound.all():
+            row, kind = int(sound.argmin()), "a finite number" if column in numbers else "a text"
+            raise ConfigError(
+                f"{path}, line {row + 2}: {column} is {cells.iloc[row]}, not {kind}; remove the file and make it again"
+            )
     return table
 
 

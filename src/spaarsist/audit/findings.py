@@ -73,7 +73,7 @@ def _f8_random_excerpts(checkpoint: Path, dev_list: Path, device: torch.device) 
     detector, record = load_checkpoint(checkpoint)
     detector, crop = detector.to(device), record["recipe"]["crop"]
     rng = np.random.default_rng(SEED)
-    trials = read_trials(dev_list)
+    trials = read_trials(dev_list, both_classes=True)
     trials = trials.iloc[rng.permutation(len(trials))].groupby("label").head(N_PER_CLASS)
     is_bonafide = (trials["label"] == "bonafide").to_numpy()
     waveforms = [audio.read(path) for path in trials["path"]]

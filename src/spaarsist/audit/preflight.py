@@ -185,7 +185,7 @@ def preflight(
             front-end or recording that trainings would stop at.
     """
     rows, lacking = _environment(device)
-    train, dev = read_trials(train_list), read_trials(dev_list)
+    train, dev = (read_trials(path, both_classes=True) for path in (train_list, dev_list))
     asked = replace(asked, n_trials=asked.n_trials | {asked.train_on: len(train), asked.select_on: len(dev)})
     recipe, stage = asked.recipe, asked.recipe.stages[0]
     place, rates = None, {}

@@ -1,8 +1,8 @@
 """Protocols: the official trial lists of each corpus -> one checked trial list.
 
 The trial list is a TSV with the header `trial_id, path, label, speaker_id, attack_id, codec, n_samples`: official
-order, unique ids, label bonafide or spoof, `-` where a protocol says nothing, n_samples at 16 kHz; every file exists
-and has a sound header.
+order, unique ids, label bonafide or spoof, `-` where a protocol says nothing (of labels: for all trials or for none),
+n_samples at 16 kHz; every file exists, is named once, and has a sound header. No cell is empty.
 
 Recordings may stay in the archives that they are published in (see `spaarsist.data.archives`). An index, a TSV with the
 header `member, path, n_samples`, saves going through an archive for every trial list.
@@ -16,7 +16,9 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,7 +27,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from spaarsist.artefacts import TRIAL_COLUMNS as COLUMNS
-from spaarsist.artefacts import read_table, some, writing
+from spaarsist.artefacts import distinct, read_table, some, trial_rows, writing
 from spaarsist.data import archives
 from spaarsist.data.audio import count_samples
 from spaarsist.names import ConfigError
@@ -33,14 +35,19 @@ from spaarsist.names import ConfigError
 Format = Literal["asvspoof5", "in_the_wild", "list"]
 INDEX_COLUMNS = ("member", "path", "n_samples")
 LABELS = ("bonafide", "spoof")
+NO_LABEL = "-"
+N_SAMPLES = re.compile(r"[0-9]{1,15}")
 AUDIO = re.compile(r"[^\t\n\r\ud800-\udfff]+\.(flac|wav|ogg|mp3)", re.IGNORECASE)
 """Names of recordings; no protocol can hold a tab, a line break or what is not UTF-8 text."""
+
+UNFIT = re.compile(r"[\t\n\r\0\ud800-\udfff]")
+"""What no cell of a trial list has: it would end the cell or the line, or is no text."""
 
 CHECKSUMS = ("md5", "sha256")
 
 
 class Trial(NamedTuple):
-    """One row of a protocol, before its audio has been looked at."""
+    """One row of a protocol, before its audio has been looked at, or of a trial list."""
 
     line: int
     trial_id: str
@@ -79,7 +86,8 @@ def make_trials(
     Args:
         protocol: the official file, or `archive::member` (.tar, .tar.gz, .zip). `asvspoof5`: ten columns between single
             spaces, no header. `in_the_wild`: `meta.csv` with the header `file,speaker,label`. `list`: comma or tab
-            separated, a header with at least `file,label` and optionally `speaker, attack, codec`.
+            separated, a header with at least `file`, and `label` unless the list is for scoring alone, and optionally
+            `speaker, attack, codec`; cells may stand in double quotes, which close on their line.
         audio: where the recordings are: folders, archives (.tar, .zip) and indexes (.tsv) by `make_index`. A recording
             is found by its name, in whatever subfolder; what the protocol does not name is ignored.
         output: the TSV to write.
@@ -89,13 +97,28 @@ def make_trials(
     Raises:
         ConfigError: names the file, the line and what to do.
     """
+    distinct([output], [(archives.split(protocol) or [protocol])[0], *audio])
     trials = list(READERS[form](protocol, _read_lines(protocol, checksum)))
     _check(protocol, trials, expected)
-    found = _find({t.file for t in trials}, audio)
+    found, alike = _find({t.file for t in trials}, audio)
     if missing := [t.file for t in trials if t.file not in found]:
         raise ConfigError(
-            f"{protocol}: {len(missing)} of {len(trials)} recordings are not in {some([*map(str, audio)])}: "
-            f"{some(missing)}"
+            f"{protocol}: {len(missing)} of {len(trials)} recordings{_hint(protocol, missing, alike)} are not in "
+            f"{some([*map(str, audio)])}: {some(missing)}"
+        )
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        path = found[trial.file][0]
+        _check_fit(f"{protocol}, line {trial.line}", [path])
+        if (other := first.setdefault(path, trial)) is not trial:
+            raise ConfigError(
+                f"{protocol}, line {trial.line}: {trial.trial_id} is the recording that line {other.line} calls "
+                f"{other.trial_id} ({path}); name it once"
+            )
+    distinct([output], [Path(path) for path in first if path.endswith(output.name)])
+    if trials[0].label == NO_LABEL:
+        tqdm.write(
+            f"{protocol}: no column label, so the trials can be scored, not trained on or evaluated", file=sys.stderr
         )
     places = [found[t.file] for t in trials]
     unknown = [path for path, n_samples in places if not n_samples]
@@ -104,32 +127,69 @@ def make_trials(
             pool.map(count_samples, unknown), f"check {output.stem}", len(unknown), unit="file", disable=not unknown
         )
         lengths = dict(places) | dict(zip(unknown, counts, strict=True))
-    table = pd.DataFrame(
-        [
-            (t.trial_id, path, t.label, t.speaker_id, t.attack_id, t.codec, lengths[path])
-            for t, (path, _) in zip(trials, places, strict=True)
-        ],
-        columns=COLUMNS,
-    )
-    with writing(output) as path:
-        table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
-    return table
+    rows = [(t.trial_id, path, *t[3:], lengths[path]) for t, (path, _) in zip(trials, places, strict=True)]
+    return _write(rows, output)
 
 
-def read_trials(path: Path) -> pd.DataFrame:
+def read_trials(path: Path, *, both_classes: bool = False) -> pd.DataFrame:
     """Read a trial list made by `make_trials`.
 
+    Args:
+        path: the list.
+        both_classes: it is for training or evaluation, which need bona fide and spoof trials.
+
+    Returns:
+        Its columns, a row per trial: texts, but for n_samples.
+
     Raises:
-        ConfigError: it is missing, or not such a list.
+        ConfigError: it is missing, not such a list (names the line), or lacks a class that is needed.
     """
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not readable as a trial list ({error})") from None
-    if tuple(table.columns) != COLUMNS:
-        raise ConfigError(f"{path}: a trial list has the columns {', '.join(COLUMNS)}; make it with `spaarsist trials`")
-    table["n_samples"] = table["n_samples"].astype(int)
-    _check(path, [Trial(i + 2, r.trial_id, r.path, r.label) for i, r in enumerate(table.itertuples())], 0)
+    rows = list(trial_rows(path))
+    trials = [Trial(i, *row[:-1]) for i, row in enumerate(rows, start=2)]
+    _check(path, trials, 0)
+    for trial, row in zip(trials, rows, strict=True):
+        if not N_SAMPLES.fullmatch(row[-1]):
+            raise ConfigError(
+                f"{path}, line {trial.line}: n_samples is {row[-1]!r}, not a whole number; make the list again"
+            )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    if both_classes:
+        if trials[0].label == NO_LABEL:
+            raise ConfigError(f"{path}: no labels, which this needs; make it from a protocol that has them")
+        if absent := {*LABELS}.difference(table["label"]):
+            raise ConfigError(f"{path}: no {absent.pop()} trials; training and evaluation need both classes")
+    return table.astype({"n_samples": int})
+
+
+def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of each row of a TSV with a header.
+
+    Raises:
+        ConfigError: it is unreadable, lacks a column that is needed or has it twice, or a line is no row of it.
+    """
+    return _read_table(path, _read_lines(path, ""), "\t", needed)
+
+
+def write_key(key: Path, output: Path) -> list[str]:
+    """Turn a key of the ASVspoof 5 package (`filename<TAB>cm-label`) into a trial list without recordings.
+
+    Returns:
+        The ids of its trials, in order.
+
+    Raises:
+        ConfigError: it is no such key; names the line.
+    """
+    rows = read_rows(key, ("filename", "cm-label"))
+    trials = [Trial(number, row["filename"], "-", row["cm-label"]) for number, row in rows]
+    _check(key, trials, 0)
+    _write([(*trial[1:], 0) for trial in trials], output)
+    return [trial.trial_id for trial in trials]
+
+
+def _write(rows: Sequence[tuple], output: Path) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    with writing(output) as path:
+        table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
     return table
 
 
@@ -144,20 +204,51 @@ def _index(archive: Path) -> Iterator[tuple[str, str, int]]:
             yield member, path, n_samples
 
 
-def _find(wanted: set[str], sources: Sequence[Path]) -> dict[str, tuple[str, int]]:
-    """Path and length (0: unknown yet) of the recordings called, or ending in a slash and, one of these names."""
+def _find(wanted: set[str], sources: Sequence[Path]) -> tuple[dict[str, tuple[str, int]], dict[str, str]]:
+    """Path and length (0: unknown yet) of the recordings called, or ending in a slash and, one of these names.
+
+    And of the other recordings, by `_likeness`, the first that could have been meant.
+    """
     depths = {name.count("/") + 1 for name in wanted}
+    like_wanted = {_likeness(name) for name in wanted}
     found: dict[str, tuple[str, int]] = {}
+    alike: dict[str, str] = {}
     for source in sources:
         for member, path, n_samples in _recordings(source):
             parts = member.split("/")
-            for name in wanted.intersection("/".join(parts[-depth:]) for depth in depths):
+            names = wanted.intersection("/".join(parts[-depth:]) for depth in depths)
+            for name in names:
                 if name in found:
+                    same = os.path.realpath(found[name][0]) == os.path.realpath(path)
+                    why = ", which are one file: it is given twice, or lies in two that are given" if same else ""
                     raise ConfigError(
-                        f"{name} is in two places: {found[name][0]} and {path}; set the corpus's `audio` to one of them"
+                        f"{name} is in two places: {found[name][0]} and {path}{why}; set the corpus's `audio` to one "
+                        "of them"
                     )
                 found[name] = path, n_samples
-    return found
+            if not names and (likeness := _likeness(member)) in like_wanted:
+                alike.setdefault(likeness, member)
+    return found, alike
+
+
+def _likeness(name: str) -> str:
+    """What stays of a name without folders, ending, case and Unicode form."""
+    base = name.replace("\\", "/").rstrip("/").rpartition("/")[2].strip()
+    stem = posixpath.splitext(base)[0] if AUDIO.fullmatch(base) else base
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _hint(protocol: Path, missing: Sequence[str], alike: Mapping[str, str]) -> str:
+    """Why recordings that could be there are not found, shown for the first such."""
+    for name in missing:
+        if near := alike.get(_likeness(name)):
+            bases = [text.rpartition("/")[2] for text in (name, near)]
+            same = len({unicodedata.normalize("NFC", base) for base in bases}) < len({*bases})
+            form = ", in another Unicode form" if same else ""
+            return f" (for {name} there is {near}{form}: write it so, with its folders or without)"
+        if (protocol.parent / name).is_file():
+            return f" ({name} exists, but elsewhere: add its folder to `audio`)"
+    return ""
 
 
 def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
@@ -193,7 +284,7 @@ def _read_lines(protocol: Path, checksum: str) -> list[str]:
         raise ConfigError(f"{protocol}: cannot be read ({error.strerror}); check the corpus's `protocol`") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{protocol}: not UTF-8 text ({error.reason}); is this the protocol?") from None
-    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    return text.rstrip("\n").split("\n") if text.strip("\n") else []
 
 
 def _compare(protocol: Path, content: bytes, checksum: str) -> None:
@@ -239,40 +330,75 @@ def _read_in_the_wild(protocol: Path, lines: list[str]) -> Iterator[Trial]:
 
 def _read_list(protocol: Path, lines: list[str]) -> Iterator[Trial]:
     separator = "\t" if lines and "\t" in lines[0] else ","
-    for number, row in _read_table(protocol, lines, separator, ("file", "label")):
-        extra = (row.get(column) or "-" for column in ("speaker", "attack", "codec"))
-        yield Trial(number, row["file"], posixpath.normpath(row["file"]), row["label"], *extra)
+    optional = ("label", "speaker", "attack", "codec")
+    for number, row in _read_table(protocol, lines, separator, ("file",), optional):
+        label, *extra = (row.get(column, "-") for column in optional)
+        if label == NO_LABEL and "label" in row:
+            label = ""
+        yield Trial(number, row["file"], posixpath.normpath(row["file"]), label, *(cell or "-" for cell in extra))
 
 
 def _read_table(
-    protocol: Path, lines: list[str], separator: str, needed: tuple[str, ...]
+    protocol: Path, lines: list[str], separator: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(lines, delimiter=separator, restkey="", restval=None)
-    header = reader.fieldnames or []
+    """Line number and cells of each row of a table; every line is a row, whatever is quoted in it."""
+
+    def split(number: int, line: str) -> list[str]:
+        try:
+            (cells,) = csv.reader([line], delimiter=separator, strict=True)
+        except csv.Error as error:
+            raise ConfigError(
+                f"{protocol}, line {number}: no row of cells ({error}); a quote that opens a cell must close it on the "
+                "same line"
+            ) from None
+        return cells
+
+    header = split(1, lines[0]) if lines else []
+    meant = {column.strip().lower().removesuffix("_id"): column for column in header}
+    for column in (*needed, *optional):
+        if column not in header and column in meant:
+            raise ConfigError(f"{protocol}, line 1: column {meant[column]!r} is to be called {column}")
+        if header.count(column) > 1:
+            raise ConfigError(f"{protocol}, line 1: {header.count(column)} columns are called {column}; keep one")
     if absent := [column for column in needed if column not in header]:
         raise ConfigError(f"{protocol}, line 1: the header lacks {', '.join(absent)}; it reads {', '.join(header)!r}")
-    for row in reader:
-        if "" in row or None in row.values():
-            raise ConfigError(f"{protocol}, line {reader.line_num}: not {len(header)} columns")
-        yield reader.line_num, row
+    for number, line in enumerate(lines[1:], start=2):
+        cells = split(number, line)
+        if len(cells) != len(header):
+            raise ConfigError(f"{protocol}, line {number}: not {len(header)} columns, as in line 1, but {len(cells)}")
+        yield number, dict(zip(header, cells, strict=True))
 
 
 READERS = {"asvspoof5": _read_asvspoof5, "in_the_wild": _read_in_the_wild, "list": _read_list}
 
 
-def _check(protocol: Path, trials: list[Trial], expected: int) -> None:
+def _check(source: Path, trials: list[Trial], expected: int) -> None:
+    """Refuse what no trial list can hold, and what would be another thing once it is read back."""
     if not trials:
-        raise ConfigError(f"{protocol}: no trials")
+        raise ConfigError(f"{source}: no trials")
+    labels = (NO_LABEL,) if all(trial.label == NO_LABEL for trial in trials) else LABELS
     seen: dict[str, int] = {}
     for trial in trials:
-        if trial.label not in LABELS:
-            raise ConfigError(f"{protocol}, line {trial.line}: label {trial.label!r}; expected bonafide or spoof")
-        if not trial.trial_id or any("\t" in field for field in trial[1:]):
-            raise ConfigError(f"{protocol}, line {trial.line}: an empty name or a tab within a field")
+        line, *cells = trial
+        if not (trial.trial_id and trial.file):
+            raise ConfigError(f"{source}, line {line}: an empty name")
+        if trial.label not in labels:
+            raise ConfigError(f"{source}, line {line}: label {trial.label!r}; expected bonafide or spoof")
+        if not all(cells):
+            raise ConfigError(f"{source}, line {line}: an empty cell; write - for what is not known")
+        together = "".join(cells)
+        if '"' in together or UNFIT.search(together):
+            _check_fit(f"{source}, line {line}", cells)
         if trial.trial_id in seen:
-            raise ConfigError(
-                f"{protocol}, line {trial.line}: {trial.trial_id} was already on line {seen[trial.trial_id]}"
-            )
-        seen[trial.trial_id] = trial.line
+            raise ConfigError(f"{source}, line {line}: {trial.trial_id} was already on line {seen[trial.trial_id]}")
+        seen[trial.trial_id] = line
     if expected and len(trials) != expected:
-        raise ConfigError(f"{protocol}: {len(trials)} trials, the release has {expected}; fetch the protocol again")
+        raise ConfigError(f"{source}: {len(trials)} trials, the release has {expected}; fetch the protocol again")
+
+
+def _check_fit(where: str, cells: Iterable[str]) -> None:
+    for cell in cells:
+        if UNFIT.search(cell):
+            raise ConfigError(f"{where}: {cell!r} has a tab or line break within it, or is no text; rename it")
+        if len(cell) > 1 and cell[0] == cell[-1] == '"':
+            raise ConfigError(f"{where}: {cell} has quotes around it, as spreadsheets set them; take them away")

@@ -175,7 +175,8 @@ def read_calibration(paths: Sequence[Path], systems: Sequence[str], corpora: Seq
     """
     if not paths:
         raise ConfigError("no calibration file was given")
-    table = pd.concat([read_table(path, COLUMNS, dtype={"system": str}) for path in paths], ignore_index=True)
+    types = {"system": str, "seed": int, "value": float}
+    table = pd.concat([read_table(path, COLUMNS, dtype=types) for path in paths], ignore_index=True)
     key = ["system", "corpus", "quantity"]
     twice = table[table.duplicated([*key, "seed"])]
     if len(twice):

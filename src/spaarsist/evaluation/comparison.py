@@ -75,7 +75,8 @@ def compare(
     """
     if len({*pairs}) < len(pairs) or any(system == reference for system, reference in pairs):
         raise ConfigError("comparisons: a pair stands there twice, or a system is compared with itself")
-    results = [read_table(path, ["system", "seed", "corpus", "condition", "metric", "value"]) for path in metrics]
+    texts, numbers = ["system", "corpus", "condition", "metric"], ["seed", "value"]
+    results = [read_table(path, [*texts, *numbers], texts, numbers) for path in metrics]
     if not results:
         raise ConfigError("comparisons: no metrics were given")
     table = pd.concat(results, ignore_index=True)

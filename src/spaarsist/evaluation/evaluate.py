@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +12,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from spaarsist.artefacts import SCORE_METADATA, read_metadata, trials_hash, writing
+from spaarsist.artefacts import (
+    SCORE_METADATA,
+    read_metadata,
+    read_parquet,
+    read_scores,
+    reject,
+    trials_hash,
+    writing,
+)
 from spaarsist.config import CostModel
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, METRICS, RankedTrials
 from spaarsist.evaluation.statistics import Draw, SpeakerResampling, TrialResampling, bootstrap, percentile_interval
-from spaarsist.names import ConfigError, System, system_name
+from spaarsist.names import ConfigError, system_name
 
 RESULT_COLUMNS = (
     *("system", "seed", "variant", "corpus", "condition", "metric"),
@@ -30,8 +40,7 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
     """Read a score file and the trial list that says what its trials are, and join them.
 
     Args:
-        scores: Parquet: `trial_id` and one float column per variant; its metadata holds at least system, seed and
-            corpus, and the trial list's `trials_hash` if the package made it.
+        scores: score file, see `read_scores`; its metadata holds the trial list's `trials_hash` if the package made it.
         trials: trial list that `spaarsist.data.protocol.make_trials` wrote.
 
     Returns:
@@ -39,35 +48,17 @@ def read_scored_trials(scores: Path, trials: Path) -> tuple[dict[str, Any], pd.D
         trial list.
 
     Raises:
-        ConfigError: a file is not of that form, names no known variant, was made from another trial list, a trial is
-            missing, left over or there twice, a score is NaN or infinite, or a class is empty.
+        ConfigError: see `read_scores` and `read_trials`; or the scores were made from another trial list, a trial is
+            missing or left over, has no label, or a class is empty.
     """
-    metadata = read_metadata(scores)
-    table = pq.read_table(scores)
-    columns = [name for name in table.column_names if name != "trial_id"]
-    if len(columns) == len(table.column_names) or not columns or len({*columns}) < len(columns):
-        raise ConfigError(f"{scores}: expected trial_id and one column per variant; found {table.column_names}")
-    for column in columns:
-        try:
-            System.parse(system_name(metadata["system"], column))
-        except ConfigError as error:
-            raise ConfigError(f"{scores}: column {column!r} of {metadata['system']}: {error}") from None
+    metadata, frame = read_scores(scores)
+    listed = read_trials(trials, both_classes=True)
     if metadata.get("trial_list", made := trials_hash(trials)) != made:
         raise ConfigError(f"{scores}: scored from another trial list than {trials} is now; delete it and score again")
-
-    listed = read_trials(trials)
-    if absent := {"bonafide", "spoof"}.difference(listed["label"]):
-        raise ConfigError(f"{trials}: no {absent.pop()} trials, so there are no error rates")
-    frame = table.to_pandas()
-    frame = frame.set_index(frame.pop("trial_id").astype(str))
-    _reject(frame.index[frame.index.duplicated()], f"{scores}: trials scored more than once")
-    _reject(
-        pd.Index(listed["trial_id"]).difference(frame.index, sort=False), f"{scores}: trials of {trials} not scored"
-    )
-    _reject(frame.index.difference(listed["trial_id"], sort=False), f"{scores}: trials that {trials} does not list")
-    frame = frame.loc[listed["trial_id"]].astype(np.float64)
-    _reject(frame.index[~np.isfinite(frame).all(axis=1)], f"{scores}: trials with a NaN or infinite score")
-    return metadata, listed, frame.reset_index(drop=True)
+    ids = pd.Index(listed["trial_id"])
+    reject(ids.difference(frame.index, sort=False), f"{scores}: trials of {trials} not scored")
+    reject(frame.index.difference(ids, sort=False), f"{scores}: trials that {trials} does not list")
+    return metadata, listed, frame.loc[ids].astype(np.float64).reset_index(drop=True)
 
 
 def evaluate(
@@ -132,6 +123,7 @@ def evaluate(
             found[resampling] = bootstrap(statistics, draw, n_bootstrap, threads, progress)
         if condition == "pooled":
             pooled = found
+            _doubt(scores, frame, ranked)
         for column, trials_of_column in ranked.items():
             identity = (
                 *(system_name(metadata["system"], column), metadata["seed"], column),
@@ -155,6 +147,18 @@ def evaluate(
     with writing(output) as path:
         table = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, *SPEAKER_COLUMNS])
         table.to_csv(path, sep="\t", index=False, float_format="%.10g")
+
+
+def _doubt(scores: Path, frame: pd.DataFrame, ranked: dict[str, RankedTrials]) -> None:
+    """Say on stderr which columns can hardly be what they should be."""
+    for column, trials in ranked.items():
+        if frame[column].nunique() == 1:
+            doubt = f"every score is {frame[column].iloc[0]:g}: these metrics say nothing of the system"
+        elif (eer := trials.metrics()["eer"]) > 0.5:
+            doubt = f"an EER of {100 * eer:.1f} % is worse than chance; higher scores must mean more bona fide"
+        else:
+            continue
+        tqdm.write(f"{scores}, column {column}: {doubt}", file=sys.stderr)
 
 
 def _table(
@@ -203,7 +207,13 @@ def read_replicates(path: Path, columns: Sequence[str] | None = None, like: Repl
     wanted = present if columns is None else ["resampling", "replicate", *columns]
     if absent := [name for name in ("resampling", "replicate", *wanted) if name not in present]:
         raise ConfigError(f"{path}: holds no replicates of {', '.join(absent)}; compute the metrics again")
-    table = pq.read_table(path, columns=[*wanted]).to_pandas().set_index("replicate")
+    table = read_parquet(path, [*wanted]).to_pandas().set_index("replicate")
+    for column, drawn in table.drop(columns="resampling").items():
+        if drawn.dtype != np.float64 or not np.isfinite(drawn).all():
+            raise ConfigError(f"{path}: {column} holds what is no finite number; compute the metrics again")
+    for key in ("n_speakers", "speaker_degrees_of_freedom"):
+        if type(about.get(key)) not in (int, float):
+            raise ConfigError(f"{path}: does not say its {key}; compute the metrics again")
     values = {resampling: part.drop(columns="resampling") for resampling, part in table.groupby("resampling")}
     found = Replicates(path, about, values)
     if like is not None:
@@ -232,10 +242,3 @@ def _conditions(listed: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
         chosen = listed["codec"] == codec
         if listed.loc[chosen, "label"].nunique() == 2:
             yield f"codec:{codec}", chosen
-
-
-def _reject(ids: Iterable[str], complaint: str) -> None:
-    """Raise with the number of offending trials and the first few of their ids, if there are any."""
-    ids = list(ids)
-    if ids:
-        raise ConfigError(f"{complaint}: {len(ids)}, e.g. {', '.join(ids[:5])}")

@@ -69,11 +69,15 @@ def summarise(
             replicates of a seed are missing, or those of two seeds cannot be paired.
     """
     key = ["system", "corpus", "metric"]
-    results = _read(metrics, [*key, "seed", "condition", "value", "ci_low", "ci_high"])
+    results = _read(metrics, ["ci_low", "ci_high"], [*key, "condition"], ["seed", "value"])
     results = results[results["condition"] == "pooled"]
     twice = results[results.duplicated([*key, "seed"])]
     if len(twice):
         raise ConfigError(f"the metrics files hold a number twice: {twice.iloc[0][[*key, 'seed']].to_dict()}")
+    lacking = results.pivot(index=["system", "corpus", "seed"], columns="metric", values="value").isna()
+    if lacking.any(axis=None):
+        system, corpus, seed, metric = lacking.stack().idxmax()
+        raise ConfigError(f"no {metric} of {system}, seed {seed}, on {corpus}; compute the metrics again")
     systems = sorted((System.parse(name) for name in results["system"].unique()), key=lambda s: s.order)
     names = [s.name for s in systems]
 
@@ -125,7 +129,7 @@ def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[s
     Raises:
         ConfigError: it is unreadable, or lacks a corpus or a system (named).
     """
-    table = _read([summary], ["system", *IDENTITY, *SIZE, *RUN]).set_index("system")
+    table = _read([summary], [*IDENTITY, *SIZE, *RUN]).set_index("system")
     for corpus in corpora:
         if on(corpus, "eer") not in table:
             raise ConfigError(f"{summary}: holds no metrics of corpus {corpus!r}")
@@ -173,14 +177,17 @@ def _by_system(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     """These columns of all files, index `system`; empty without files."""
     if not paths:
         return pd.DataFrame(columns=columns)
-    table = _read(paths, ["system", *columns])[["system", *columns]].drop_duplicates().set_index("system")
+    table = _read(paths, columns, numbers=["n_params"])[["system", *columns]].drop_duplicates().set_index("system")
     if contradictory := {*table.index[table.index.duplicated()]}:
         raise ConfigError(f"two files contradict each other on {', '.join(sorted(contradictory))}")
     return table
 
 
-def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+def _read(
+    paths: Sequence[Path], columns: Sequence[str], texts: Sequence[str] = ("system",), numbers: Sequence[str] = ()
+) -> pd.DataFrame:
+    columns = [*texts, *columns, *numbers]
     if not paths:
         raise ConfigError(f"no file given with the columns {', '.join(columns)}")
-    texts = dict.fromkeys(("system", "trained", "code_hash"), str)
-    return pd.concat([read_table(path, columns, dtype=texts) for path in paths], ignore_index=True)
+    types = dict.fromkeys(("system", "trained", "code_hash"), str)
+    return pd.concat([read_table(path, columns, texts, numbers, dtype=types) for path in paths], ignore_index=True)

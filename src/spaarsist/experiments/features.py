@@ -95,7 +95,7 @@ def make_part(
     if not 0 <= part < n_parts:
         raise ConfigError(f"part {part} of {n_parts}: parts are counted from 0")
     place = prepare_torch(threads, device)
-    trials = read_trials(trial_list)
+    trials = read_trials(trial_list, both_classes=number is not None)
     frontend = build_frontend(recipe.frontend).to(place).eval()
     excerpts: Excerpts | TrainingDraws = (
         Excerpts(trials, recipe.crop)

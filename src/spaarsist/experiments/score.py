@@ -1,10 +1,12 @@
-"""Scoring: one pass over the audio, every variant of a checkpoint; and the official score file."""
+"""Scoring: one pass over the audio, every variant of a checkpoint; to and from the official score file."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -18,11 +20,22 @@ import torch
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import SCORE_METADATA, file_hash, locked, provenance, read_metadata, trials_hash, writing
-from spaarsist.data.protocol import read_trials
+from spaarsist.artefacts import (
+    SCORE_METADATA,
+    distinct,
+    file_hash,
+    locked,
+    provenance,
+    read_metadata,
+    read_scores,
+    reject,
+    trials_hash,
+    writing,
+)
+from spaarsist.data.protocol import read_rows, read_trials, write_key
 from spaarsist.experiments.excerpts import Excerpts, reading
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
-from spaarsist.names import ConfigError, Variant, column_as_trained
+from spaarsist.names import ConfigError, System, Variant, column_as_trained
 
 PART = 50_000
 """Trials after which scores are laid aside, so that a killed pass goes on there."""
@@ -118,37 +131,43 @@ def _complete(
     workers: int,
 ) -> None:
     """Add to a score file what it lacks."""
-    present = _present(output, metadata)
+    trials = read_trials(trial_list)
+    present = _present(output, metadata, trials)
     parts = output.with_name(f".{output.stem}.parts")
-    if present.column_names == ["trial_id", *columns] and read_metadata(output) == metadata:
+    if [*present] == [*columns] and read_metadata(output) == metadata:
         tqdm.write(f"{output}: already holds these scores; kept", file=sys.stderr)
         shutil.rmtree(parts, ignore_errors=True)
         return
     place = prepare_torch(threads, device)
-    trials = read_trials(trial_list)
     content = {"trial_id": trials["trial_id"].to_numpy(dtype=object)}
-    content |= {column: present[column].to_numpy() for column in columns if column in present.column_names}
+    content |= {column: present[column].to_numpy() for column in columns if column in present}
     if missing := [column for column in columns if column not in content]:
         absent = [variant for variant in variants if variant.column in missing]
         excerpts = Excerpts(trials, crop)
 
         def score_rows(rows: range) -> np.ndarray:
             description = f"score {trial_list.stem}" + (f" from {rows.start:,}" if len(rows) < len(trials) else "")
-            return score_excerpts(detector.to(place), Subset(excerpts, rows), absent, batch_size, workers, description)
+            scores = score_excerpts(
+                detector.to(place), Subset(excerpts, rows), absent, batch_size, workers, description
+            )
+            if not np.isfinite(scores).all():
+                row, column = np.argwhere(~np.isfinite(scores))[0]
+                trial = trials["trial_id"][rows[row]]
+                raise ConfigError(f"trial {trial}, column {missing[column]}: score is not finite")
+            return scores
 
         made_of = json.dumps(metadata | {"corpus": "", "columns": missing}, sort_keys=True)
         rows_per_part = -(-PART // batch_size) * batch_size  # whole batches: what is scored together changes rounding
         scores = _in_parts(parts, hashlib.sha256(made_of.encode()).hexdigest(), len(trials), rows_per_part, score_rows)
-        if not np.isfinite(scores).all():
-            row, column = np.argwhere(~np.isfinite(scores))[0]
-            shutil.rmtree(parts)
-            raise ConfigError(f"trial {trials['trial_id'][row]}, column {missing[column]}: score is not finite")
         content |= {column: scores[:, i] for i, column in enumerate(missing)}
-    table = pyarrow.table({name: content[name] for name in ["trial_id", *columns]})
-    table = table.replace_schema_metadata({SCORE_METADATA: json.dumps(metadata, sort_keys=True)})
-    with writing(output) as path:
-        pyarrow.parquet.write_table(table, path)
+    _write(output, {name: content[name] for name in ["trial_id", *columns]}, metadata)
     shutil.rmtree(parts, ignore_errors=True)
+
+
+def _write(output: Path, content: dict[str, np.ndarray], metadata: dict) -> None:
+    table = pyarrow.table(content).replace_schema_metadata({SCORE_METADATA: json.dumps(metadata, sort_keys=True)})
+    with writing(output) as path:
+        pyarrow.parquet.write_table(table, path, write_page_checksum=True)
 
 
 def _in_parts(
@@ -188,32 +207,78 @@ def _left_behind(folder: Path, rows: range) -> np.ndarray | None:
     return None
 
 
-def _present(output: Path, metadata: dict) -> pyarrow.Table:
-    """What a score file holds that was made as `metadata` says, whatever the corpus is called; else nothing."""
-    nothing = pyarrow.table({})
+def _present(output: Path, metadata: dict, trials: pd.DataFrame) -> pd.DataFrame:
+    """What a score file holds that was made as `metadata` says, whatever the corpus is called; else no columns."""
+    nothing = pd.DataFrame(index=trials["trial_id"])
     if not output.exists():
         return nothing
     try:
-        if read_metadata(output) | {"corpus": ""} != metadata | {"corpus": ""}:
-            return nothing
-        return pyarrow.parquet.read_table(output)
-    except (ConfigError, OSError, pyarrow.ArrowInvalid):  # damaged
+        about, frame = read_scores(output)
+    except ConfigError:  # damaged
         return nothing
+    made_so = about | {"corpus": ""} == metadata | {"corpus": ""}
+    return frame if made_so and frame.index.equals(nothing.index) else nothing
 
 
 def export_scores(scores: Path, output: Path, column: str) -> None:
     """Write one variant's scores as the ASVspoof 5 package reads them: `filename<TAB>cm-score`, with a header.
 
     Raises:
-        ConfigError: the file is no score file, or has no such column (the message lists those it has).
+        ConfigError: the file is no score file (see `read_scores`), or has no such column (the message lists those it
+            has).
     """
-    try:
-        table = pd.read_parquet(scores)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise ConfigError(f"{scores}: not readable as a score file ({error})") from None
-    if column not in table.columns[1:]:
-        raise ConfigError(f"{scores}: no variant {column!r}; it has {', '.join(table.columns[1:])}")
+    distinct([output], [scores])
+    _, frame = read_scores(scores)
+    if column not in frame:
+        raise ConfigError(f"{scores}: no variant {column!r}; it has {', '.join(frame)}")
     with writing(output) as path:
-        table[["trial_id", column]].to_csv(
-            path, sep="\t", index=False, header=["filename", "cm-score"], float_format="%.9g"
+        frame[[column]].to_csv(
+            path, sep="\t", index_label="filename", header=["cm-score"], float_format="%.9g", quoting=csv.QUOTE_NONE
         )
+
+
+def import_scores(
+    scores: Path, key: Path, output: Path, trial_list: Path, system: str, *, corpus: str = "", seed: int = 0
+) -> None:
+    """Turn scores and key as the ASVspoof 5 package reads them into a score file and a trial list of this package.
+
+    Scores become one column of float64, in the key's order. The trial list has no recordings: it serves evaluation.
+
+    Args:
+        scores: TSV with a header: `filename`, `cm-score` (higher = more bona fide; nats where they are log odds).
+        key: TSV with a header: `filename`, `cm-label` (bonafide or spoof).
+        output: the score file to write.
+        trial_list: the trial list to write.
+        system: name of the system, such as `Mine`, or a row of the tables, such as `AST-03-01-Mag`.
+        corpus: its name; default: the trial list's.
+        seed: of the training.
+
+    Raises:
+        ConfigError: a file is not of that form (names the line), a trial is there twice, a score is no finite number,
+            or one of the files lacks trials of the other.
+    """
+    distinct([output, trial_list], [scores, key])
+    row = System.parse(system)
+    found: dict[str, float] = {}
+    for number, cells in read_rows(scores, ("filename", "cm-score")):
+        name, text = cells["filename"], cells["cm-score"]
+        if name in found:
+            raise ConfigError(f"{scores}, line {number}: {name} was there before")
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise ConfigError(f"{scores}, line {number}: the score is {text!r}, not a finite number")
+    with writing(trial_list) as path:
+        ids = write_key(key, path)
+        reject([name for name in ids if name not in found], f"{scores}: trials of {key} not scored")
+        reject(found.keys() - {*ids}, f"{scores}: trials that {key} does not list")
+        metadata = {
+            "system": row.trained,
+            "seed": seed,
+            "corpus": corpus or trial_list.stem,
+            "trial_list": trials_hash(path),
+            "imported_from": file_hash(scores),
+        }
+        _write(output, {"trial_id": np.array(ids, object), row.column: np.array([found[i] for i in ids])}, metadata)

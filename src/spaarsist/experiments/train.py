@@ -248,7 +248,7 @@ class _Run:
         self.lists, self.output, self.recipe = lists, output, recipe
         self.seed, self.workers, self.identity, self.accelerator = seed, workers, identity, accelerator
         self.device = place
-        self.train, self.dev = (read_trials(path) for path in lists)
+        self.train, self.dev = (read_trials(path, both_classes=True) for path in lists)
         self.augmenter = Augmenter(recipe.augmentation)
         self.last = output / "last"
         self.progress = Progress()
