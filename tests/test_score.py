@@ -20,7 +20,7 @@ from spaarsist.evaluation.evaluate import evaluate, read_scored_trials
 from spaarsist.experiments import score as scoring
 from spaarsist.experiments.score import export_scores, import_scores, score
 from spaarsist.experiments.train import train
-from spaarsist.models.detector import Detector, build_backend, load_checkpoint
+from spaarsist.models.detector import Detector, load_checkpoint
 from spaarsist.names import LABELS, ConfigError, Variant
 
 VARIANTS = [Variant.from_label(k, label) for k in (0.5, 0.1) for label in LABELS]
