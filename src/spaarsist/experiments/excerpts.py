@@ -71,11 +71,8 @@ class Excerpts(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        waveform = audio.read(self.paths[index])
-        if self.position is None:
-            waveform = audio.crop_centre(waveform, self.crop)
-        else:
-            waveform = audio.crop_random(waveform, self.crop, np.random.default_rng((*self.position, 4, index)))
+        rng = None if self.position is None else np.random.default_rng((*self.position, 4, index))
+        waveform = audio.read_excerpt(self.paths[index], self.crop, rng)
         return torch.from_numpy(audio.pad(waveform, self.crop)), index
 
 
