@@ -399,8 +399,9 @@ class TestIndex:
     def index(self, archive, tmp_path):
         make_index(archive, tmp_path / "index.tsv")
         header, *rows = (tmp_path / "index.tsv").read_text(encoding="utf-8").splitlines()
-        assert header == "member\tpath\tn_samples"
-        return [row.split("\t") for row in rows]
+        assert header == "member\tpath\tn_samples\tarchive"
+        assert {row.split("\t")[3] for row in rows} == {archives.state(archive)}
+        return [row.split("\t")[:3] for row in rows]
 
     def test_members_paths_and_lengths_in_order(self, make, tmp_path):
         archive = make()
@@ -412,6 +413,7 @@ class TestIndex:
         wav = sound(0, "a.wav")
         others = ["meta.csv", "a.txt", "__MACOSX/a.wav", "x/__MACOSX/a.wav", "._a.wav", "x/._a.wav", "wav", "t\tab.wav"]
         kept = ["A.WAV", "b.Flac", "c.ogg", "d/e.mp3", "x_._y.wav", "NOT__MACOSX/a.wav", ".wav.wav", 'quo"te.wav']
+        kept += ["a.opus", "b.aiff", "c.au", "d.sph", "e.AIF", "f.w64"]
         rows = self.index(make(dict.fromkeys(others + kept, wav)), tmp_path)
         assert [row[0] for row in rows] == kept
         assert [row[2] for row in rows] == ["700"] * len(kept), "whatever the ending, the content is WAV"

@@ -253,8 +253,8 @@ class TestArchives:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
         [
-            ("i.tsv", "member\tpath\nT_0.flac\ta.zip::T_0.flac\n", "columns missing: n_samples"),
-            ("i.tsv", "member\tpath\tn_samples\na\tb\tmany\n", "not a readable TSV"),
+            ("i.tsv", "member\tpath\nT_0.flac\ta.zip::T_0.flac\n", "columns missing: n_samples, archive"),
+            ("i.tsv", "member\tpath\tn_samples\tarchive\na\tb\tmany\t-\n", "not a readable TSV"),
             ("i.tar.gz", "", "gunzip"),
             ("i.rar", "", "only .tar and .zip"),
         ],
@@ -272,8 +272,8 @@ class TestArchives:
 
     def test_names_that_differ_in_their_folders_alone(self, root):
         names = [f"speaker{i}/clip.flac" for i in range(100)]
-        rows = "".join(f"x/{name}\tfolder/{i}\t800\n" for i, name in enumerate(names))
-        (root / "i.tsv").write_text(f"member\tpath\tn_samples\n{rows}")
+        rows = "".join(f"x/{name}\tfolder/{i}\t800\t-\n" for i, name in enumerate(names))
+        (root / "i.tsv").write_text(f"member\tpath\tn_samples\tarchive\n{rows}")
         text = "file,label\n" + "".join(f"{name},spoof\n" for name in reversed(names))
         assert self.make(root, "i.tsv", text=text)["path"].tolist() == [f"folder/{i}" for i in reversed(range(100))]
         with pytest.raises(ConfigError, match=r"clip\.flac is in two places: folder/0 and folder/1"):

@@ -211,7 +211,7 @@ def _blocks(path: str | Path, file: _File, begin: int, end: int) -> Iterator[np.
     """Decode these frames, the first of which comes next: mono float32, in pieces."""
     done, at_most = begin, max(_BLOCK // file.channels, 1)
     while done < end and len(block := file.read(min(at_most, end - done), dtype="float32", always_2d=True)):
-        waveform = block.mean(axis=1)
+        waveform = block[:, 0] if file.channels == 1 else block.mean(axis=1)
         if not np.isfinite(waveform).all():
             where = done + int(np.flatnonzero(~np.isfinite(waveform))[0])
             raise ConfigError(f"{path}: sample {where} is not a finite number; repair or remove the file")
@@ -222,7 +222,7 @@ def _blocks(path: str | Path, file: _File, begin: int, end: int) -> Iterator[np.
     if done == end and not file.tells_length and file.name.getbuffer().nbytes - file.name.tell() > _ID3_BYTES:
         raise ConfigError(
             f"{path}: an MP3 of varying bitrate without a Xing header, longer than its first frames promise; "
-            f"{_convert(path)}"
+            f"{convert(path)}"
         )
     _check_length(path, done - begin, file.samplerate)
 
@@ -241,7 +241,7 @@ _FOREIGN = {
 """First bytes of what people have and libsndfile cannot read."""
 
 
-def _convert(path: str | Path) -> str:
+def convert(path: str | Path) -> str:
     """What to do about a recording that other programs can read."""
     name = re.sub(r"@\d+\+\d+$", "", str(path).rpartition("::")[2])
     name = Path(name).name
@@ -281,7 +281,7 @@ def _has_length_header(mp3: bytes) -> bool:
 
 def _check_header(path: str | Path, content: bytes | None, file: _File) -> None:
     if file.format not in _FORMATS:
-        raise ConfigError(f"{path}: {file.format_info}, a format that is not read; {_convert(path)}")
+        raise ConfigError(f"{path}: {file.format_info}, a format that is not read; {convert(path)}")
     if not RATES[0] <= file.samplerate <= RATES[1]:
         raise ConfigError(f"{path}: a sampling rate of {file.samplerate} Hz; correct its header, or remove the file")
     _check_log(path, file)
@@ -321,7 +321,7 @@ def _check_log(path: str | Path, file: _File) -> None:
     if file.frames == 0 and "\ndata : 0\n***" in log:
         raise ConfigError(
             f"{path}: its length field is wrong: 0 bytes of audio, as in a recording that was never closed; "
-            f"{_convert(path)}"
+            f"{convert(path)}"
         )
 
 
@@ -347,7 +347,7 @@ def _unreadable(path: str | Path, content: bytes | None, error: Exception) -> Co
         return ConfigError(f"{path}: empty file; fetch it again")
     for kind, beginning in _FOREIGN.items():
         if re.match(beginning, start, re.DOTALL):
-            return ConfigError(f"{path}: {kind}, a format that is not read; {_convert(path)}")
+            return ConfigError(f"{path}: {kind}, a format that is not read; {convert(path)}")
     if isinstance(error, MemoryError):
         return ConfigError(f"{path}: takes more memory than there is")
     # not str(error), which would name the file a second time, or a member as an object in memory
