@@ -227,7 +227,8 @@ def _blocks(path: str | Path, file: _File, begin: int, end: int) -> Iterator[np.
     _check_length(path, done - begin, file.samplerate)
 
 
-_ID3_BYTES = 1 << 10
+_RAW = (".raw", ".pcm")
+_ID3_BYTES = 1 << 10  # what may lie behind the last frame of an MP3
 _FOREIGN = {
     "an MP4 or M4A": rb".{4}ftyp",
     "a WebM or Matroska": rb"\x1a\x45\xdf\xa3",
@@ -243,9 +244,10 @@ _FOREIGN = {
 
 def convert(path: str | Path) -> str:
     """What to do about a recording that other programs can read."""
-    name = re.sub(r"@\d+\+\d+$", "", str(path).rpartition("::")[2])
-    name = Path(name).name
-    return f"convert it, e.g. ffmpeg -i {shlex.quote(name)} {shlex.quote(f'{Path(name).stem}.flac')}"
+    name = Path(re.sub(r"@\d+\+\d+$", "", str(path).rpartition("::")[2]))
+    raw = "-f s16le -ar 16000 " if name.suffix.lower() in _RAW else ""
+    known = " (with its own format and rate)" if raw else ""
+    return f"convert it, e.g. ffmpeg {raw}-i {shlex.quote(name.name)} {shlex.quote(f'{name.stem}.flac')}{known}"
 
 
 def _check_regular(path: str | Path) -> None:
@@ -296,8 +298,9 @@ def _check_header(path: str | Path, content: bytes | None, file: _File) -> None:
 
 def _check_length(path: str | Path, n: int, rate: int) -> None:
     if not _resampled(n, rate):
-        short = f" at 16 kHz ({n} samples at {rate} Hz)" if n else ""
-        raise ConfigError(f"{path}: holds no audio{short}; fetch it again or remove it from the protocol")
+        if n:
+            raise ConfigError(f"{path}: holds no audio at 16 kHz, only {n} at {rate} Hz; remove it from the protocol")
+        raise ConfigError(f"{path}: holds no audio; fetch it again or remove it from the protocol")
 
 
 def _check_log(path: str | Path, file: _File) -> None:
@@ -351,7 +354,7 @@ def _unreadable(path: str | Path, content: bytes | None, error: Exception) -> Co
     if isinstance(error, MemoryError):
         return ConfigError(f"{path}: takes more memory than there is")
     # not str(error), which would name the file a second time, or a member as an object in memory
-    reason = getattr(error, "error_string", "").rstrip(".") or type(error).__name__
     if isinstance(error, TypeError):
-        reason = "no header says what it is"
+        return ConfigError(f"{path}: no header says what it is; {convert(path)}")
+    reason = getattr(error, "error_string", "").rstrip(".") or type(error).__name__
     return ConfigError(f"{path}: not readable as audio or cut short ({reason}); fetch it again")

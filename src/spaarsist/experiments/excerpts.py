@@ -7,6 +7,7 @@ was drawn before; so it does not matter which process makes a draw, or when.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,9 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
+from spaarsist.artefacts import some
 from spaarsist.config import Stage, TrainingRecipe
 from spaarsist.data import audio
 from spaarsist.models.detector import BONAFIDE, SPOOF
@@ -25,6 +27,10 @@ from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:
     from spaarsist.data.augment import Augmenter  # its libraries take two seconds to import, and scoring needs none
+
+
+FRAME = 400
+"""Samples that the first frame of a front-end takes: 25 ms."""
 
 
 class TrainingDraws(Dataset):
@@ -115,7 +121,7 @@ def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: ob
         how: to read, for torch's `DataLoader`: `batch_size` or `batch_sampler`, `pin_memory`.
 
     Yields:
-        Batches, in order.
+        Batches, in order. Behind the last one a warning on stderr names the recordings of `Excerpts` without signal.
 
     Raises:
         ConfigError: an excerpt's own, while the batches are taken; or a process was killed.
@@ -130,8 +136,10 @@ def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: ob
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     shown = tqdm(batches, **{"total": len(loader), "mininterval": 2} | dict(bar))
+    taken = _whole(iter(shown))
+    source = dataset.dataset if isinstance(dataset, Subset) else dataset
     try:
-        yield _whole(iter(shown))
+        yield _heard(taken, source) if isinstance(source, Excerpts) else taken
     finally:
         shown.close()  # so that what is said next has a line of its own
         # Left to the garbage collector, they would outlive an error for as long as its traceback is held: at the end
@@ -144,6 +152,23 @@ def _leave_signals_to_the_job(_worker: int) -> None:
     for number in _OF_THE_JOB:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_JOB)
+
+
+def _heard(batches: Iterator, excerpts: Excerpts) -> Iterator:
+    """Pass batches on; name in the end the excerpts with fewer changes, sample to sample, than a frame has samples."""
+    silent: list[str] = []
+    n = 0
+    for waveforms, positions in batches:
+        still = (waveforms.diff() != 0).sum(dim=1) < FRAME
+        silent += excerpts.paths[positions[still].numpy()].tolist()
+        n += len(positions)
+        yield waveforms, positions
+    if silent:
+        tqdm.write(
+            f"spaarsist: warning: {len(silent)} of {n} excerpts have no signal (silence, channels that cancel, or less "
+            f"than 25 ms); their scores mean nothing: {some(silent)}",
+            file=sys.stderr,
+        )
 
 
 class _Told(Dataset):
