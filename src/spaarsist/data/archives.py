@@ -14,9 +14,11 @@ Links within a tar are followed. Tars joined by `cat` are read as one.
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import posixpath
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -33,7 +35,10 @@ SUFFIXES = (".tar", ".zip")
 """Archives whose members can be read in place."""
 
 # what the standard library raises on archives that are missing, cut short, damaged, encrypted or of an odd kind
-_DAMAGE = (OSError, EOFError, RuntimeError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+_DAMAGE = (
+    OSError, EOFError, RuntimeError, ValueError, OverflowError, struct.error, zlib.error, lzma.LZMAError,
+    tarfile.TarError, zipfile.BadZipFile,
+)  # fmt: skip
 _MEMBER = re.compile(r"(.+?\.(?:zip|tgz|tar(?:\.\w+)?))::(.+)", re.IGNORECASE | re.DOTALL)
 _UTF8 = 0x800  # flag of a zip's member: its name is UTF-8
 _RANGE = re.compile(r"(.+)@([0-9]+)\+([0-9]+)", re.DOTALL)

@@ -168,8 +168,9 @@ class _File(soundfile.SoundFile):
 @contextmanager
 def _opened(path: str | Path) -> Iterator[_File]:
     """Open a recording of which all that can be known before decoding is right; name it in whatever goes wrong."""
-    content = archives.read(path)
+    content = None
     try:
+        content = archives.read(path)
         if content is None:
             _check_regular(path)
         with _open(path, content) as file:
@@ -338,6 +339,8 @@ def _ends_ogg(end: bytes) -> bool:
 
 
 def _unreadable(path: str | Path, content: bytes | None, error: Exception) -> ConfigError:
+    if isinstance(error, MemoryError):
+        return ConfigError(f"{path}: takes more memory than there is")
     try:
         if isinstance(error, OSError):
             raise error
@@ -351,8 +354,6 @@ def _unreadable(path: str | Path, content: bytes | None, error: Exception) -> Co
     for kind, beginning in _FOREIGN.items():
         if re.match(beginning, start, re.DOTALL):
             return ConfigError(f"{path}: {kind}, a format that is not read; {convert(path)}")
-    if isinstance(error, MemoryError):
-        return ConfigError(f"{path}: takes more memory than there is")
     # not str(error), which would name the file a second time, or a member as an object in memory
     if isinstance(error, TypeError):
         return ConfigError(f"{path}: no header says what it is; {convert(path)}")
