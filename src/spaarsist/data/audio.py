@@ -68,8 +68,8 @@ def read(path: str | Path) -> np.ndarray:
 def read_excerpt(path: str | Path, n_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """Read the middle n_samples of a recording, or n_samples from a random place: `read` and then a crop.
 
-    Time and memory are those of the excerpt if the recording is more than `LONG_S` longer: there, a resampled or lossy
-    recording differs from the crop by rounding (Opus: by what its decoder needs to settle).
+    Memory, and time but for Ogg and GSM, are those of the excerpt if the recording is more than `LONG_S` longer. There,
+    a resampled recording or an MP3 differs from the crop by rounding.
 
     Args:
         path: of the recording.
@@ -84,7 +84,7 @@ def read_excerpt(path: str | Path, n_samples: int, rng: np.random.Generator | No
     """
     with _opened(path) as file:
         n_all = _resampled(file.frames, file.samplerate)
-        if not (file.tells_length and file.can_seek) or n_all <= n_samples + LONG_S * SAMPLE_RATE:
+        if not file.tells_length or n_all <= n_samples + LONG_S * SAMPLE_RATE:
             waveform = _whole(path, file)
             return crop_centre(waveform, n_samples) if rng is None else crop_random(waveform, n_samples, rng)
         start = _start(n_all, n_samples, rng)
@@ -93,12 +93,16 @@ def read_excerpt(path: str | Path, n_samples: int, rng: np.random.Generator | No
         periods = max(start - _MARGIN, 0) * common // SAMPLE_RATE
         begin = periods * (file.samplerate // common)
         end = min(ceil((start + n_samples + _MARGIN) * file.samplerate / SAMPLE_RATE), file.frames)
-        file.seek(begin)
-        part = np.concatenate(list(_blocks(path, file, begin, end)))
-        if not file.is_bare:  # the end shows whether it is whole; of bare samples, the header does
+        at, until = (file.seek(begin), end) if file.can_seek else (0, file.frames)
+        part = []
+        for block in _blocks(path, file, at, until):
+            part.append(block[max(begin - at, 0) : max(end - at, 0)].copy())
+            at += len(block)
+        if until < file.frames and not file.is_bare:  # the end shows whether it is whole; of bare samples, the header
             file.seek(file.frames - 1)
             next(_blocks(path, file, file.frames - 1, file.frames), None)
-        return _at_16_khz(part, file.samplerate)[start - periods * (SAMPLE_RATE // common) :][:n_samples]
+        waveform = _at_16_khz(np.concatenate(part), file.samplerate)
+        return waveform[start - periods * (SAMPLE_RATE // common) :][:n_samples]
 
 
 def count_samples(path: str | Path) -> int:
@@ -157,12 +161,21 @@ class _File(soundfile.SoundFile):
 
     @property
     def can_seek(self) -> bool:
-        """Whether `seek` works; not in GSM 6.10 and its like."""
-        return super().seekable()
+        """Whether `seek` finds the sample: not in GSM 6.10 and its like, and beside it in Vorbis and Opus."""
+        return super().seekable() and self.format != "OGG"
 
     def seekable(self) -> bool:
         """What soundfile asks before it seeks."""
         return False
+
+
+class _Longer(io.BytesIO):
+    """An MP3 whose length is estimated from its first frames and its size: so that the estimate is never too low."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END and offset == 0:
+            return super().seek(40 * len(self.getbuffer()))  # bitrates go from 8 to 320 kbit/s
+        return super().seek(offset, whence)
 
 
 @contextmanager
@@ -196,7 +209,7 @@ def _open(path: str | Path, content: bytes | None) -> _File:
         content = Path(path).read_bytes() if content is None else content
         if not _has_length_header(content):
             file.close()
-            file = _File(io.BytesIO(content))  # a stream of ours tells how far it was read
+            file = _File(_Longer(content))
             file.tells_length = False
     elif file.frames > 1 << 62:
         file.tells_length = False
@@ -220,16 +233,10 @@ def _blocks(path: str | Path, file: _File, begin: int, end: int) -> Iterator[np.
         yield waveform
     if file.tells_length and done < end:
         raise ConfigError(f"{path}: cut short: {done} of {end} samples; fetch it again")
-    if done == end and not file.tells_length and file.name.getbuffer().nbytes - file.name.tell() > _ID3_BYTES:
-        raise ConfigError(
-            f"{path}: an MP3 of varying bitrate without a Xing header, longer than its first frames promise; "
-            f"{convert(path)}"
-        )
     _check_length(path, done - begin, file.samplerate)
 
 
 _RAW = (".raw", ".pcm")
-_ID3_BYTES = 1 << 10  # what may lie behind the last frame of an MP3
 _FOREIGN = {
     "an MP4 or M4A": rb".{4}ftyp",
     "a WebM or Matroska": rb"\x1a\x45\xdf\xa3",
