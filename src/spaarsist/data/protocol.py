@@ -177,17 +177,18 @@ def _find(wanted: set[str], sources: Sequence[Path]) -> dict[str, tuple[str, int
 def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
     """Name, path and length (0: unknown) of all that a folder, an archive or an index has."""
     if source.is_dir():
-        seen = set()
-        for folder, folders, files in os.walk(source, followlinks=True):
-            status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in seen:  # links may lead back, or to one folder twice
-                folders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            folders.sort(key=lambda name: Path(folder, name).is_symlink())
-            for file in files:
-                path = Path(folder, file).as_posix()
-                yield path, path, 0
+        seen, tops = set(), [source]
+        for top in tops:  # links last, each folder once: they may lead back, or to one folder twice
+            for folder, folders, files in os.walk(top):
+                status = Path(folder).stat()
+                if (status.st_dev, status.st_ino) in seen:
+                    folders.clear()
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                tops += [Path(folder, name) for name in folders if Path(folder, name).is_symlink()]
+                for file in files:
+                    path = Path(folder, file).as_posix()
+                    yield path, path, 0
     elif not source.exists():
         siblings = sorted(p.name for p in source.parent.glob(f"{source.stem}*"))
         hint = f"; there is {some(siblings)} beside it" if siblings else ""

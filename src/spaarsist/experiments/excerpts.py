@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,7 +145,8 @@ def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: ob
         # Left to the garbage collector, they would outlive an error for as long as its traceback is held: at the end
         # the interpreter waits for them, and they for work
         if workers:
-            batches._shutdown_workers()
+            with suppress(RuntimeError):  # that a process was killed has been said
+                batches._shutdown_workers()
 
 
 def _leave_signals_to_the_job(_worker: int) -> None:
@@ -197,10 +198,10 @@ def _whole(batches: Iterator) -> Iterator:
             batch = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two where it dies handing over a batch
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            killed = str(error).partition("\n")[0]
+            killed = str(error).partition("\n")[0] or type(error).__name__
             raise ConfigError(
                 f"a process that reads audio was ended from outside ({killed}); if memory was short, set fewer: "
                 "compute.workers, or --workers"
