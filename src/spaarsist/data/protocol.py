@@ -179,7 +179,7 @@ def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
     if source.is_dir():
         seen, tops = set(), [source]
         for top in tops:  # links last, each folder once: they may lead back, or to one folder twice
-            for folder, folders, files in os.walk(top):
+            for folder, folders, files in os.walk(top, onerror=_refuse_folder):
                 status = Path(folder).stat()
                 if (status.st_dev, status.st_ino) in seen:
                     folders.clear()
@@ -203,6 +203,10 @@ def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
         yield from (row[:3] for row in rows)
     else:
         yield from _index(source)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ConfigError(f"{error.filename}: cannot be read ({error.strerror}); its recordings may be needed")
 
 
 def _read_lines(protocol: Path, checksum: str) -> list[str]:
