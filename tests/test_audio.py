@@ -146,6 +146,14 @@ def test_an_ogg_of_many_pages(tmp_path):
     assert audio.count_samples(tmp_path / "a.ogg") == 1_000_000
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_cut_between_two_pages(tmp_path, subtype):
+    content = encoded(noise(100_000), "OGG", subtype)
+    (tmp_path / "a.ogg").write_bytes(content[: content.rindex(b"OggS")])
+    with pytest.raises(ConfigError, match=r"a\.ogg: cut short: the last page lacks the end-of-stream flag"):
+        audio.count_samples(tmp_path / "a.ogg")
+
+
 def wav(samples, riff=None, data=None):
     """A 16-bit WAV whose two length fields may lie."""
     content = (samples * 32767).astype("<i2").tobytes()
@@ -167,6 +175,10 @@ class TestLengthsThatLie:
     def test_header_counted_as_audio(self, tmp_path, surplus):
         """The whole file is as long as it says; nothing is missing."""
         (tmp_path / "a.wav").write_bytes(wav(noise(500), data=1000 + surplus))
+        assert audio.count_samples(tmp_path / "a.wav") == len(audio.read(tmp_path / "a.wav")) == 500
+
+    def test_what_is_missing_lies_behind_the_audio(self, tmp_path):
+        (tmp_path / "a.wav").write_bytes(wav(noise(500), riff=36 + 1000 + 200))
         assert audio.count_samples(tmp_path / "a.wav") == len(audio.read(tmp_path / "a.wav")) == 500
 
     @pytest.mark.parametrize("field", [0x7FFF_0000, 0xFFFF_FFFF])
@@ -318,6 +330,19 @@ class TestExcerpts:
                 np.testing.assert_array_equal(excerpt, crop)
             assert excerpt.shape == crop.shape and excerpt.dtype == np.float32
             np.testing.assert_allclose(excerpt, crop, atol=1e-5)
+
+    def test_vorbis_near_its_end(self, tmp_path, monkeypatch):
+        """Where libsndfile's seek is off by 128 samples."""
+        monkeypatch.setattr(audio, "LONG_S", 0)
+        samples = np.sin(2 * np.pi * 300 * np.arange(96_000) / 16_000) * np.linspace(0.1, 0.5, 96_000)
+        (tmp_path / "a.ogg").write_bytes(encoded(np.stack([samples, 0.2 * samples], 1), "OGG", "VORBIS"))
+        whole = audio.read(tmp_path / "a.ogg")
+        for seed in range(8):
+            excerpt, crop = (
+                cut(sound, 100, np.random.default_rng(seed))
+                for cut, sound in ((audio.read_excerpt, tmp_path / "a.ogg"), (audio.crop_random, whole))
+            )
+            np.testing.assert_array_equal(excerpt, crop)
 
     def test_of_a_long_recording_costs_no_more_than_itself(self, tmp_path):
         """2 GB that are holes on the disk: read whole, they would take half a minute and 4 GB."""
