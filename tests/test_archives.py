@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import os
 import random
 import tarfile
 import zipfile
@@ -399,8 +400,9 @@ class TestIndex:
     def index(self, archive, tmp_path):
         make_index(archive, tmp_path / "index.tsv")
         header, *rows = (tmp_path / "index.tsv").read_text(encoding="utf-8").splitlines()
-        assert header == "member\tpath\tn_samples"
-        return [row.split("\t") for row in rows]
+        assert header == "member\tpath\tn_samples\tarchive"
+        assert {row.split("\t")[3] for row in rows} == {archives.state(archive)}
+        return [row.split("\t")[:3] for row in rows]
 
     def test_members_paths_and_lengths_in_order(self, make, tmp_path):
         archive = make()
@@ -412,6 +414,7 @@ class TestIndex:
         wav = sound(0, "a.wav")
         others = ["meta.csv", "a.txt", "__MACOSX/a.wav", "x/__MACOSX/a.wav", "._a.wav", "x/._a.wav", "wav", "t\tab.wav"]
         kept = ["A.WAV", "b.Flac", "c.ogg", "d/e.mp3", "x_._y.wav", "NOT__MACOSX/a.wav", ".wav.wav", 'quo"te.wav']
+        kept += ["a.opus", "b.aiff", "c.au", "d.sph", "e.AIF", "f.w64"]
         rows = self.index(make(dict.fromkeys(others + kept, wav)), tmp_path)
         assert [row[0] for row in rows] == kept
         assert [row[2] for row in rows] == ["700"] * len(kept), "whatever the ending, the content is WAV"
@@ -444,3 +447,95 @@ class TestIndex:
         monkeypatch.setattr(tarfile.TarFile, "next", lambda tar: kept.append(len(tar.members)) or real(tar))
         assert len(list(archives.list_members(archive))) == 50
         assert max(kept) <= 1
+
+
+class TestLinks:
+    """A tar stores the second of two equal files as a link to the first."""
+
+    def write(self, path, links, contents):
+        with tarfile.open(path, "w") as tar:
+            for name, content in contents.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            for name, (kind, target) in links.items():
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, target
+                tar.addfile(info)
+        return path
+
+    @pytest.mark.parametrize(
+        ("kind", "target"),
+        [(tarfile.LNKTYPE, "a/x.flac"), (tarfile.SYMTYPE, "../a/x.flac"), (tarfile.SYMTYPE, "./other.flac")],
+    )
+    def test_a_link_is_what_it_leads_to(self, tmp_path, kind, target):
+        links = {"b/link.flac": (kind, target), "b/other.flac": (tarfile.LNKTYPE, "a/x.flac")}
+        paths = dict(archives.list_members(self.write(tmp_path / "a.tar", links, {"a/x.flac": CONTENTS["T_0.flac"]})))
+        assert archives.read(paths["b/link.flac"]) == CONTENTS["T_0.flac"]
+        assert audio.count_samples(paths["b/link.flac"]) == 700
+
+    def test_links_that_lead_nowhere(self, tmp_path):
+        links = {"a.flac": (tarfile.SYMTYPE, "b.flac"), "b.flac": (tarfile.SYMTYPE, "a.flac")}
+        links |= {"c.flac": (tarfile.SYMTYPE, "/data/c.flac"), "d.flac": (tarfile.LNKTYPE, "gone.flac")}
+        for name, path in archives.list_members(self.write(tmp_path / "a.tar", links, {})):
+            with pytest.raises(ConfigError, match=rf"a\.tar::{name[0]}\.flac.*: a link to .*not in the archive"):
+                audio.read(path)
+
+
+class TestJoinedTars:
+    def test_all_of_them_are_read(self, tmp_path):
+        first = write_tar(tmp_path / "1.tar", {"a.flac": sound(1), "b.flac": sound(2)})
+        second = write_tar(tmp_path / "2.tar", {"c.flac": sound(3)})
+        (tmp_path / "a.tar").write_bytes(first.read_bytes() + second.read_bytes())
+        paths = dict(archives.list_members(tmp_path / "a.tar"))
+        assert {name: audio.count_samples(path) for name, path in paths.items()} == {
+            "a.flac": 701, "b.flac": 702, "c.flac": 703,
+        }  # fmt: skip
+
+    def test_junk_behind_the_end(self, tmp_path):
+        archive = write_tar(tmp_path / "a.tar")
+        archive.write_bytes(archive.read_bytes() + b"x" * 2000)
+        with pytest.raises(ConfigError, match=r"a\.tar: cut short or damaged at byte \d+"):
+            list(archives.list_members(archive))
+
+
+class TestNamesInZips:
+    def test_utf8_without_the_flag(self, tmp_path):
+        """As many writers leave it out; read as code page 437, a name is another one."""
+        archive = write_zip(tmp_path / "a.zip", {"Ü 中.wav": sound(5, "a.wav")})
+        content = bytearray(archive.read_bytes())
+        for header, flags in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
+            content[content.rindex(header) + flags] &= ~8 & 255
+        archive.write_bytes(content)
+        ((name, path),) = archives.list_members(archive)
+        assert name == "Ü 中.wav" and audio.count_samples(path) == 705
+
+    def test_code_page_437(self, tmp_path):
+        archive = write_zip(tmp_path / "a.zip", {"Aeb.wav": sound(5, "a.wav")})
+        archive.write_bytes(archive.read_bytes().replace(b"Aeb.wav", b"\x8e\x84b.wav"))
+        ((name, path),) = archives.list_members(archive)
+        assert name == "Ääb.wav" and audio.count_samples(path) == 705
+
+
+def test_members_that_need_a_password_or_another_program(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", {"a.flac": sound(0)}, zipfile.ZIP_STORED)
+    whole = bytearray(archive.read_bytes())
+    local, central = whole.rindex(b"PK\3\4"), whole.rindex(b"PK\1\2")
+    for offset, value, message in ((0, 1, "encrypted; unpack the archive with its password"), (2, 9, "unpack")):
+        content = bytearray(whole)
+        content[local + 6 + offset] = content[central + 8 + offset] = value
+        archive.write_bytes(content)
+        archives._cached_zip.cache_clear()
+        with pytest.raises(ConfigError, match=message) as caught:
+            audio.read(f"{archive}::a.flac")
+        assert "fetch" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+def test_pipes_and_folders_that_are_called_archives(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"p.{suffix}")
+    (tmp_path / f"f.{suffix}").mkdir()
+    for name in "pf":
+        for step in (lambda a: list(archives.list_members(a)), lambda a: audio.read(f"{a}::a.flac@0+1024")):
+            with pytest.raises(ConfigError, match=rf"{name}\.{suffix}: a folder, pipe or device"):
+                step(tmp_path / f"{name}.{suffix}")

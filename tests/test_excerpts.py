@@ -6,13 +6,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
+import soundfile
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from conftest import REPOSITORY, misplace
 from spaarsist.config import to_json
-from spaarsist.experiments.excerpts import reading
+from spaarsist.experiments.excerpts import Excerpts, reading
 from spaarsist.names import ConfigError
 
 BAR = {"desc": "read", "disable": True}
@@ -88,11 +91,34 @@ def test_a_signal_that_comes_while_readers_start_leaves_them_alone(monkeypatch):
 
 def test_a_process_that_is_killed_is_said_so():
     with (
-        pytest.raises(ConfigError, match=r"ended from outside .*DataLoader worker.*set fewer: compute.workers"),
+        pytest.raises(ConfigError, match=r"ended from outside .*set fewer: compute.workers"),
         reading(Numbers(64, 20, kill), 2, BAR, batch_size=4) as batches,
     ):
         for _ in batches:
             pass
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_excerpts_without_signal_are_named(tmp_path, capsys, workers):
+    """Silence, a constant, channels that cancel, and a few samples; not a quiet or a short recording."""
+    tone = np.sin(np.arange(4000) / 3)
+    sounds = {
+        "good": tone, "quiet": tone / 1000, "short": tone[:402], "zeros": 0 * tone, "constant": 0 * tone + 0.1,
+        "cancel": np.stack([tone, -tone], 1), "few": tone[:399],
+        "silent_inside": np.r_[tone, np.zeros(9000), tone],
+    }  # fmt: skip
+    for name, samples in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16_000)
+    excerpts = Excerpts(pd.DataFrame({"path": [f"{tmp_path}/{name}.wav" for name in sounds]}), 4000)
+    for dataset, n in ((excerpts, 8), (Subset(excerpts, range(3, 8)), 5)):
+        with reading(dataset, workers, BAR, batch_size=3) as batches:
+            assert sum(len(positions) for _, positions in batches) == n
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"spaarsist: warning: 5 of {n} excerpts have no signal")
+        assert line.endswith(f": {tmp_path}/zeros.wav, {tmp_path}/constant.wav, {tmp_path}/cancel.wav and 2 more")
+    with reading(Subset(excerpts, range(3)), workers, BAR, batch_size=3) as batches:
+        assert len(list(batches)) == 1
+    assert not capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Protocol readers against the pitfalls of the corpora; recordings in folders, archives and indexes."""
 
 import hashlib
+import io
 import os
 import zipfile
 from functools import partial
@@ -466,11 +467,24 @@ class TestArchives:
         with pytest.raises(ConfigError, match=rf"a\.{archive[2:]}.*(has changed|cannot be read|not readable)"):
             self.make(root, source)
 
+    @pytest.mark.parametrize("archive", ["a.tar", "a.zip"])
+    @pytest.mark.parametrize("what", ["content", "time"])
+    def test_an_index_of_another_archive_of_the_same_layout(self, root, archive, what):
+        source = self.index(root, archive)
+        if what == "content":
+            other = {name: sound(900 - i) for i, name in enumerate(self.PLACES)}
+            (write_zip if archive == "a.zip" else write_tar)(root / archive, other)
+        os.utime(root / archive, ns=(0, (root / archive).stat().st_mtime_ns + 1))
+        with pytest.raises(
+            ConfigError, match=rf"{archive}\.tsv: .*{archive} has changed since it was indexed; make the"
+        ):
+            self.make(root, source)
+
     @pytest.mark.parametrize(
         ("name", "content", "message"),
         [
-            ("i.tsv", "member\tpath\nT_0.flac\ta.zip::T_0.flac\n", "columns missing: n_samples"),
-            ("i.tsv", "member\tpath\tn_samples\na\tb\tmany\n", "not a readable TSV"),
+            ("i.tsv", "member\tpath\nT_0.flac\ta.zip::T_0.flac\n", "columns missing: n_samples, archive"),
+            ("i.tsv", "member\tpath\tn_samples\tarchive\na\tb\tmany\t-\n", "not a readable TSV"),
             ("i.tar.gz", "", "gunzip"),
             ("i.rar", "", "only .tar and .zip"),
         ],
@@ -488,12 +502,81 @@ class TestArchives:
 
     def test_names_that_differ_in_their_folders_alone(self, root):
         names = [f"speaker{i}/clip.flac" for i in range(100)]
-        rows = "".join(f"x/{name}\tfolder/{i}\t800\n" for i, name in enumerate(names))
-        (root / "i.tsv").write_text(f"member\tpath\tn_samples\n{rows}")
+        rows = "".join(f"x/{name}\tfolder/{i}\t800\t-\n" for i, name in enumerate(names))
+        (root / "i.tsv").write_text(f"member\tpath\tn_samples\tarchive\n{rows}")
         text = "file,label\n" + "".join(f"{name},spoof\n" for name in reversed(names))
         assert self.make(root, "i.tsv", text=text)["path"].tolist() == [f"folder/{i}" for i in reversed(range(100))]
         with pytest.raises(ConfigError, match=r"clip\.flac is in two places: folder/0 and folder/1"):
             self.make(root, "i.tsv", text="file,label\nclip.flac,spoof\n")
+
+
+class TestRecordingsThatCannotBeRead:
+    """Are refused when the list is made, with the protocol's line; nothing is written."""
+
+    def refused(self, tmp_path, name, content, audio="x"):
+        folder = tmp_path / "x"
+        folder.mkdir()
+        (folder / "good.wav").write_bytes(sound(0, "a.wav"))
+        (folder / name).write_bytes(content)
+        write_zip(tmp_path / "x.zip", {name: content, "good.wav": sound(0, "a.wav")})
+        (tmp_path / "p.csv").write_text(f"file,label\ngood.wav,bonafide\n{name},spoof\n")
+        with pytest.raises(ConfigError) as caught:
+            make_trials(tmp_path / "p.csv", "list", [tmp_path / audio], tmp_path / "out" / "t.tsv")
+        assert not list(tmp_path.glob("out/*"))
+        assert str(caught.value).startswith(f"{tmp_path}/p.csv, line 3: ") and "\n" not in str(caught.value)
+        return str(caught.value)
+
+    @pytest.mark.parametrize("audio", ["x", "x.zip"])
+    @pytest.mark.parametrize("name", ["x.m4a", "x.raw", "x.WMA", "x.webm", "T.0001"])
+    def test_names_of_other_formats(self, tmp_path, audio, name):
+        message = self.refused(tmp_path, name, b"", audio)
+        assert f"{name}: .{name.split('.')[1]} is no format that is read (.aif, " in message
+        assert f"-i {name} {name.split('.')[0]}.flac" in message
+
+    @pytest.mark.parametrize("audio", ["x", "x.zip"])
+    def test_damage_behind_the_header(self, tmp_path, audio):
+        content = bytearray(sound(64_000))
+        content[len(content) // 2 :][:8] = content[len(content) // 2 : len(content) // 2 + 8] = b"\0damaged"
+        assert "bad.flac: not readable as audio or cut short" in self.refused(tmp_path, "bad.flac", content, audio)
+
+    @pytest.mark.parametrize("audio", ["x", "x.zip"])
+    def test_not_a_number(self, tmp_path, audio):
+        stream = io.BytesIO()
+        soundfile.write(stream, np.r_[np.zeros(99), np.nan], 16_000, subtype="FLOAT", format="WAV")
+        assert "sample 99 is not a finite number" in self.refused(tmp_path, "nan.wav", stream.getvalue(), audio)
+
+
+@pytest.mark.parametrize("ending", ["opus", "oga", "aiff", "au", "sph", "w64", "flac", "mp3"])
+def test_the_same_formats_in_folders_and_archives(tmp_path, ending):
+    forms = {"opus": "OGG", "oga": "OGG", "sph": "NIST"}
+    stream = io.BytesIO()
+    soundfile.write(
+        stream, np.sin(np.arange(1600)), 16_000, format=forms.get(ending, ending.upper()),
+        subtype="OPUS" if ending == "opus" else None,
+    )  # fmt: skip
+    name = f"a.{ending}"
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / name).write_bytes(stream.getvalue())
+    write_tar(tmp_path / "x.tar", {name: stream.getvalue()})
+    write_zip(tmp_path / "x.zip", {name: stream.getvalue()})
+    (tmp_path / "p.csv").write_text(f"file,label\n{name},spoof\n")
+    tables = [
+        make_trials(tmp_path / "p.csv", "list", [tmp_path / s], tmp_path / "t.tsv") for s in ("x", "x.tar", "x.zip")
+    ]
+    assert len({table["n_samples"][0] for table in tables}) == 1 and tables[0]["n_samples"][0] >= 1600
+    waveforms = [audio.read(table["path"][0]) for table in tables]
+    assert all(np.array_equal(waveform, waveforms[0]) for waveform in waveforms)
+
+
+def test_folders_linked_in_a_circle(tmp_path):
+    for name, other in ("ab", "ba"):
+        (tmp_path / "x" / name).mkdir(parents=True)
+        (tmp_path / "x" / name / "to").symlink_to(tmp_path / "x" / other)
+        (tmp_path / "x" / name / f"{name}.wav").write_bytes(sound(0, "a.wav"))
+    (tmp_path / "x" / "up").symlink_to(tmp_path / "x")
+    (tmp_path / "p.csv").write_text("file,label\na.wav,spoof\nb/b.wav,spoof\n")
+    table = make_trials(tmp_path / "p.csv", "list", [tmp_path / "x"], tmp_path / "t.tsv")
+    assert table["path"].tolist() == [f"{tmp_path}/x/a/a.wav", f"{tmp_path}/x/b/b.wav"]
 
 
 class TestProtocolFile:

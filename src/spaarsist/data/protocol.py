@@ -5,7 +5,8 @@ order, unique ids, label bonafide or spoof, `-` where a protocol says nothing (o
 n_samples at 16 kHz; every file exists, is named once, and has a sound header. No cell is empty.
 
 Recordings may stay in the archives that they are published in (see `spaarsist.data.archives`). An index, a TSV with the
-header `member, path, n_samples`, saves going through an archive for every trial list.
+header `member, path, n_samples, archive`, saves going through an archive for every trial list; the last column says
+which state of the archive it is of.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from tqdm import tqdm
 from spaarsist.artefacts import TRIAL_COLUMNS as COLUMNS
 from spaarsist.artefacts import distinct, read_table, some, trial_rows, writing
 from spaarsist.data import archives
-from spaarsist.data.audio import count_samples
+from spaarsist.data.audio import ENDINGS, convert, count_samples
 from spaarsist.names import ConfigError
 
 Format = Literal["asvspoof5", "in_the_wild", "list"]
-INDEX_COLUMNS = ("member", "path", "n_samples")
+INDEX_COLUMNS = ("member", "path", "n_samples", "archive")
 LABELS = ("bonafide", "spoof")
 NO_LABEL = "-"
 N_SAMPLES = re.compile(r"[0-9]{1,15}")
-AUDIO = re.compile(r"[^\t\n\r\ud800-\udfff]+\.(flac|wav|ogg|mp3)", re.IGNORECASE)
+AUDIO = re.compile(rf"[^\t\n\r\ud800-\udfff]+({'|'.join(map(re.escape, ENDINGS))})", re.IGNORECASE)
 """Names of recordings; no protocol can hold a tab, a line break or what is not UTF-8 text."""
 
 UNFIT = re.compile(r"[\t\n\r\0\ud800-\udfff]")
@@ -66,14 +67,15 @@ def make_index(archive: Path, output: Path) -> None:
     Args:
         archive: it is gone through once, from begin to end.
         output: the TSV to write, in the archive's order: member's name, path for `spaarsist.data.audio.read`, samples
-            at 16 kHz.
+            at 16 kHz, size and time of the archive.
 
     Raises:
         ConfigError: the archive is missing, compressed, cut short or damaged, or holds no audio.
     """
-    table = pd.DataFrame(_index(archive), columns=INDEX_COLUMNS)
+    state = archives.state(archive)
+    table = pd.DataFrame(((*row, state) for row in _index(archive)), columns=INDEX_COLUMNS)
     if table.empty:
-        raise ConfigError(f"{archive}: no recordings (.flac, .wav, .ogg or .mp3) in it; is this the right archive?")
+        raise ConfigError(f"{archive}: no recordings ({', '.join(ENDINGS)}) in it; is this the right archive?")
     with writing(output) as path:
         table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
 
@@ -100,6 +102,13 @@ def make_trials(
     distinct([output], [(archives.split(protocol) or [protocol])[0], *audio])
     trials = list(READERS[form](protocol, _read_lines(protocol, checksum)))
     _check(protocol, trials, expected)
+    for trial in trials:
+        ending = posixpath.splitext(trial.file)[1]
+        if ending and ending.lower() not in ENDINGS:
+            raise ConfigError(
+                f"{protocol}, line {trial.line}: {trial.file}: {ending} is no format that is read ("
+                f"{', '.join(ENDINGS)}); {convert(trial.file)}"
+            )
     found, alike = _find({t.file for t in trials}, audio)
     if missing := [t.file for t in trials if t.file not in found]:
         raise ConfigError(
@@ -121,11 +130,16 @@ def make_trials(
             f"{protocol}: no column label, so the trials can be scored, not trained on or evaluated", file=sys.stderr
         )
     places = [found[t.file] for t in trials]
-    unknown = [path for path, n_samples in places if not n_samples]
+    unknown = {path: trial.line for trial, (path, n_samples) in zip(trials, places, strict=True) if not n_samples}
+
+    def count(path: str) -> int:
+        try:
+            return count_samples(path)
+        except ConfigError as error:
+            raise ConfigError(f"{protocol}, line {unknown[path]}: {error}") from None
+
     with ThreadPoolExecutor() as pool:
-        counts = tqdm(
-            pool.map(count_samples, unknown), f"check {output.stem}", len(unknown), unit="file", disable=not unknown
-        )
+        counts = tqdm(pool.map(count, unknown), f"check {output.stem}", len(unknown), unit="file", disable=not unknown)
         lengths = dict(places) | dict(zip(unknown, counts, strict=True))
     rows = [(t.trial_id, path, *t[3:], lengths[path]) for t, (path, _) in zip(trials, places, strict=True)]
     return _write(rows, output)
@@ -254,10 +268,18 @@ def _hint(protocol: Path, missing: Sequence[str], alike: Mapping[str, str]) -> s
 def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
     """Name, path and length (0: unknown) of all that a folder, an archive or an index has."""
     if source.is_dir():
-        for folder, _, files in os.walk(source, followlinks=True):
-            for file in files:
-                path = Path(folder, file).as_posix()
-                yield path, path, 0
+        seen, tops = set(), [source]
+        for top in tops:  # links last, each folder once: they may lead back, or to one folder twice
+            for folder, folders, files in os.walk(top, onerror=_refuse_folder):
+                status = Path(folder).stat()
+                if (status.st_dev, status.st_ino) in seen:
+                    folders.clear()
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                tops += [Path(folder, name) for name in folders if Path(folder, name).is_symlink()]
+                for file in files:
+                    path = Path(folder, file).as_posix()
+                    yield path, path, 0
     elif not source.exists():
         siblings = sorted(p.name for p in source.parent.glob(f"{source.stem}*"))
         hint = f"; there is {some(siblings)} beside it" if siblings else ""
@@ -267,11 +289,15 @@ def _recordings(source: Path) -> Iterator[tuple[str, str, int]]:
             source, INDEX_COLUMNS, dtype={"n_samples": int}, keep_default_na=False, quoting=csv.QUOTE_NONE
         )
         rows = list(zip(*(table[column].tolist() for column in INDEX_COLUMNS), strict=True))
-        if sound := [path for _, path, n_samples in rows if n_samples]:
-            archives.read(sound[-1])  # the last one is not where it was if the archive has been replaced or cut
-        yield from rows
+        if rows and (parts := archives.split(rows[0][1])) and archives.state(parts[0]) != rows[0][-1]:
+            raise ConfigError(f"{source}: {parts[0]} has changed since it was indexed; make the index again")
+        yield from (row[:3] for row in rows)
     else:
         yield from _index(source)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ConfigError(f"{error.filename}: cannot be read ({error.strerror}); its recordings may be needed")
 
 
 def _read_lines(protocol: Path, checksum: str) -> list[str]:

@@ -7,17 +7,19 @@ was drawn before; so it does not matter which process makes a draw, or when.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
+from spaarsist.artefacts import some
 from spaarsist.config import Stage, TrainingRecipe
 from spaarsist.data import audio
 from spaarsist.models.detector import BONAFIDE, SPOOF
@@ -25,6 +27,10 @@ from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:
     from spaarsist.data.augment import Augmenter  # its libraries take two seconds to import, and scoring needs none
+
+
+FRAME = 400
+"""Samples that the first frame of a front-end takes: 25 ms."""
 
 
 class TrainingDraws(Dataset):
@@ -71,11 +77,8 @@ class Excerpts(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        waveform = audio.read(self.paths[index])
-        if self.position is None:
-            waveform = audio.crop_centre(waveform, self.crop)
-        else:
-            waveform = audio.crop_random(waveform, self.crop, np.random.default_rng((*self.position, 4, index)))
+        rng = None if self.position is None else np.random.default_rng((*self.position, 4, index))
+        waveform = audio.read_excerpt(self.paths[index], self.crop, rng)
         return torch.from_numpy(audio.pad(waveform, self.crop)), index
 
 
@@ -118,7 +121,7 @@ def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: ob
         how: to read, for torch's `DataLoader`: `batch_size` or `batch_sampler`, `pin_memory`.
 
     Yields:
-        Batches, in order.
+        Batches, in order. Behind the last one a warning on stderr names the recordings of `Excerpts` without signal.
 
     Raises:
         ConfigError: an excerpt's own, while the batches are taken; or a process was killed.
@@ -133,20 +136,40 @@ def reading(dataset: Dataset, workers: int, bar: Mapping[str, object], **how: ob
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     shown = tqdm(batches, **{"total": len(loader), "mininterval": 2} | dict(bar))
+    taken = _whole(iter(shown))
+    source = dataset.dataset if isinstance(dataset, Subset) else dataset
     try:
-        yield _whole(iter(shown))
+        yield _heard(taken, source) if isinstance(source, Excerpts) else taken
     finally:
         shown.close()  # so that what is said next has a line of its own
         # Left to the garbage collector, they would outlive an error for as long as its traceback is held: at the end
         # the interpreter waits for them, and they for work
         if workers:
-            batches._shutdown_workers()
+            with suppress(RuntimeError):  # that a process was killed has been said
+                batches._shutdown_workers()
 
 
 def _leave_signals_to_the_job(_worker: int) -> None:
     for number in _OF_THE_JOB:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_JOB)
+
+
+def _heard(batches: Iterator, excerpts: Excerpts) -> Iterator:
+    """Pass batches on; name in the end the excerpts with fewer changes, sample to sample, than a frame has samples."""
+    silent: list[str] = []
+    n = 0
+    for waveforms, positions in batches:
+        still = (waveforms.diff() != 0).sum(dim=1) < FRAME
+        silent += excerpts.paths[positions[still].numpy()].tolist()
+        n += len(positions)
+        yield waveforms, positions
+    if silent:
+        tqdm.write(
+            f"spaarsist: warning: {len(silent)} of {n} excerpts have no signal (silence, channels that cancel, or less "
+            f"than 25 ms); their scores mean nothing: {some(silent)}",
+            file=sys.stderr,
+        )
 
 
 class _Told(Dataset):
@@ -175,10 +198,10 @@ def _whole(batches: Iterator) -> Iterator:
             batch = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two where it dies handing over a batch
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            killed = str(error).partition("\n")[0]
+            killed = str(error).partition("\n")[0] or type(error).__name__
             raise ConfigError(
                 f"a process that reads audio was ended from outside ({killed}); if memory was short, set fewer: "
                 "compute.workers, or --workers"
