@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 
-from spaarsist.artefacts import SCORE_METADATA, TRIAL_COLUMNS
+from spaarsist.artefacts import SCORE_METADATA, TRIAL_COLUMNS, WEIGHTS_HASH, sealed
 from spaarsist.config import Augmentation, BackendConfig, Stage, TrainingRecipe
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
 from spaarsist.evaluation.metrics import METRICS
@@ -112,6 +112,13 @@ def pooled(results, system, corpus, metric):
     """A system's rows of `write_results`, by seed."""
     chosen = results[["system", "corpus", "condition", "metric"]].eq([system, corpus, "pooled", metric])
     return results[chosen.all(axis=1)].sort_values("seed")
+
+
+def write_record(path, **record):
+    """The record of a training, sealed; it fits no weights, unless it names their hash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(sealed({WEIGHTS_HASH: ""} | record)))
+    return path
 
 
 def write_summary(path, systems):

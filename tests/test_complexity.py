@@ -105,5 +105,5 @@ def test_a_light_one_ships_under_its_own_name(tmp_path):
 
 
 def test_not_a_checkpoint(tmp_path):
-    with pytest.raises(ConfigError, match=r"no readable model\.json"):
+    with pytest.raises(ConfigError, match=r"not a checkpoint: no model\.json in it"):
         size_of(tmp_path)

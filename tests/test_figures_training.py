@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from conftest import write_record
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import training as figures
 
@@ -23,9 +24,7 @@ def write(folder, system, seed, stages, kept):
     path = folder / system / f"seed{seed}" / "model.json"
     path.parent.mkdir(parents=True)
     history.to_csv(path.with_name("history.tsv"), sep="\t", index=False)
-    record = {"system": system, "seed": seed, "stage": kept[0], "epoch": kept[1], "recipe": {}}
-    path.write_text(json.dumps(record))
-    return path
+    return write_record(path, system=system, seed=seed, stage=kept[0], epoch=kept[1], recipe={})
 
 
 @pytest.fixture
@@ -97,17 +96,15 @@ def test_many_trainings_wrap(tmp_path, drawn):
 def damage(path, **changes):
     """Change a record's keys; None removes one."""
     record = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+    write_record(path, **{key: value for key, value in record.items() if value is not None})
 
 
 @pytest.mark.parametrize(
     ("harm", "complaint"),
     [
-        (lambda path: path.unlink(), "model.json: expected JSON"),
-        (lambda path: path.write_text("{"), "model.json: expected JSON"),
-        (lambda path: path.write_text("[1]"), "model.json: expected JSON"),
-        (lambda path: path.write_bytes(b"\xff\xfe{}"), "model.json: expected JSON"),
-        (lambda path: damage(path, epoch=None), "expected JSON with .*'epoch'"),
+        (lambda path: path.unlink(), "seed1: not a checkpoint: no model.json in it"),
+        (lambda path: path.write_text(path.read_text().replace("AST-05", "AST-03")), "edited or damaged"),
+        (lambda path: damage(path, epoch=None), "model.json: no 'epoch' in the record"),
         (lambda path: damage(path, epoch=9), "history.tsv: holds epoch 9 of stage 2, which .*, 0 times"),
         (lambda path: damage(path, seed=2), "two records of AST-05 with seed 2"),
         (lambda path: path.with_name("history.tsv").unlink(), "history.tsv: not a readable"),

@@ -1,10 +1,8 @@
 """What `spaarsist show` prints, from made-up tables: rows, verdicts, files, and trainings by other code."""
 
-import json
-
 import pytest
 
-from conftest import write_scores, write_summary, write_tsv
+from conftest import write_record, write_scores, write_summary, write_tsv
 from spaarsist.artefacts import DECIDES_SCORES, TRIAL_COLUMNS, trials_hash
 from spaarsist.code import meaning
 from spaarsist.names import ConfigError
@@ -38,9 +36,7 @@ def results(tmp_path):
 def train(results, name, seed, backend, code_hash):
     """The record of a training."""
     path = results / "checkpoints" / name / f"seed{seed}" / "model.json"
-    path.parent.mkdir(parents=True)
-    provenance = {"code_hash": code_hash} if code_hash else {}
-    path.write_text(json.dumps({"backend": {"kind": backend}, "provenance": provenance}))
+    write_record(path, backend={"kind": backend}, provenance={"code_hash": code_hash} if code_hash else {})
 
 
 def test_the_whole_screen(results):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from pydantic import validate_call
 
-from conftest import REPOSITORY, write_summary, write_tsv
+from conftest import REPOSITORY, write_record, write_summary, write_tsv
 from spaarsist.audit.nodes import COLUMNS
 from spaarsist.evaluation.summary import STATISTICS, on
 from spaarsist.names import ConfigError
@@ -130,7 +130,7 @@ def inputs(tmp_path, monkeypatch):
               "stages": [{"epochs": 10, "batch_size": 64, "train_frontend": False},
                          {"epochs": 5, "batch_size": 32, "train_frontend": True}]}  # fmt: skip
     record = {"recipe": recipe, "n_layers": 24, "provenance": {"code_hash": "c0de", "torch": "2.11.0"}}
-    (tmp_path / "model.json").write_text(json.dumps(record))
+    write_record(tmp_path / "model.json", **record)
 
     (facts := tmp_path / "facts").mkdir()
     write_tsv(facts / "quantities.tsv", [{"quantity": "F3_macs", "value": 713035196, "unit": "MACs"}])
@@ -635,7 +635,7 @@ def test_a_file_given_twice(inputs):
 
 def test_unreadable_inputs(inputs):
     (inputs.folder / "model.json").write_text("{")
-    with pytest.raises(ConfigError, match="the report's inputs are not readable"):
+    with pytest.raises(ConfigError, match=r"model\.json: damaged, for it is not JSON"):
         inputs()
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import state
+from conftest import state, write_record
 from spaarsist.artefacts import file_hash, provenance, read_metadata, trials_hash
 from spaarsist.config import Augmentation, FrontendConfig, Stage, to_json
 from spaarsist.data import audio
@@ -59,10 +59,10 @@ def same(one, other):
 
 
 def edit(folder, change):
-    """Change the record of a checkpoint."""
+    """Change the record of a checkpoint as another training would have written it."""
     record = json.loads((folder / "model.json").read_text())
     change(record)
-    (folder / "model.json").write_text(json.dumps(record))
+    write_record(folder / "model.json", **record)
 
 
 class TestDraws:
@@ -190,15 +190,6 @@ class TestCheckpoint:
         scores = score_excerpts(detector, Excerpts(dev, recipe.crop), [], 8, 0, "dev")[:, 0]
         bonafide = (dev["label"] == "bonafide").to_numpy()
         assert compute_metrics(scores[bonafide], scores[~bonafide])["eer"] == record["dev_eer"]
-
-    @pytest.mark.parametrize(
-        ("name", "content"), [("model.json", b"{"), ("model.json", b"{}"), ("model.safetensors", b"cut short")]
-    )
-    def test_damaged(self, checkpoint, tmp_path, name, content):
-        shutil.copytree(checkpoint, tmp_path / "c")
-        (tmp_path / "c" / name).write_bytes(content)
-        with pytest.raises(ConfigError, match="not a checkpoint of this package, or a damaged one"):
-            load_checkpoint(tmp_path / "c")
 
 
 def test_same_seed_same_bytes_and_workers_do_not_matter(checkpoint, synthetic, recipe, tmp_path):
@@ -442,7 +433,7 @@ class TestFinished:
     @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"system": "AST-05"}'])
     def test_damaged_record(self, finished, synthetic, recipe, content):
         (finished / "model.json").write_text(content)
-        with pytest.raises(ConfigError, match=r"AST-05.model.json: not readable as the record.*nothing was deleted"):
+        with pytest.raises(ConfigError, match=r"AST-05.model.json: (damaged|holds no record_sha256)"):
             fit(synthetic, finished, recipe)
 
     def test_written_but_not_tidied_up_is_gone_on_with(self, checkpoint, synthetic, recipe, tmp_path, monkeypatch):

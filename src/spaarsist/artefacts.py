@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -11,6 +12,7 @@ import platform
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +40,12 @@ DECIDES_SCORES = ("experiments.train.train", "experiments.score.score")
 TRIAL_COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")
 """Header of a trial list (see `spaarsist.data.protocol`)."""
 
+RECORD, WEIGHTS = "model.json", "model.safetensors"
+"""Files of a checkpoint."""
+
+WEIGHTS_HASH, RECORD_HASH = "weights_sha256", "record_sha256"
+"""Keys of a checkpoint's record: `tensors_hash` of its weights, and SHA-256 of the record itself, see `sealed`."""
+
 REPORTED_PACKAGES = (
     "torch", "torchaudio", "transformers", "accelerate", "numpy", "scipy", "soundfile", "soxr", "librosa",
     "audiomentations",
@@ -60,7 +68,7 @@ def writing(target: str | Path) -> Iterator[Path]:
         pid = left.name.removeprefix(own).partition(".")[0]
         if pid.isdigit() and not _is_alive(int(pid)):
             _remove(left)
-    temporary = target.with_name(f"{own}{os.getpid()}.part{target.suffix}")
+    temporary = _temporary(target)
     _remove(temporary)  # of a killed process that had this one's number
     try:
         yield temporary
@@ -71,6 +79,10 @@ def writing(target: str | Path) -> Iterator[Path]:
             shutil.rmtree(replaced)
         else:
             temporary.replace(target)
+    except Exception as error:
+        if failure := _failure_to_write(error):
+            raise OSError(failure, os.strerror(failure), str(target)) from error
+        raise
     finally:
         _remove(temporary)
 
@@ -88,6 +100,20 @@ def distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         places.add(place)
 
 
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{platform.node()}-{os.getpid()}.part{target.suffix}")
+
+
+def _failure_to_write(error: BaseException | None) -> int | None:
+    """The errno of a disk that takes no more, wherever in an error's causes, or its text, a library has put it."""
+    while error is not None:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return number
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -95,17 +121,48 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def refuse_unwritable(target: str | Path, *, folder: bool = False) -> None:
+    """See that a file, or a folder, can be written at `target`, before the work whose result goes there.
+
+    It leaves no trace.
+
+    Raises:
+        ConfigError: something else lies there or on the way to it, or the disk takes nothing (full, read-only, not
+            permitted, a name too long for it).
+    """
+    target = Path(target)
+    try:
+        if target.is_dir() and not folder:
+            raise ConfigError(f"{target}: is a folder, and a file is to be written; name a file in it")
+        if target.exists() and not (target.is_dir() if folder else target.is_file()):
+            kind = "a file, and a folder is to be written" if target.is_file() else "a device or pipe, not a file"
+            raise ConfigError(f"{target}: is {kind}; name another place")
+        there = next(path for path in target.absolute().parents if path.exists())
+        if not there.is_dir():
+            raise ConfigError(f"{target}: cannot be written below {there}, which is a file; name another place")
+        (there / _temporary(target).name).exists()  # raises if the name is too long
+        for place in {there, target} if target.is_dir() else {there}:
+            with tempfile.TemporaryFile(dir=place) as stream:
+                stream.write(bytes(4096))  # on a full disk a file may still be made, but not filled
+    except OSError as error:
+        raise ConfigError(
+            f"{target}: cannot be written ({error.strerror}); free its disk, allow it, or name another place"
+        ) from None
+
+
 @contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Let one process at a time make `target`, where what lies there already is gone on from.
+def locked(target: Path, *, folder: bool = False) -> Iterator[None]:
+    """Let one process at a time make `target`, a file or a folder, where what lies there already is gone on from.
 
     A file `.<name>.lock` beside it says which process of which host that is, and is touched while it lives. The lock of
     a process that is gone is taken over: on this host at once, on another one if it stays untouched for
     `GONE_AFTER_S`. A SIGTERM ends the process in order, unless it is answered already, and so gives the lock back.
 
     Raises:
-        ConfigError: another process makes it; the message names host and pid.
+        ConfigError: another process makes it (the message names host and pid), or it cannot be written.
     """
+    target = target.absolute() if target.name else target.resolve()
+    refuse_unwritable(target, folder=folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.lock")
     while True:
@@ -235,11 +292,57 @@ def trial_rows(trial_list: str | Path) -> Iterator[list[str]]:
 
 def tensors_hash(state: Mapping[str, torch.Tensor]) -> str:
     """Hex digest (sha256) of a state dict: names, shapes, types and values."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        # As bytes, since numpy has no bfloat16, to which weights may have been cast
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON gives it back, with the SHA-256 of its canonical JSON (sorted keys) under `RECORD_HASH`."""
+    content = json.loads(json.dumps({key: value for key, value in record.items() if key != RECORD_HASH}))
+    return content | {RECORD_HASH: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the record of a training, the `model.json` in a checkpoint's folder, as the training wrote it.
+
+    Raises:
+        ConfigError: there is none (the message names those in the folders below), or it is damaged, edited, or of a
+            version that wrote no hashes.
+    """
+    anew = "bring the original back, or delete the folder and train anew"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{path.parent}: not a checkpoint: no {path.name} in it{_near(path.parent)}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path}: damaged, for it is not JSON; {anew}") from None
+    if not isinstance(record, dict):
+        raise ConfigError(f"{path}: damaged, for it is no mapping of keys to values; {anew}")
+    if not {RECORD_HASH, WEIGHTS_HASH} <= record.keys():
+        raise ConfigError(
+            f"{path}: holds no {RECORD_HASH} and {WEIGHTS_HASH}, as records of this version do, so nothing shows "
+            "whether it belongs to the weights; train anew, or seal it as the README says under Old checkpoints"
+        )
+    if record[RECORD_HASH] != sealed(record)[RECORD_HASH]:
+        raise ConfigError(f"{path}: not as the training wrote it (edited or damaged); {anew}")
+    return record
+
+
+def _near(folder: Path) -> str:
+    """What a folder without a record is, and where there are some."""
+    if below := sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob(f"*/{RECORD}")):
+        return f"; there are checkpoints below it: {some(below)}; name one"
+    if (folder / "last").exists():
+        return "; its training has not ended: call `train` again to go on"
+    return ""
 
 
 def read_metadata(scores: str | Path) -> dict[str, Any]:

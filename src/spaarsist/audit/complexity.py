@@ -7,7 +7,6 @@ multiply-add is one MAC in each.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import RECORD, read_record, writing
 from spaarsist.audit.textbook import Textbook
 from spaarsist.config import BackendConfig
 from spaarsist.models.backend import AASIST
@@ -42,13 +41,10 @@ def size_of(checkpoint: Path) -> Size:
     """Size of a trained detector's back-end, at the excerpt length that it is scored with.
 
     Raises:
-        ConfigError: the folder holds no readable `model.json`.
+        ConfigError: the folder holds no whole record, see `read_record`.
     """
-    try:
-        record = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
-        return Size(record["feature_dim"], record["n_layers"], record["backend"]["embedding_dim"], record["n_frames"])
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise ConfigError(f"{checkpoint}: no readable model.json ({type(error).__name__}: {error})") from None
+    record = read_record(checkpoint / RECORD)
+    return Size(record["feature_dim"], record["n_layers"], record["backend"]["embedding_dim"], record["n_frames"])
 
 
 def ship(system: str, size: Size, backends: Mapping[str, BackendConfig]) -> tuple[nn.Module, Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import ctypes
+import hashlib
 import json
 import os
 import resource
@@ -35,7 +36,18 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from spaarsist.artefacts import locked, provenance, some, tensors_hash, trials_hash, writing
+from spaarsist.artefacts import (
+    RECORD,
+    WEIGHTS,
+    locked,
+    provenance,
+    read_record,
+    refuse_unwritable,
+    some,
+    tensors_hash,
+    trials_hash,
+    writing,
+)
 from spaarsist.config import Stage, TrainingRecipe, parse, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
@@ -43,7 +55,7 @@ from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.experiments.excerpts import Excerpts, TrainingDraws, draws_per_epoch, reading, view
 from spaarsist.experiments.features import CachedFrames, identify
 from spaarsist.experiments.score import score_excerpts
-from spaarsist.models.detector import Detector, prepare_torch, save_checkpoint
+from spaarsist.models.detector import Detector, prepare_torch, read_weights, save_checkpoint
 from spaarsist.models.frontend import build_frontend
 from spaarsist.names import ConfigError, System, column_as_trained, system_name
 
@@ -53,6 +65,8 @@ HISTORY = (
 SAVE_EVERY_S = 900.0
 NAMED = 5
 """How many differences an error message names."""
+STATE_HASH = "sha256"
+"""Key of a resume state's hash, see `_state_hash`."""
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after a SIGTERM that left a state to resume from."""
 
@@ -123,7 +137,10 @@ def train(
         "dev_list": trials_hash(dev_list),
     }
     # Of processes that share a training, the first one holds the lock
-    with locked(output) if os.environ.get("RANK", "0") == "0" else nullcontext():
+    with locked(output, folder=True) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        refuse_unwritable(output / "last", folder=True)
+        for name in (WEIGHTS, RECORD, "history.tsv"):
+            refuse_unwritable(output / name)
         if _is_finished(output):
             _keep(output, asked, recipe)
             return
@@ -175,8 +192,7 @@ def _train(
 
 
 def _is_finished(output: Path) -> bool:
-    files = ("model.safetensors", "model.json")
-    return all((output / name).exists() for name in files) and not (output / "last").exists()
+    return all((output / name).exists() for name in (WEIGHTS, RECORD)) and not (output / "last").exists()
 
 
 def _keep(output: Path, asked: dict, recipe: TrainingRecipe) -> None:
@@ -191,16 +207,15 @@ def _keep(output: Path, asked: dict, recipe: TrainingRecipe) -> None:
         ConfigError: it is another one; names what differs.
     """
     way_out = "nothing was deleted: delete or move the folder, or choose another `experiment`"
+    record = read_record(output / RECORD)
+    read_weights(output, record)
     try:
-        record = json.loads((output / "model.json").read_text(encoding="utf-8"))
         # Parsed, so that a key that came into recipes later has its default
         trained = {key: record[key] for key in asked}
         trained["training"] = json.loads(to_json(parse(TrainingRecipe, record["recipe"])))
         code = record["provenance"]["code_hash"]
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise ConfigError(
-            f"{output}/model.json: not readable as the record of a training ({error!r}); {way_out}"
-        ) from None
+    except (KeyError, ConfigError) as error:
+        raise ConfigError(f"{output / RECORD}: of a version with other recipes ({error}); {way_out}") from None
     before, now = (dict(_flatten(tree)) for tree in (trained, asked | {"training": json.loads(to_json(recipe))}))
     differing = {key: (before.get(key, "absent"), now.get(key, "absent")) for key in now | before}
     differing = {key: values for key, values in differing.items() if values[0] != values[1]}
@@ -320,14 +335,29 @@ class _Run:
         path = self.last / "state.pt"
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True, map_location=self.device)
-        if differing := sorted(k for k in self.identity if state["identity"].get(k) != self.identity[k]):
-            raise ConfigError(
-                f"{self.last}: an unfinished run with another {', '.join(differing)}; delete the folder to start anew"
-            )
+        state = self._read(path)
         self.progress = Progress(**state["progress"])
         self.detector.load_state_dict(state["detector"])
         self.pending = state
+
+    def _read(self, path: Path) -> dict:
+        """What `_save` has written, if it is whole and of this very run."""
+        anew = f"delete the folder {self.last} to start anew"
+        try:
+            state = torch.load(path, weights_only=True, map_location=self.device)
+            written = state.pop(STATE_HASH, None)
+        except (PermissionError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever torch makes of what is in a file
+            raise ConfigError(
+                f"{path}: damaged ({type(error).__name__}), so that the training cannot go on; {anew}"
+            ) from None
+        if written != _state_hash(state):
+            raise ConfigError(f"{path}: edited, damaged, or of a version that wrote no hash; {anew}")
+        identity = state["identity"]
+        if differing := sorted(k for k in self.identity if identity.get(k) != self.identity[k]):
+            raise ConfigError(f"{path}: of an unfinished run with another {', '.join(differing)}; {anew}")
+        return state
 
     def train_stage(self, number: int, stage: Stage) -> None:
         """Run the stage's remaining epochs, then put its best weights back."""
@@ -363,7 +393,8 @@ class _Run:
             progress.history.append(dict(zip(HISTORY, row, strict=True)))
             if dev_eer < progress.best.get(number, (float("inf"), 0))[0]:
                 progress.best[number] = (dev_eer, progress.epoch)
-                self._save(self.last / f"best{number}.pt", self.detector.state_dict())
+                best = {"best": progress.best[number], "detector": self.detector.state_dict()}
+                self._save(self.last / f"best{number}.pt", best)
             progress.step, progress.loss, progress.seconds = 0, 0.0, 0.0
             # The best weights are written first: killed in between, the scoring is repeated and writes the same again
             self._save_state(optimiser, schedule)
@@ -525,12 +556,14 @@ class _Run:
     def _load_best(self, number: int) -> None:
         self.accelerator.wait_for_everyone()
         path = self.last / f"best{number}.pt"
-        self.detector.load_state_dict(torch.load(path, weights_only=True, map_location=self.device))
+        state = self._read(path)
+        if state["best"] != self.progress.best[number]:
+            raise ConfigError(f"{path}: not of the epoch that was the best; delete the folder {self.last}")
+        self.detector.load_state_dict(state["detector"])
         self.accelerator.wait_for_everyone()
 
     def _save_state(self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
         state = {
-            "identity": self.identity,
             "progress": asdict(self.progress),
             "detector": self.detector.state_dict(),
             "optimiser": optimiser.state_dict(),
@@ -541,8 +574,18 @@ class _Run:
 
     def _save(self, path: Path, state: dict) -> None:
         if self.accelerator.is_main_process:
-            with writing(path) as temporary:
-                torch.save(state, temporary)
+            state |= {"identity": self.identity}
+            # Into a stream, whose errors torch passes on; of its own files it says "unexpected pos" when a disk is full
+            with writing(path) as temporary, temporary.open("wb") as stream:
+                torch.save(state | {STATE_HASH: _state_hash(state)}, stream)
+
+
+def _state_hash(state: dict) -> str:
+    """Hex digest (sha256) of all that a resume state holds."""
+    leaves = dict(_flatten(state))
+    tensors = {name: leaf for name, leaf in leaves.items() if torch.is_tensor(leaf)}
+    others = sorted((name, repr(leaf)) for name, leaf in leaves.items() if name not in tensors)
+    return hashlib.sha256(f"{tensors_hash(tensors)} {others}".encode()).hexdigest()
 
 
 def _check_name(system: str, detector: Detector) -> None:

@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import (
+    RECORD,
+    WEIGHTS,
+    WEIGHTS_HASH,
+    read_record,
+    sealed,
+    tensors_hash,
+    writing,
+)  # fmt: skip
 from spaarsist.config import BackendConfig, FrontendConfig, parse
 from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
@@ -161,16 +168,17 @@ def _is_backend(kind: object) -> bool:
 
 
 def save_checkpoint(weights: dict[str, Tensor], record: dict, folder: Path) -> None:
-    """Write `model.safetensors` and `model.json` into `folder`.
+    """Write `model.safetensors` and `model.json` into `folder`, tied to each other by hashes.
 
     Args:
         weights: state of a `Detector`.
         record: what is known of the run; must hold `frontend`, `backend` and `architecture`, from which
-            `load_checkpoint` builds the detector.
+            `load_checkpoint` builds the detector. It is written with the hashes of the weights and of itself.
     """
-    with writing(folder / "model.safetensors") as path:
+    with writing(folder / WEIGHTS) as path:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
-    with writing(folder / "model.json") as path:
+    with writing(folder / RECORD) as path:
+        record = sealed(record | {WEIGHTS_HASH: tensors_hash(weights)})
         path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -178,19 +186,41 @@ def load_checkpoint(folder: Path) -> tuple[Detector, dict]:
     """Read a detector and its record back, strictly; nothing is fetched.
 
     Raises:
-        ConfigError: a file is missing, damaged or does not fit; the message names it.
+        ConfigError: a file is missing, damaged, edited or not of the other one; the message names it.
     """
+    record = read_record(folder / RECORD)
+    weights = read_weights(folder, record)
     try:
-        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         detector = Detector(
             parse(FrontendConfig, record["frontend"]),
             parse(BackendConfig, record["backend"]),
             record["architecture"],
         )
-        detector.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-    except (OSError, json.JSONDecodeError, KeyError, SafetensorError, RuntimeError) as error:
+        detector.load_state_dict(weights, strict=True)
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"{folder}: not a checkpoint of this package, or a damaged one; train it again "
-            f"({type(error).__name__}: {error})"
+            f"{folder}: of a version whose detectors were built otherwise; train it again "
+            f"({type(error).__name__}: {reason})"
         ) from error
     return detector.eval(), record
+
+
+def read_weights(folder: Path, record: dict) -> dict[str, Tensor]:
+    """Read the weights that lie beside a checkpoint's record.
+
+    Raises:
+        ConfigError: they are missing, damaged, or not those that the record was written with.
+    """
+    path = folder / WEIGHTS
+    anew = "bring the original back, or delete the folder and train anew"
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file beside {RECORD}; {anew}")
+    try:
+        weights = load_file(path)
+    except Exception as error:  # whatever safetensors and torch make of what is in a file
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: not readable as safetensors ({reason}); {anew}") from None
+    if tensors_hash(weights) != record[WEIGHTS_HASH]:
+        raise ConfigError(f"{path}: not the weights that {RECORD} was written with (exchanged or damaged); {anew}")
+    return weights

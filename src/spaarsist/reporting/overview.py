@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import DECIDES_SCORES, read_metadata, read_table, trials_hash
+from spaarsist.artefacts import DECIDES_SCORES, read_metadata, read_record, read_table, trials_hash
 from spaarsist.code import backends, meaning
 from spaarsist.config import ConfigError
 from spaarsist.names import BASELINE, LIGHT, PAPER_FRAMES
@@ -130,7 +129,7 @@ def _stale(checkpoints: Path) -> list[str]:
     """Trainings whose code has changed in meaning since."""
     found = []
     for path in sorted(checkpoints.glob("*/seed*/model.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_record(path)
         kind, made_by = record["backend"]["kind"], record["provenance"].get("code_hash")
         # A back-end that is no longer there was made by another state as well
         if kind not in backends() or made_by != meaning(*DECIDES_SCORES, backend=kind):

@@ -6,7 +6,6 @@ typed by hand, and the same text serves every experiment.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaarsist.artefacts import read_table, writing
+from spaarsist.artefacts import read_record, read_table, writing
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region, read_comparisons
 from spaarsist.evaluation.summary import read_summary
 from spaarsist.names import BASELINE, PAPER_FRAMES, ConfigError, System, ratio_code
@@ -168,10 +167,7 @@ def write_report(
     ranked = read_table(composite, ["system", "composite", "rank", "first_share"]).set_index("system")
     found = pd.concat([read_table(p, ["quantity", "value", "unit"]) for p in (findings, facts / "quantities.tsv")])
     shown = read_table(facts / "facts.tsv", ["fact", "obtained"])
-    try:
-        trained = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the report's inputs are not readable ({error})") from None
+    trained = read_record(record)
     claims = read_ledger(ledger)
     values = dict(_calibration_values(calibration, roles))
     values |= dict(_system_values(table, roles))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from spaarsist.artefacts import read_table
+from spaarsist.artefacts import read_record, read_table
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures.style import COLOURS, STYLE, save, width
 
@@ -81,11 +80,11 @@ def training(records: Sequence[Path], output_stem: Path, label: str = "") -> Non
 
 def _history(record: Path) -> pd.DataFrame:
     """A row per epoch of one training: what the TSV of `training` holds."""
+    held = read_record(record)
     try:
-        held = json.loads(record.read_text(encoding="utf-8"))
         system, seed, kept = str(held["system"]), int(held["seed"]), (held["stage"], held["epoch"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{record}: expected JSON with system, seed, stage and epoch ({error!r})") from None
+    except KeyError as error:
+        raise ConfigError(f"{record}: no {error} in the record; train anew") from None
     path = record.with_name("history.tsv")
     history = read_table(path, [*_COLUMNS], dtype=_COLUMNS)[[*_COLUMNS]]
     chosen = (history["stage"] == kept[0]) & (history["epoch"] == kept[1])
