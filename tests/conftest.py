@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -251,6 +252,25 @@ def synthetic(tmp_path_factory):
         make_trials(five / protocol, "asvspoof5", [five / folder], root.parent / f"{name}.tsv")
     make_trials(wild / "meta.csv", "in_the_wild", [wild], root.parent / "wild.tsv")
     return root.parent
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a disk of so many KiB: gives its folder. Only root may."""
+    mounted = []
+
+    def mount(size, options=""):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}k{options}", "tmpfs", folder]
+        if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting takes root")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")

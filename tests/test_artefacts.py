@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -385,3 +386,108 @@ def test_two_processes_never_write_to_one_file(tmp_path):
         said = subprocess.run([sys.executable, "-c", other, str(tmp_path / "a.npy")], capture_output=True, text=True)
         assert Path(said.stdout.strip()).name != path.name and path.read_text() == "mine"
     assert (tmp_path / "a.npy").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+class TestUnwritable:
+    """Where nothing can be written is said in one line, before the work whose result would go there."""
+
+    @pytest.fixture(params=["full", "read-only"])
+    def disk(self, request, small_disk):
+        """A disk that takes nothing."""
+        if request.param == "read-only":
+            return small_disk(100, ",ro"), os.strerror(errno.EROFS)
+        folder = small_disk(100)
+        with pytest.raises(OSError, match="No space left"):
+            (folder / "filler").write_bytes(bytes(1_000_000))
+        return folder, os.strerror(errno.ENOSPC)
+
+    @pytest.mark.parametrize(
+        ("target", "folder", "message"),
+        [
+            ("folder", False, "folder: is a folder, and a file is to be written; name a file in it"),
+            ("file", True, "file: is a file, and a folder is to be written; name another place"),
+            ("pipe", False, "pipe: is a device or pipe, not a file; name another place"),
+            ("pipe", True, "pipe: is a device or pipe"),
+            ("link", False, "link: is a device or pipe"),
+            ("file/a.tsv", False, "a.tsv: cannot be written below .*/file, which is a file"),
+            ("file/a/b/c.tsv", True, "c.tsv: cannot be written below .*/file, which is a file"),
+            ("x" * 300, False, r"x: cannot be written \(File name too long\)"),
+            ("x" * 240 + ".tsv", False, r"x.tsv: cannot be written \(File name too long\)"),
+            ("x" * 300 + "/a", True, "File name too long"),
+        ],
+    )
+    def test_what_lies_there(self, tmp_path, target, folder, message):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").touch()
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "link").symlink_to("/dev/null")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ConfigError, match=message) as refused:
+            artefacts.refuse_unwritable(tmp_path / target, folder=folder)
+        with pytest.raises(ConfigError, match=message), locked(tmp_path / target, folder=folder):
+            pass
+        assert "\n" not in str(refused.value) and sorted(tmp_path.rglob("*")) == before
+
+    @pytest.mark.parametrize(
+        ("target", "folder"), [("a/b/c.tsv", False), ("old", False), ("a/b", True), ("here", True)]
+    )
+    def test_what_can_be_written(self, tmp_path, target, folder):
+        (tmp_path / "old").touch(mode=0o400)
+        (tmp_path / "here").mkdir()
+        before = sorted(tmp_path.rglob("*"))
+        artefacts.refuse_unwritable(tmp_path / target, folder=folder)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_the_current_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "a").mkdir()
+        for same in (".", "a/.."):
+            artefacts.refuse_unwritable(same, folder=True)
+        with pytest.raises(ConfigError, match="/: is where all folders begin"):
+            artefacts.refuse_unwritable("/", folder=True)
+        with locked(Path(), folder=True):
+            assert tmp_path.with_name(f".{tmp_path.name}.lock").exists()
+
+    def test_a_disk_that_takes_nothing(self, disk):
+        folder, reason = disk
+        for target in (folder / "a.tsv", folder / "a" / "b.tsv"):
+            with pytest.raises(ConfigError, match=rf"tsv: cannot be written \({reason}\); free its disk"):
+                artefacts.refuse_unwritable(target)
+        with pytest.raises(ConfigError, match=reason):
+            artefacts.refuse_unwritable(folder, folder=True)
+
+    @pytest.mark.parametrize("library", ["python", "pandas", "pyarrow", "safetensors", "torch"])
+    def test_a_disk_that_fills_up(self, small_disk, library):
+        """Whatever a library makes of it: one error that names the file; the older one stays, nothing else does."""
+        import numpy as np
+        import pandas as pd
+        import torch
+        from safetensors.torch import save_file
+
+        numbers = np.random.default_rng(0).normal(size=30_000)
+
+        def save(path):
+            with path.open("wb") as stream:
+                torch.save({"a": torch.from_numpy(numbers)}, stream)
+
+        write = {
+            "python": lambda path: path.write_bytes(bytes(240_000)),
+            "pandas": lambda path: pd.Series(numbers).to_csv(path),
+            "pyarrow": lambda path: pd.DataFrame({"a": numbers}).to_parquet(path),
+            "safetensors": lambda path: save_file({"a": torch.from_numpy(numbers)}, path),
+            "torch": save,
+        }[library]
+        folder = small_disk(100)
+        (folder / "a").write_text("old")
+        with pytest.raises(OSError, match="No space left") as failed, writing(folder / "a") as path:
+            write(path)
+        assert failed.value.filename == str(folder / "a") and failed.value.errno == errno.ENOSPC
+        assert [path.name for path in folder.iterdir()] == ["a"] and (folder / "a").read_text() == "old"
+
+    def test_other_errors_stay_what_they_are(self, tmp_path):
+        with pytest.raises(ZeroDivisionError), writing(tmp_path / "a"):
+            raise ZeroDivisionError
+        with pytest.raises(IsADirectoryError), writing(tmp_path / "b") as path:
+            path.write_text("")
+            (tmp_path / "b").mkdir()
+        assert [p.name for p in tmp_path.iterdir()] == ["b"]

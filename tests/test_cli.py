@@ -1,11 +1,14 @@
 """The command line: help at once, bad input in one line, settings of a result as JSON."""
 
+import errno
 import json
 import re
 import resource
 import subprocess
 import sys
+from inspect import signature, unwrap
 from itertools import chain
+from typing import get_type_hints
 
 import pandas as pd
 import pytest
@@ -13,7 +16,7 @@ import typer
 
 from conftest import write_scores, write_summary
 from spaarsist import __version__
-from spaarsist.__main__ import app, main
+from spaarsist.__main__ import FOLDER, STEM, WRITTEN, app, main
 from spaarsist.artefacts import footer, write_provenance
 from spaarsist.evaluation.summary import on
 from spaarsist.plan import MAKERS
@@ -228,3 +231,95 @@ def test_what_made_the_scores_is_said_below_a_table(spaarsist, tmp_path):
         assert code == 0 and "config c0ffee; seed 4" in (tmp_path / "t.md").read_text()
         assert (tmp_path / "t.md").read_text().endswith(f"\n\n{footer(settings['provenance'])}\n")
         (tmp_path / "t.md").unlink()
+
+
+def written():
+    """Every option that says what a verb writes, with what kind it is."""
+    for name, verb in VERBS.items():
+        hints = get_type_hints(unwrap(verb.callback), include_extras=True)
+        for option, hint in hints.items():
+            for kind in {*getattr(hint, "__metadata__", ())} & {*WRITTEN}:
+                yield name, option, kind
+
+
+def arguments(name, tmp_path, **given):
+    """What a verb cannot do without, made up; the files are there and empty."""
+    (tmp_path / "input").touch()
+    (tmp_path / "folder").mkdir(exist_ok=True)
+    values = {"seed": 1, "system": "AST-05", "pair": "a/b", "k_infer": 0.5, "stack_temperature": 1, "corpus": "a"}
+    values |= {"settings": "{}", "downloads": "{}", "recipe": "{}", "form": "list", "variant": "05", "name": "table1"}
+    values |= {"release": "a", "config_hash": "a", "trial_list": "a=b"}
+    function = unwrap(VERBS[name].callback)
+    hints = get_type_hints(function, include_extras=True)
+    for key, parameter in signature(function).parameters.items():
+        if parameter.default is not parameter.empty and key not in given:
+            continue
+        about = next(mark for mark in hints[key].__metadata__ if hasattr(mark, "param_decls"))
+        value = given.get(key, values.get(key, tmp_path / "new" / key))
+        if about.exists and key not in given:
+            value = tmp_path / ("input" if about.file_okay else "folder")
+        if not isinstance(about, typer.models.ArgumentInfo):
+            # In an annotation the first argument is a name
+            yield about.default if str(about.default).startswith("--") else f"--{key.replace('_', '-')}"
+        yield value
+
+
+@pytest.mark.parametrize(("name", "option", "kind"), [*written()])
+def test_no_verb_begins_what_it_cannot_write(complaint, tmp_path, name, option, kind):
+    """A folder where a file goes, a file where a folder does, a place below a file: said before any input is read."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a.tsv").mkdir()
+    (tmp_path / "b").touch()
+    before = sorted(tmp_path.rglob("*"))
+    place = tmp_path / ("b" if kind == FOLDER else "a")
+    said = complaint(name, *arguments(name, tmp_path, **{option: place}))
+    assert said.startswith(f"{place}{'.tsv' * (kind == STEM)}: is a f") and "; name a" in said
+    said = complaint(name, *arguments(name, tmp_path, **{option: tmp_path / "b" / "c"}))
+    assert "cannot be written below" in said and said.endswith("b, which is a file; name another place")
+    assert {*tmp_path.rglob("*")} - {*before} <= {tmp_path / "input", tmp_path / "folder"}
+
+
+def test_marks_name_what_verbs_write():
+    """A verb that writes says so by marks, or its outputs would not be looked at."""
+    marked = {name for name, *_ in written()}
+    assert {name for name, verb in VERBS.items() if name not in marked} == {"show", "claims", "departures"}
+
+
+@pytest.mark.parametrize(
+    ("option", "named"), [("trial_list", "--trial-list"), ("scores", "--scores"), ("replicates", "--replicates")]
+)
+def test_no_output_replaces_another_file_of_the_call(complaint, tmp_path, option, named):
+    given = {name: tmp_path / name for name in ("scores", "trial_list", "replicates", "output")}
+    for name in ("scores", "trial_list"):
+        given[name].write_text("precious")
+    (tmp_path / "link").symlink_to(given[option])
+    for place in (given[option], tmp_path / "." / option, tmp_path / "link"):
+        said = complaint("metrics", *arguments("metrics", tmp_path, **given | {"output": place}))
+        assert "would replace what --" in said and (named in said or option == "replicates")
+    assert given["scores"].read_text() == given["trial_list"].read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.tsv"),
+         "a.tsv: No space left on device; free some space there and call again"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/a"), "/data/a: Permission denied"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", ".a.part", None, "a"), "a: Is a directory"),
+        (OSError("first line\nlast line"), "a file: last line"),
+        (OSError(), "a file: OSError"),
+        (MemoryError(), "not enough memory (MemoryError); ask for less at once"),
+        (MemoryError("Unable to allocate 8 TiB"), "not enough memory (Unable to allocate 8 TiB); ask for less at once"),
+        (RuntimeError("CUDA out of memory. Tried\nmore"),
+         "not enough memory (CUDA out of memory. Tried); ask for less at once"),
+    ],
+)  # fmt: skip
+def test_what_the_machine_refuses_is_one_line(complaint, monkeypatch, error, line):
+    monkeypatch.setattr("spaarsist.reporting.overview.overview", lambda _: (_ for _ in ()).throw(error))
+    assert complaint("show") == line
+
+
+def test_a_defect_keeps_its_traceback(spaarsist, monkeypatch):
+    monkeypatch.setattr("spaarsist.reporting.overview.overview", lambda _: (_ for _ in ()).throw(RuntimeError("odd")))
+    with pytest.raises(RuntimeError, match="odd"):
+        spaarsist("show")

@@ -6,15 +6,30 @@ Verbs parse, call and exit; what they import, they import when called. Exit code
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 import typer.core
+
+DISK = {
+    errno.ENOSPC: "; free some space there and call again",
+    errno.EDQUOT: "; free some of your quota there and call again",
+    errno.EROFS: "; name a place that can be written to",
+    errno.EMFILE: "; allow more open files (ulimit -n), or fewer --workers",
+}
+"""What to do about failures that are the machine's, not a file's."""
+
+FILE, FOLDER, STEM = WRITTEN = ("file to write", "folder to write", "files to write, by their common stem")
+"""Marks of the options that say what a verb writes."""
 
 PEOPLE = "For people"
 CORPORA = "Corpora and trial lists"
@@ -63,9 +78,41 @@ def options(
     """Hold the options that belong to no verb."""
 
 
-def verb(group: str) -> Any:
-    """Register a function as a verb of a group."""
-    return app.command(rich_help_panel=group)
+def verb(group: str) -> Callable[[Callable], Callable]:
+    """Register a function as a verb of a group, which begins no work whose result could not be written."""
+
+    def register(function: Callable) -> Callable:
+        @wraps(function)
+        def run(**given: Any) -> None:
+            _look_at_places(function, given)
+            function(**given)
+
+        return app.command(rich_help_panel=group)(run)
+
+    return register
+
+
+def _look_at_places(function: Callable, given: dict[str, Any]) -> None:
+    """See that all outputs of a verb can be written, and replace neither one another nor what they are made from."""
+    from spaarsist.artefacts import refuse_unwritable
+    from spaarsist.names import ConfigError
+
+    kinds = {
+        name: next((mark for mark in getattr(hint, "__metadata__", ()) if mark in WRITTEN), None)
+        for name, hint in get_type_hints(function, include_extras=True).items()
+    }
+    taken: dict[str, str] = {}
+    for name in sorted(given, key=lambda name: kinds[name] is not None):  # inputs first
+        option, values = f"--{name.replace('_', '-')}", given[name]
+        for path in values if isinstance(values, list) else [values]:
+            if not isinstance(path, Path):
+                continue
+            place = os.path.realpath(path)
+            if kinds[name]:
+                if place in taken:
+                    raise ConfigError(f"{path}: {option} would replace what {taken[place]} names; name another place")
+                refuse_unwritable(f"{path}.tsv" if kinds[name] is STEM else path, folder=kinds[name] is FOLDER)
+            taken.setdefault(place, option)
 
 
 def _files(help_text: str, *name: str) -> Any:
@@ -76,7 +123,8 @@ InputFile = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
 OptionalFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
 InputFolder = Annotated[Path, typer.Option(exists=True, file_okay=False)]
 OptionalFolder = Annotated[Path | None, typer.Option(exists=True, file_okay=False)]
-Output = Annotated[Path, typer.Option()]
+Output = Annotated[Path, typer.Option(), FILE]
+OutputFolder = Annotated[Path, typer.Option(), FOLDER]
 MetricsFiles = Annotated[list[Path], _files("File of `metrics`")]
 ScoreFiles = Annotated[list[Path], _files("Score file")]
 Replicates = Annotated[list[Path], _files("Resamples of `metrics`")]
@@ -92,7 +140,7 @@ Systems = Annotated[list[str], typer.Option("--system", help="System, e.g. AST-0
 Corpus = Annotated[str, typer.Option(help="Name of the corpus; default: the trial list's.")]
 Name = Annotated[str, typer.Argument(help="Which one, e.g. table1; `list` names them all.")]
 Settings = Annotated[str, typer.Option(help="Arguments of the function that makes it: JSON, or a YAML file.")]
-Stem = Annotated[Path | None, typer.Option(help="Path of the outputs without their endings.")]
+Stem = Annotated[Path | None, typer.Option(help="Path of the outputs without their endings."), STEM]
 
 
 # ---------------------------------------------------------------- for people
@@ -100,7 +148,7 @@ Stem = Annotated[Path | None, typer.Option(help="Path of the outputs without the
 
 @verb(PEOPLE)
 def facts(
-    output: Annotated[Path, typer.Option(help="Folder of the tables and figures.")] = Path("results/facts"),
+    output: Annotated[Path, typer.Option(help="Folder of the tables and figures."), FOLDER] = Path("results/facts"),
     threads: Threads = 2,
 ) -> None:
     """Show what can be known of the paper without data: what its MACs count, what its code does; in a minute."""
@@ -157,7 +205,7 @@ def departures(
 def export(
     checkpoint: InputFolder,
     trial_list: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Audio to check the file on.")],
-    output: Annotated[Path, typer.Option(help="File to write: .onnx, or .pt2 for torch.export.load.")],
+    output: Annotated[Path, typer.Option(help="File to write: .onnx, or .pt2 for torch.export.load."), FILE],
     variant: Annotated[str | None, typer.Option(help="Of an AASIST, e.g. 05 or 01-Mag. Default: as trained.")] = None,
     without_frontend: Annotated[
         bool, typer.Option("--without-frontend", help="Back-end and head, for frames.")
@@ -208,7 +256,7 @@ def import_scores(
 
 @verb(CORPORA)
 def mini_corpora(
-    output: Output,
+    output: OutputFolder,
     cache: Annotated[Path, typer.Option(help="Where fetched recordings are kept.")],
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
@@ -219,7 +267,7 @@ def mini_corpora(
 
 
 @verb(CORPORA)
-def synthetic_corpora(output: Output) -> None:
+def synthetic_corpora(output: OutputFolder) -> None:
     """Build made-up signals in the corpora's layout: offline, for trying the workflow and for tests."""
     from spaarsist.data.mini.build import build_synthetic
 
@@ -230,7 +278,7 @@ def synthetic_corpora(output: Output) -> None:
 def fetch(
     downloads: Annotated[str, typer.Option(help="The downloads section: JSON, or a YAML file holding it.")],
     release: Annotated[str, typer.Option(help="Which of them.")],
-    receipt: Annotated[Path, typer.Option(help="JSON to write: what lies where, and its checksums.")],
+    receipt: Annotated[Path, typer.Option(help="JSON to write: what lies where, and its checksums."), FILE],
     jobs: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 4,
     offline: Annotated[bool, typer.Option("--offline", help="No network: missing files are errors.")] = False,
 ) -> None:
@@ -274,7 +322,7 @@ def trials(
 @verb(RUNS)
 def preflight(
     settings: Annotated[str, typer.Option(help="Of the whole run, as the rule gives them: JSON, or a YAML file.")],
-    output: Annotated[Path, typer.Option(help="TSV to write: quantity, value, unit, how.")],
+    output: Annotated[Path, typer.Option(help="TSV to write: quantity, value, unit, how."), FILE],
 ) -> None:
     """Try one batch of every step, forecast hours and disk of the whole run, stop where it will not fit."""
     from spaarsist.audit.preflight import preflight as run
@@ -286,7 +334,7 @@ def preflight(
 @verb(RUNS)
 def features(
     trial_list: InputFile,
-    output: Annotated[Path, typer.Option(help="Folder of the cache; gets part<k>.npy and part<k>.json.")],
+    output: Annotated[Path, typer.Option(help="Folder of the cache; gets part<k>.npy and part<k>.json."), FOLDER],
     recipe: Recipe,
     view: Annotated[int | None, typer.Option(min=0, help="Of the training draws. Default: fixed excerpts.")] = None,
     part: Annotated[int, typer.Option(min=0, help="Which part, from 0.")] = 0,
@@ -309,7 +357,7 @@ def features_space(
     train_list: InputFile,
     recipe: Recipe,
     directory: Annotated[Path, typer.Option(help="Folder of the caches.")],
-    output: Annotated[Path, typer.Option(help="Text file to write: need and free space.")],
+    output: Annotated[Path, typer.Option(help="Text file to write: need and free space."), FILE],
     dev_list: OptionalFile = None,
 ) -> None:
     """Compare what the caches of frames will take with the free disk space."""
@@ -323,7 +371,7 @@ def features_space(
 def train(
     train_list: InputFile,
     dev_list: InputFile,
-    output: Output,
+    output: OutputFolder,
     system: Annotated[str, typer.Option(help="Name of the training: AST-<k_train> for AASIST, or a free one.")],
     seed: Annotated[int, typer.Option(min=0)],
     recipe: Recipe = "{}",
@@ -381,7 +429,7 @@ def metrics(
     scores: InputFile,
     trial_list: InputFile,
     output: Output,
-    replicates: Annotated[Path, typer.Option(help="Parquet to write: the pooled metrics of every resample.")],
+    replicates: Annotated[Path, typer.Option(help="Parquet to write: the pooled metrics of every resample."), FILE],
     cost_model: Costs = "{}",
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals.")] = 1000,
     confidence: Confidence = 0.95,
@@ -448,7 +496,7 @@ def composite(
     corpus: Annotated[list[str], typer.Option(help="Name of a corpus, the in-domain one first; repeat for more.")],
     system: Systems,
     output: Output,
-    sensitivity: Annotated[Path, typer.Option(help="TSV of how often each system takes each rank.")],
+    sensitivity: Annotated[Path, typer.Option(help="TSV of how often each system takes each rank."), FILE],
     weights: Annotated[str, typer.Option(help="The composite section: JSON, or a YAML file holding it.")] = "{}",
     draws: Annotated[int, typer.Option(min=1, help="Random weightings.")] = 10_000,
 ) -> None:
@@ -465,7 +513,7 @@ def composite(
 @verb(INSIDE)
 def complexity(
     output: Output,
-    breakdown: Annotated[Path, typer.Option(help="TSV of MACs by module and by operator.")],
+    breakdown: Annotated[Path, typer.Option(help="TSV of MACs by module and by operator."), FILE],
     system: Systems,
     backends: Annotated[str, typer.Option(help="The backends section: JSON, or a YAML file holding it.")] = "{}",
     feature_dim: Annotated[int, typer.Option(min=1)] = 1024,
@@ -488,7 +536,7 @@ def inspect(
     checkpoint: InputFolder,
     trial_list: InputFile,
     scores: InputFile,
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    output: Annotated[Path, typer.Option(help="Folder to write."), FOLDER],
     k_infer: Annotated[list[float], typer.Option(min=0, max=1, help="Share of nodes kept; repeat for more.")],
     stack_temperature: Annotated[list[float], typer.Option(help="Of the stack node's attention; repeat.")],
     trials_per_class: Annotated[int, typer.Option(min=0, help="Trials to look into; 0 = all.")] = 0,
@@ -524,7 +572,11 @@ def findings(
 
 
 @verb(INSIDE)
-def benchmark(name: Name, settings: Settings = "{}", output: Annotated[Path | None, typer.Option()] = None) -> None:
+def benchmark(
+    name: Name,
+    settings: Settings = "{}",
+    output: Annotated[Path | None, typer.Option(), FILE] = None,
+) -> None:
     """Time something on this machine: backend, training, detector or scoring; write a TSV."""
     _make("benchmark", name, settings, output=output)
 
@@ -557,7 +609,7 @@ def figure(name: Name, settings: Settings = "{}", output_stem: Stem = None) -> N
 
 
 @verb(REPORTING)
-def report(settings: Settings, output: Annotated[Path, typer.Option(help="PDF to write.")]) -> None:
+def report(settings: Settings, output: Annotated[Path, typer.Option(help="PDF to write."), FILE]) -> None:
     """Fill the replication report with a run's numbers and make its PDF (latexmk or tectonic)."""
     from spaarsist.config import call, read_mapping
     from spaarsist.plan import in_checkout
@@ -571,7 +623,7 @@ def publish(
     file: Annotated[list[Path], _files("Result to release")],
     scores: ScoreFiles,
     results: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The experiment's folder.")],
-    output: Output,
+    output: OutputFolder,
 ) -> None:
     """Copy finished results into one folder, with a record of code, versions, machine and times."""
     from spaarsist.artefacts import publish as run
@@ -610,14 +662,24 @@ def _make(kind: str, name: str, settings: str, **output: Path | None) -> None:
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one line and exit code 1, not in a traceback."""
+    """Run the command line; bad input and failing disks end in one line and exit code 1, not in a traceback."""
     from spaarsist.names import ConfigError
 
     try:
         app()
     except ConfigError as error:
-        print(f"spaarsist: {error}", file=sys.stderr)
-        sys.exit(1)
+        complaint = str(error)
+    except OSError as error:
+        reason = error.strerror or str(error).strip().rpartition("\n")[2] or type(error).__name__
+        complaint = f"{error.filename2 or error.filename or 'a file'}: {reason}{DISK.get(error.errno, '')}"
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).partition("\n")[0]
+        # torch has its own ways to say it, on the CPU and on a GPU
+        if not isinstance(error, MemoryError) and not re.search("can't allocate memory|out of memory", said):
+            raise
+        complaint = f"not enough memory ({said or type(error).__name__}); ask for less at once"
+    print(f"spaarsist: {complaint}", file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

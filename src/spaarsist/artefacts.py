@@ -61,7 +61,7 @@ def writing(target: str | Path) -> Iterator[Path]:
     writers choose the format by it, and has host and pid: no two processes write to one. What killed processes of this
     host have left is removed.
     """
-    target = Path(target)
+    target = _named(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     own = f".{target.stem}.{platform.node()}-"
     for left in target.parent.glob(f"{glob.escape(own)}*.part{glob.escape(target.suffix)}*"):
@@ -100,6 +100,14 @@ def distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         places.add(place)
 
 
+def _named(target: str | Path) -> Path:
+    """The same place by a path that ends in its name, which `.` and `..` do not."""
+    target = Path(target) if Path(target).name not in ("", "..") else Path(target).resolve()
+    if not target.name:
+        raise ConfigError(f"{target}: is where all folders begin; name one in it")
+    return target
+
+
 def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.stem}.{platform.node()}-{os.getpid()}.part{target.suffix}")
 
@@ -130,7 +138,7 @@ def refuse_unwritable(target: str | Path, *, folder: bool = False) -> None:
         ConfigError: something else lies there or on the way to it, or the disk takes nothing (full, read-only, not
             permitted, a name too long for it).
     """
-    target = Path(target)
+    target = _named(target)
     try:
         if target.is_dir() and not folder:
             raise ConfigError(f"{target}: is a folder, and a file is to be written; name a file in it")
@@ -161,7 +169,7 @@ def locked(target: Path, *, folder: bool = False) -> Iterator[None]:
     Raises:
         ConfigError: another process makes it (the message names host and pid), or it cannot be written.
     """
-    target = target.absolute() if target.name else target.resolve()
+    target = _named(target)
     refuse_unwritable(target, folder=folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.lock")
