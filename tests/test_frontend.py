@@ -1,7 +1,10 @@
+import json
 import shutil
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 from transformers import AutoModel, HubertConfig, Wav2Vec2Config, WavLMConfig
 
@@ -166,17 +169,6 @@ class TestSelfSupervised:
         assert frontend(waveforms).shape == (2, 49, 32)
         assert frontend(waveforms, all_layers=True).shape == (2, 3, 49, 32)
 
-    def test_weights_that_do_not_fit_are_refused(self, folder, tmp_path):
-        """transformers only warns, and would train from random layers."""
-        from safetensors.torch import load_file, save_file
-
-        shutil.copytree(folder, tmp_path / "part")
-        weights = load_file(folder / "model.safetensors")
-        kept = {name: value for name, value in weights.items() if "layers.2." not in name}
-        save_file(kept, tmp_path / "part" / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(ConfigError, match=r"do not fit the architecture; missing \['encoder.layers.2"):
-            build_frontend(FrontendConfig(str(tmp_path / "part")))
-
     def test_rebuilt_from_its_architecture_alone(self, folder, waveforms):
         original = build_frontend(FrontendConfig(str(folder))).eval()
         again = SelfSupervised(FrontendConfig("gone/away", "0" * 40), original.architecture).eval()
@@ -200,9 +192,110 @@ def test_a_hub_id_needs_a_pinned_revision(settings, message):
         build_frontend(settings)
 
 
-def test_a_folder_without_a_model(tmp_path):
-    with pytest.raises(ConfigError, match="no usable configuration"):
+def with_config(folder, tmp_path, **changes):
+    """A copy of a model whose configuration says something else."""
+    shutil.copytree(folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return tmp_path / "copy"
+
+
+def with_weights(folder, tmp_path, change):
+    """A copy of a model with other weights."""
+    shutil.copytree(folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+    return tmp_path / "copy"
+
+
+def refused(model, message, **settings):
+    """The one line, on paper and on the screen, with which a front-end is refused."""
+    with pytest.raises(ConfigError, match=message) as error:
+        build_frontend(FrontendConfig(str(model), **settings))
+    assert "\n" not in str(error.value) and str(error.value).startswith(f"frontend.model {str(model)!r}")
+
+
+class TestWeightsThatDoNotFit:
+    """transformers only warns, and would train from random layers, or leave trained ones out."""
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"num_hidden_layers": 2}, r"without a place in it: encoder\.layers\.2\.\S+, \S+, \S+ and 13 more\); take"),
+            ({"num_hidden_layers": 4}, r"\(missing: encoder\.layers\.3\.\S+, \S+, \S+ and 13 more\)"),
+            (
+                {"feat_extract_norm": "group", "conv_bias": False},
+                r"place in it: feature_extractor\.conv_",
+            ),
+            ({"add_adapter": True}, r"missing: adapter\.layers"),
+            ({"hidden_size": 16}, "cannot be loaded"),
+            ({"num_attention_heads": 3}, "cannot be loaded .*divisible by num_heads"),
+            ({"num_attention_heads": 0}, "cannot be loaded .*ZeroDivisionError"),
+            ({"hidden_size": "large"}, "no usable configuration .*hidden_size"),
+            ({"model_type": "bert"}, "a model of type bert; a wav2vec2, WavLM or HuBERT is needed"),
+            ({"model_type": "none"}, "no usable configuration"),
+        ],
+    )
+    def test_by_another_configuration(self, folder, tmp_path, changes, message, capfd):
+        refused(with_config(folder, tmp_path, **changes), message)
+        assert "Traceback" not in capfd.readouterr().err
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "null", "7", '"wav2vec2"', "\0"])
+    def test_by_a_damaged_configuration(self, folder, tmp_path, content):
+        shutil.copytree(folder, tmp_path / "copy")
+        (tmp_path / "copy" / "config.json").write_text(content)
+        refused(tmp_path / "copy", "no usable configuration")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda w: {k: v for k, v in w.items() if "layers.2." not in k}, r"missing: encoder\.layers\.2"),
+            (lambda w: {f"module.{k}": v for k, v in w.items()}, r"missing: .*without a place in it: module\."),
+            (lambda w: w | {"adapter.weight": torch.zeros(1)}, r"without a place in it: adapter\.weight"),
+            (lambda w: w | {"encoder.layers.0.more": torch.zeros(1)}, "without a place in it"),
+            (lambda w: w | {"encoder.layer_norm.bias": torch.full((32,), torch.nan)},
+             r"not finite numbers: encoder\.layer_norm\.bias; fetch"),
+            (lambda w: w | {"encoder.layer_norm.bias": torch.zeros(31)}, "cannot be loaded"),
+        ],
+    )  # fmt: skip
+    def test_by_other_tensors(self, folder, tmp_path, change, message):
+        refused(with_weights(folder, tmp_path, change), message)
+
+    @pytest.mark.parametrize("content", [b"", b"{", bytes(1000)])
+    def test_by_damaged_weights(self, folder, tmp_path, content):
+        shutil.copytree(folder, tmp_path / "copy")
+        (tmp_path / "copy" / "model.safetensors").write_bytes(content)
+        refused(tmp_path / "copy", "weights cannot be loaded")
+
+    @pytest.mark.parametrize(
+        "kind", ["ForPreTraining", "ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector"]
+    )
+    def test_heads_and_quantisers_are_left_aside(self, kind, tmp_path, waveforms, no_gradients):
+        torch.manual_seed(0)
+        config = Wav2Vec2Config(**SIZES, use_weighted_layer_sum=True)
+        whole = getattr(transformers, f"Wav2Vec2{kind}")(config).eval()
+        whole.save_pretrained(tmp_path)
+        ours = build_frontend(FrontendConfig(str(tmp_path), final_layer_norm=True, normalise="none")).eval()
+        assert torch.equal(ours(waveforms), whole.wav2vec2(waveforms).last_hidden_state)
+
+
+class TestNoModel:
+    def test_an_empty_folder(self, tmp_path):
+        refused(tmp_path, "no usable configuration")
+
+    def test_a_file_of_fairseq(self, tmp_path):
+        """By itself, and in a folder; beside what transformers reads it does not matter."""
+        torch.save({"args": None, "cfg": {}, "model": {}}, tmp_path / "xlsr2_300m.pt")
+        for model in (tmp_path, tmp_path / "xlsr2_300m.pt"):
+            refused(model, r"xlsr2_300m\.pt is a checkpoint in fairseq's form; needed is a folder .*xls-r-300m")
+            refused(model, "fairseq", revision="0" * 40)
+        AutoModel.from_config(Wav2Vec2Config(**SIZES)).save_pretrained(tmp_path)
         build_frontend(FrontendConfig(str(tmp_path)))
+
+    def test_another_file_or_nothing(self, folder, tmp_path):
+        refused(folder / "model.safetensors", "is a file; needed is a folder in the form of transformers")
+        for gone in (tmp_path / "gone", "./gone", "~/models/xlsr", "a/b/c"):
+            refused(gone, "no such folder; needed is a folder")
 
 
 def test_normalisation_by_hand():

@@ -8,6 +8,8 @@ frames (B, T, D), or (B, L, T, D) on request; `build_frontend` chooses.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from spaarsist.artefacts import some
 from spaarsist.config import SAMPLE_RATE, FrontendConfig
 from spaarsist.names import ConfigError
 
@@ -36,6 +39,13 @@ SWITCHED_OFF = (
     "mask_time_prob",
     "mask_feature_prob",
 )
+
+HEADS = re.compile(
+    r"(\w+\.)?masked_spec_embed|(quantizer|project_q|project_hid|lm_head|classifier|projector|tdnn|objective)\..+|"
+    r"layer_weights|feature_extractor\.(weight|bias)"
+)
+"""Tensors of a file that no front-end has a place for, by transformers' names: of pre-training and of task heads (the
+last ones of an x-vector)."""
 
 
 def build_frontend(settings: FrontendConfig, architecture: dict | None = None) -> nn.Module:
@@ -68,7 +78,8 @@ class SelfSupervised(nn.Module):
         n_layers: L, transformer layers.
 
     Raises:
-        ConfigError: a hub id without a pinned revision, or a model that cannot be loaded.
+        ConfigError: a hub id without a pinned revision, a model of another kind, or one that cannot be loaded whole:
+            tensors are missing, misshapen, not finite, or without a place in the architecture, heads aside.
     """
 
     def __init__(self, settings: FrontendConfig, architecture: dict | None = None) -> None:
@@ -234,23 +245,32 @@ def _check_length(waveforms: Tensor) -> None:
 
 
 def _read_architecture(settings: FrontendConfig) -> PretrainedConfig:
-    if not Path(settings.model).is_dir() and not re.fullmatch(r"[0-9a-f]{40}", settings.revision):
-        raise ConfigError(
-            f"frontend.model {settings.model!r} is no local folder, so it is taken for a Hugging Face id, which needs "
-            "frontend.revision: a full commit hash of 40 hex digits"
-        )
     from transformers import AutoConfig
 
-    try:
+    place, named = Path(settings.model), f"frontend.model {settings.model!r}"
+    in_their_form = (
+        "a folder in the form of transformers, with config.json and weights, or its Hugging Face id (for XLS-R 300M "
+        "facebook/wav2vec2-xls-r-300m) with frontend.revision"
+    )
+    fairseq = [place] if place.is_file() else sorted(place.glob("*.pt"))
+    if fairseq and fairseq[0].suffix == ".pt" and not (place / "config.json").exists():
+        raise ConfigError(f"{named}: {fairseq[0].name} is a checkpoint in fairseq's form; needed is {in_their_form}")
+    if place.is_file() or (not place.is_dir() and not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", settings.model)):
+        raise ConfigError(f"{named}: {'is a file' if place.is_file() else 'no such folder'}; needed is {in_their_form}")
+    if not place.is_dir() and not re.fullmatch(r"[0-9a-f]{40}", settings.revision):
+        raise ConfigError(
+            f"{named} is no local folder, so it is taken for a Hugging Face id, which needs "
+            "frontend.revision: a full commit hash of 40 hex digits"
+        )
+    with _reading(f"{named}: no usable configuration"):
         return AutoConfig.from_pretrained(settings.model, revision=settings.revision or None)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"frontend.model {settings.model!r}: no usable configuration ({error})") from error
 
 
 def _load_pretrained(settings: FrontendConfig, config: PretrainedConfig) -> nn.Module:
     from transformers import AutoModel
 
-    try:
+    named = f"frontend.model {settings.model!r}"
+    with _reading(f"{named}: weights cannot be loaded"):
         # weights_only: some hubs' files are pickles, which may otherwise run code when read
         model, report = AutoModel.from_pretrained(
             settings.model,
@@ -260,16 +280,40 @@ def _load_pretrained(settings: FrontendConfig, config: PretrainedConfig) -> nn.M
             weights_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"frontend.model {settings.model!r}: weights cannot be loaded ({error})") from error
-    # masked_spec_embed serves SpecAugment alone, which is off
-    absent = sorted(name for name in report["missing_keys"] if name != "masked_spec_embed")
-    if absent or report["mismatched_keys"]:
+    if not (hasattr(model, "encoder") and hasattr(getattr(model, "feature_extractor", None), "conv_layers")):
+        raise ConfigError(f"{named}: a model of type {config.model_type}; a wav2vec2, WavLM or HuBERT is needed")
+    found = {
+        # masked_spec_embed serves SpecAugment alone, which is off
+        "missing": [name for name in report["missing_keys"] if name != "masked_spec_embed"],
+        "of another shape": [str(name) for name in report["mismatched_keys"]],
+        "without a place in it": [name for name in report["unexpected_keys"] if not HEADS.fullmatch(name)],
+    }
+    if any(found.values()):
+        listed = "; ".join(f"{what}: {some(sorted(names))}" for what, names in found.items() if names)
         raise ConfigError(
-            f"frontend.model {settings.model!r}: the weights do not fit the architecture; missing {absent[:5]}, "
-            f"of another shape {list(report['mismatched_keys'])[:5]}"
+            f"{named}: the weights do not fit the architecture in config.json ({listed}); take both from one source"
         )
+    if wild := [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]:
+        raise ConfigError(f"{named}: weights that are not finite numbers: {some(wild)}; fetch them again")
     return model
+
+
+@contextmanager
+def _reading(complaint: str) -> Iterator[None]:
+    """Turn whatever transformers makes of what is in a file into one line, and hold back its own report."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{complaint} ({type(error).__name__}: {reason:.300})") from error
+    finally:
+        logging.set_verbosity(before)
 
 
 def _from_dict(architecture: dict) -> PretrainedConfig:
