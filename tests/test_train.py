@@ -1,7 +1,9 @@
 """Training on made-up signals: what it promises, not how well it does."""
 
+import contextlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -329,6 +331,148 @@ def test_resume_of_another_run_is_refused(synthetic, recipe, tmp_path, monkeypat
         fit(synthetic, tmp_path / "a", recipe)
     with pytest.raises(ConfigError, match="an unfinished run with another seed; delete the folder"):
         fit(synthetic, tmp_path / "a", recipe, seed=2)
+
+
+@pytest.fixture(scope="module")
+def killed(synthetic, recipe, tmp_path_factory):
+    """A training that was killed in its second epoch, with the best weights of its first."""
+    folder = tmp_path_factory.mktemp("killed") / "a"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        dying(patch, 4)
+        fit(synthetic, folder, recipe)
+    assert sorted(path.name for path in (folder / "last").iterdir()) == ["best0.pt", "state.pt"]
+    return folder
+
+
+@pytest.fixture
+def unfinished(killed, tmp_path):
+    """A copy of it to damage."""
+    shutil.copytree(killed, tmp_path / "a")
+    return tmp_path / "a"
+
+
+def restate(change):
+    """Edit a resume state, its hash left as it was."""
+
+    def harm(path):
+        state = torch.load(path, weights_only=True)
+        change(state)
+        torch.save(state, path)
+
+    return harm
+
+
+def flip(path, part):
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * part)] ^= 1
+    path.write_bytes(content)
+
+
+class TestDamagedState:
+    """What a training resumes from is what it wrote, or one line says which file is not, and what to do."""
+
+    @pytest.mark.parametrize(
+        "harm",
+        [
+            lambda path: path.write_bytes(b""),
+            lambda path: path.write_bytes(bytes(4000)),
+            lambda path: path.write_text("damaged"),
+            lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+            lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+            lambda path: path.write_bytes(pickle.dumps({"identity": {}})),
+            lambda path: (path.unlink(), path.mkdir()),
+            lambda path: flip(path, 0.5),
+            lambda path: flip(path, 0.1),
+            lambda path: torch.save([1, 2], path),
+            lambda path: torch.save({}, path),
+            lambda path: torch.save(torch.zeros(3), path),
+            lambda path: torch.save(subprocess.Popen, path),
+            restate(lambda state: state.pop("identity")),
+            restate(lambda state: state.pop("sha256")),
+            restate(lambda state: state.update(sha256="0")),
+            restate(lambda state: state["detector"]["head.0.bias"].fill_(float("nan"))),
+            restate(lambda state: state["detector"].pop("head.0.bias")),
+            restate(lambda state: state["detector"].update({"head.0.bias": torch.zeros(1)})),
+            restate(lambda state: state["progress"].update(epoch=0)),
+            restate(lambda state: state["progress"].update(stage="first")),
+            restate(lambda state: state["progress"]["history"][0].update(dev_eer=0.0)),
+            restate(lambda state: state["progress"].update(best={0: (0.0, 1)})),
+            restate(lambda state: state["optimiser"]["state"].clear()),
+            restate(lambda state: state["optimiser"]["param_groups"][0].update(lr=1.0)),
+            restate(lambda state: state["schedule"].update(last_epoch=0)),
+        ],
+    )
+    def test_state(self, unfinished, synthetic, recipe, harm):
+        harm(unfinished / "last" / "state.pt")
+        with pytest.raises(ConfigError) as refused:
+            fit(synthetic, unfinished, recipe)
+        said = str(refused.value)
+        assert said.startswith(f"{unfinished}/last/state.pt: ") and "\n" not in said
+        assert said.endswith(f"; delete the folder {unfinished}/last to start anew")
+        assert not (unfinished / "model.safetensors").exists()
+
+    @pytest.mark.parametrize(
+        "harm",
+        [
+            lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+            lambda path: path.unlink(),
+            restate(lambda state: state["detector"]["head.0.bias"].add_(1)),
+            restate(lambda state: state.update(best=(0.0, 2))),
+        ],
+    )
+    def test_best_weights(self, unfinished, synthetic, recipe, monkeypatch, harm):
+        """Found when they are put back, which is at the end of the stage."""
+        monkeypatch.setattr(training._Run, "_dev_eer", lambda *_: 0.9)  # so that the first epoch stays the best
+        harm(unfinished / "last" / "best0.pt")
+        with pytest.raises(ConfigError, match=r"last/best0\.pt: .*; delete the folder .*/last to start anew"):
+            fit(synthetic, unfinished, recipe)
+
+    def test_best_weights_of_another_run(self, unfinished, synthetic, recipe, tmp_path, monkeypatch):
+        monkeypatch.setattr(training._Run, "_dev_eer", lambda *_: 0.9)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            dying(patch, 4)
+            fit(synthetic, tmp_path / "b", recipe, seed=2)
+        shutil.copy(tmp_path / "b" / "last" / "best0.pt", unfinished / "last" / "best0.pt")
+        with pytest.raises(ConfigError, match=r"best0\.pt: of an unfinished run with another seed; delete the folder"):
+            fit(synthetic, unfinished, recipe)
+
+
+def test_a_disk_that_fills_up_is_named_and_the_training_goes_on_once_there_is_room(
+    checkpoint, synthetic, recipe, small_disk
+):
+    disk = small_disk(64_000)
+    output = disk / "AST-05"
+    save = training._Run._save
+
+    def fill(run, path, state):
+        if path.name == "state.pt" and run.progress.epoch == 1:
+            with contextlib.suppress(OSError), (disk / "filler").open("wb") as stream:
+                while stream.write(bytes(100_000)):
+                    pass
+        save(run, path, state)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left on device") as full:
+        patch.setattr(training._Run, "_save", fill)
+        fit(synthetic, output, recipe)
+    assert full.value.filename == str(output / "last" / "state.pt")
+    assert sorted(path.name for path in (output / "last").iterdir()) == ["best0.pt", "state.pt"]
+    with pytest.raises(ConfigError, match=r"cannot be written \(No space left on device\); free its disk"):
+        fit(synthetic, output, recipe)
+    (disk / "filler").unlink()
+    fit(synthetic, output, recipe)
+    assert same(output, checkpoint)
+
+
+@pytest.mark.parametrize("name", ["last", "model.json", "model.safetensors", "history.tsv"])
+def test_what_cannot_be_written_is_refused_before_the_first_step(synthetic, recipe, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(training, "Detector", None)
+    place = tmp_path / "a" / name
+    place.parent.mkdir()
+    place.touch() if name == "last" else place.mkdir()
+    with pytest.raises(ConfigError, match=f"{name}: is a f.* is to be written; name a"):
+        fit(synthetic, tmp_path / "a", recipe)
+    with pytest.raises(ConfigError, match="x: cannot be written below"):
+        fit(synthetic, synthetic / "train.tsv" / "x", recipe)
 
 
 @pytest.mark.parametrize("crop", [100, 400])

@@ -558,7 +558,7 @@ class _Run:
         path = self.last / f"best{number}.pt"
         state = self._read(path)
         if state["best"] != self.progress.best[number]:
-            raise ConfigError(f"{path}: not of the epoch that was the best; delete the folder {self.last}")
+            raise ConfigError(f"{path}: not of the best epoch; delete the folder {self.last} to start anew")
         self.detector.load_state_dict(state["detector"])
         self.accelerator.wait_for_everyone()
 
