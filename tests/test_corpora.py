@@ -1,6 +1,5 @@
 """Fetching releases from a hub that misbehaves, and never touching what is there."""
 
-import fcntl
 import gzip
 import hashlib
 import io
@@ -22,6 +21,7 @@ import pytest
 
 from conftest import REPOSITORY
 from rehearsal.hub import Hub
+from spaarsist.artefacts import locked
 from spaarsist.config import Release
 from spaarsist.data import corpora
 from spaarsist.names import ConfigError
@@ -417,12 +417,12 @@ class TestSpace:
 
 class TestProcesses:
     def test_two_never_write_the_same_part(self, get, hub, disk):
-        with (disk / "a.tar.part").open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH)
-            with pytest.raises(ConfigError, match=r"a\.tar\.part: another process is fetching this file"):
-                get({"a.tar": MD5}, {"a.tar": CONTENT})
+        said = rf"a\.tar\.part: is being made by process {os.getpid()} on .*; wait"
+        with locked(disk / "a.tar.part"), pytest.raises(ConfigError, match=said):
+            get({"a.tar": MD5}, {"a.tar": CONTENT})
         assert hub.requests == []
         get({"a.tar": MD5})
+        assert names(disk) == ["a.tar"]
 
     def test_brought_by_another_between_look_and_lock(self, get, hub, disk, monkeypatch):
         check = corpora._check_space
@@ -434,14 +434,6 @@ class TestProcesses:
         monkeypatch.setattr(corpora, "_check_space", meanwhile)
         assert get({"a.tar": MD5}, {"a.tar": b"other"})["files"]["a.tar"]["origin"] == "already there"
         assert hub.requests == [] and names(disk) == ["a.tar"]
-
-    def test_a_disk_without_locks(self, get, disk, monkeypatch, capsys):
-        def flock(*_):
-            raise OSError(38, "Function not implemented")
-
-        monkeypatch.setattr(fcntl, "flock", flock)
-        get({"a.tar": MD5}, {"a.tar": CONTENT})
-        assert "knows no locks" in capsys.readouterr().err
 
     def test_a_folder_that_cannot_be_made(self, get, tmp_path):
         (tmp_path / "disk").write_text("a file")

@@ -6,7 +6,6 @@ the next call goes on from there. Files that were there before are only ever rea
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,9 +17,8 @@ import threading
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from http.client import HTTPException
 from io import FileIO
 from pathlib import Path
@@ -32,7 +30,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from spaarsist import __version__
-from spaarsist.artefacts import writing
+from spaarsist.artefacts import locked, writing
 from spaarsist.config import Release
 from spaarsist.names import ConfigError
 
@@ -250,7 +248,7 @@ def _fetch_file(release: Release, file: str, stop: threading.Event) -> dict[str,
     target, published = Path(release.folder) / file, release.files[file]
     expected = published or _recorded(target)
     part, answers, most, pauses, wrong = _part(target), {}, 0, iter(PAUSES_S), Counter[str]()
-    with _alone(part) as stream:
+    with locked(part), part.open("ab", buffering=0) as stream:
         if os.path.lexists(target):  # another process brought it between our look and our lock
             part.unlink(missing_ok=True)
             return _use(target, published)
@@ -283,26 +281,6 @@ def _fetch_file(release: Release, file: str, stop: threading.Event) -> dict[str,
                     f"{target.parent} by hand (it will be verified)"
                 )
             stop.wait(pause)
-
-
-@contextmanager
-def _alone(part: Path) -> Iterator[FileIO]:
-    """Open a .part for appending, locked: no two processes write the same one. A killed process leaves no lock."""
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        stream = part.open("ab", buffering=0)
-    except OSError as error:
-        raise ConfigError(
-            f"{part}: cannot be written ({error.strerror}); correct the release's `folder` or its permissions"
-        ) from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{part}: another process is fetching this file; let it end, then call again") from None
-        except OSError as error:
-            _say(f"{part}: this disk knows no locks ({error.strerror}); fetch to it from one process only")
-        yield stream
 
 
 def _download(address: str, stream: FileIO, name: str, stop: threading.Event) -> None:
