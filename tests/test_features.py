@@ -1,5 +1,6 @@
 """The cache of a frozen front-end's frames: it holds what would be computed, or it is refused."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -282,3 +283,52 @@ def test_an_excerpt_that_has_changed_is_noticed_when_it_is_read(synthetic, viewe
     assert len([whole[k] for k in range(len(whole)) if k != damaged]) == len(whole) - 1
     with pytest.raises(ConfigError, match=rf"view0: excerpt {damaged} is not what was written; delete the folder"):
         whole[damaged]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda array: array.write_bytes(b""),
+        lambda array: array.write_bytes(b"\x93NUMPY damaged"),
+        lambda array: array.write_bytes(array.read_bytes()[:-1]),
+        lambda array: array.unlink(),
+        lambda array: np.save(array, np.float16(0)),
+        lambda array: np.save(array, np.load(array)[:-1]),
+        lambda array: np.save(array, np.load(array)[..., 0]),
+    ],
+)
+def test_a_damaged_part_is_refused_when_the_cache_is_opened(viewed, synthetic, cache, tmp_path, harm):
+    shutil.copytree(cache, tmp_path / "c")
+    harm(tmp_path / "c" / "view0" / "part1.npy")
+    with pytest.raises(ConfigError, match=r"view0/part1\.npy: damaged, or not of the record beside it; delete .*view0"):
+        opened(synthetic, viewed, tmp_path / "c", 0)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[" * 100_000, "null", "[]", '{"identity": [], "parts": 1}', '{"checksums": [1]}']
+)
+def test_a_damaged_record_is_refused_when_the_cache_is_opened(viewed, synthetic, cache, tmp_path, content):
+    shutil.copytree(cache, tmp_path / "c")
+    record = tmp_path / "c" / "view0" / "part1.json"
+    whole = json.loads(record.read_text())
+    for text in (content, json.dumps(whole | {"checksums": [1]}), json.dumps(whole | {"first": "0"})):
+        record.write_text(text)
+        with pytest.raises(ConfigError, match=r"part1\.json: not readable as the record of a part .*delete .*view0"):
+            opened(synthetic, viewed, tmp_path / "c", 0)
+
+
+def test_arrays_are_as_numpy_writes_them(cache):
+    for path in (cache / "view0").glob("*.npy"):
+        content = io.BytesIO()
+        np.save(content, np.load(path))
+        assert content.getvalue() == path.read_bytes()
+
+
+def test_a_disk_that_fills_up_is_one_error(viewed, synthetic, small_disk, monkeypatch):
+    """Another process may have taken what was free when the part was begun."""
+    disk = small_disk(60)
+    usage = shutil.disk_usage(disk)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage._replace(free=10**9))
+    with pytest.raises(OSError, match="No space left") as full:
+        make_part(synthetic / "train.tsv", viewed, disk / "view0", 0, 1, 0)
+    assert full.value.filename == str(disk / "view0" / "part0.npy") and not [*(disk / "view0").iterdir()]

@@ -120,9 +120,16 @@ def make_part(
         checksums: list[int] = []
         with (
             writing(target) as path,
+            path.open("wb") as stream,
             reading(Subset(excerpts, range(first, last)), workers, bar, batch_size=batch_size) as batches,
         ):
-            frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+            # Written, not mapped: on a disk that fills up a mapped file ends the process with a bus error
+            about = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
+                "fortran_order": False,
+                "shape": shape,
+            }
+            np.lib.format.write_array_header_1_0(stream, about)
             for waveforms, _ in batches:
                 batch, done = frontend(waveforms.to(place)).half(), len(checksums)
                 if not torch.isfinite(batch).all():
@@ -130,10 +137,9 @@ def make_part(
                         f"{trial_list}: frames of excerpts {first + done} to {first + done + len(batch) - 1} are not "
                         "finite in float16; set training.views to 0 and features.development to false: no cache then"
                     )
-                frames[done : done + len(batch)] = batch.cpu().numpy()
-                checksums += map(_checksum, frames[done : done + len(batch)])
-            frames.flush()
-            del frames
+                frames = batch.cpu().numpy()
+                stream.write(frames.tobytes())
+                checksums += map(_checksum, frames)
         record = {
             "identity": identity,
             "first": first,
@@ -155,8 +161,9 @@ def _read_record(path: Path, identity: dict) -> dict:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = {**record["identity"], "parts": record["parts"]}
-        record["first"], record["last"], record["checksums"]
-    except (ValueError, KeyError, TypeError) as error:
+        if len(record["checksums"]) != record["last"] - record["first"]:
+            raise ValueError(f"{len(record['checksums'])} checksums")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{path}: not readable as the record of a part ({error!r}); delete {path.parent} and make the cache again"
         ) from None
@@ -203,9 +210,12 @@ class CachedFrames(Dataset):
         for record, path in records:
             if record["first"] != position:
                 break
+            shape = _shape(path)
+            if shape is None or len(shape) != 3 or shape[0] != record["last"] - record["first"]:
+                raise ConfigError(
+                    f"{path}: damaged, or not of the record beside it; delete {folder} and make the cache again"
+                )
             frames = np.load(path, mmap_mode="r")
-            if len(frames) != record["last"] - record["first"]:
-                raise ConfigError(f"{path}: {len(frames)} excerpts, its record says otherwise; delete it and rerun")
             self.starts.append(position)
             self.parts.append(frames)
             self.checksums += record["checksums"]
