@@ -1,14 +1,17 @@
 """The back-end against the released code's outputs (golden/README.md), hand computation and its own promises."""
 
 import json
+import math
 
 import pytest
 import torch
 from safetensors import safe_open
 
 from conftest import GOLDEN
+from spaarsist.config import BackendConfig, FrontendConfig
 from spaarsist.models.backend import AASIST, GraphPool, HeterogeneousAttention
-from spaarsist.names import LABELS, Variant
+from spaarsist.models.detector import Detector, build_backend
+from spaarsist.names import LABELS, ConfigError, Variant
 
 UNIFORM = Variant(stack_aggregation="uniform")
 RELEASED_NAME = {"attention": "attention", "mean": "linear"}
@@ -284,6 +287,7 @@ class TestLoadPublicState:
             (lambda s: s.update({"ssl_model.x": torch.zeros(1)}), "unknown: ssl_model.x"),
             (lambda s: s.update({"encoder.0.0.bn1.weight": torch.zeros(1)}), "unknown: encoder.0.0.bn1.weight"),
             (lambda s: s.update({"out_layer.bias": torch.zeros(2)}), r"misshapen: out_layer.bias is \(2,\)"),
+            (lambda s: s.update({"LL.bias": torch.full((128,), torch.nan)}), "not finite: LL.bias$"),
         ],
     )
     def test_names_what_does_not_fit(self, change, message):
@@ -292,14 +296,102 @@ class TestLoadPublicState:
         with pytest.raises(ValueError, match=message):
             AASIST(24, 16).load_public_state(state)
 
-    def test_names_every_tensor_that_is_missing(self):
+    def test_counts_what_is_missing_and_names_the_first(self):
         """`load_state_dict(strict=False)`, as in the released code, takes a state of one layer and says nothing."""
         backend = AASIST(24, 16)
-        missing = [name for name in backend.state_dict() if not name.startswith("projection.")]
+        missing = [name for name in backend.state_dict() if "projection." not in name and "num_batches" not in name]
         with pytest.raises(ValueError, match="this is not the state") as raised:
             backend.load_public_state({name: self.state[name] for name in ("LL.weight", "LL.bias")})
         assert len(missing) > 100
-        assert str(raised.value).split("\n")[1:] == [f"  missing: {name}" for name in missing]
+        named = ", ".join(missing[:3])
+        assert str(raised.value).endswith(f"such a back-end: missing: {named} and {len(missing) - 3} more")
+
+    def loaded(self, state, **options):
+        backend = AASIST(24, 16, **options).eval()
+        backend.load_public_state(state)
+        return backend
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+            lambda state: {name: tensor for name, tensor in state.items() if "num_batches" not in name},
+            lambda state: {name: tensor.numpy() for name, tensor in state.items()},
+            lambda state: {name: tensor.double() for name, tensor in state.items()},
+        ],
+    )
+    def test_forms_that_public_states_come_in(self, backend, form):
+        got, expected = self.loaded(form(self.state)).state_dict(), backend.state_dict()
+        expected = {name: tensor for name, tensor in expected.items() if "num_batches" not in name}
+        assert len(expected) > 100 and all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+
+    def test_a_state_within_another(self):
+        for around in ({"model_state_dict": self.state, "epoch": 3}, {"model": self.state, "optimizer": {}}):
+            with pytest.raises(ValueError, match=f"holds states by name: {next(iter(around))}.*; pass one of them"):
+                AASIST(24, 16).load_public_state(around)
+
+    def test_a_whole_detector(self):
+        more = {f"module.ssl_model.{i}": torch.zeros(1) for i in range(400)}
+        whole = more | {f"module.{name}": tensor for name, tensor in self.state.items()}
+        with pytest.raises(ValueError, match=r"unknown: ssl_model\.0, \S+, \S+ and 397 more \(ssl_model is the front"):
+            AASIST(24, 16).load_public_state(whole)
+
+    @pytest.mark.parametrize("variant", ["Mag", "Mean", "MagMean", "Uni"])
+    @torch.inference_mode()
+    def test_states_without_what_their_variant_never_calls(self, variant):
+        """Trained as magnitude or mean they lack weights; another variant then gives no numbers, not chance's."""
+        whole = self.loaded(self.state, variant=variant)
+        shipped = whole.export(whole.variant).state_dict()
+        public = dict(zip(whole.state_dict(), whole.public_state().items(), strict=True))
+        part = dict(item for name, item in public.items() if name in shipped)
+        assert len(part) < len(self.state)
+        frames = torch.randn(2, 30, 24)
+        backend = self.loaded(part, variant=variant)
+        torch.testing.assert_close(backend(frames), whole(frames))
+        assert backend(frames).isfinite().all()
+        assert not backend.readout(backend.encode(frames), Variant()).isfinite().any()
+        with pytest.raises(ValueError, match="missing: "):
+            AASIST(24, 16).load_public_state(part)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperatures": (2.0, 2.0, 100.0)},
+        {"temperatures": (2.0,) * 5},
+        {"temperatures": (2.0, 2.0, 100.0, 0.0)},
+        {"temperatures": (2.0, 2.0, 100.0, -1.0)},
+        {"temperatures": (2.0, 2.0, math.inf, 100.0)},
+        {"temperatures": (math.nan, 2.0, 100.0, 100.0)},
+        {"temperatures": "four"},
+        {"temperatures": 2.0},
+        {"stack_temperature": math.nan},
+        {"stack_temperature": 0.0},
+        {"stack_temperature": "1"},
+        {"k_train": "half"},
+        {"size": "XL"},
+        {"colour": 1},
+    ],
+)
+def test_options_that_do_not_fit_are_refused_in_one_line(options):
+    with pytest.raises(ConfigError, match=r"^backend AASIST: embedding_dim 16 and options .* do not fit \(.*\)$"):
+        build_backend(BackendConfig("AASIST", 16, options), 24, 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        BackendConfig("MHFA", 16, {"n_heads": 10**13}),
+        BackendConfig("MHFA", 16, {"n_heads": 10**30}),
+        BackendConfig("MHFA", 16, {"n_heads": 0}),
+        BackendConfig("AASIST", 4 * 10**12),
+        BackendConfig("AASIST", 4 * 10**30),
+        BackendConfig("MeanPool", 4 * 10**6),
+    ],
+)
+def test_sizes_beyond_any_memory_are_refused_in_one_line(settings):
+    with pytest.raises(ConfigError, match=r"^backend.*(do not fit|is too large) \(.*\)$"):
+        Detector(FrontendConfig(), settings)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 24), (1, 10, 23)])

@@ -475,9 +475,11 @@ def test_what_cannot_be_written_is_refused_before_the_first_step(synthetic, reci
         fit(synthetic, synthetic / "train.tsv" / "x", recipe)
 
 
-@pytest.mark.parametrize("crop", [100, 400])
-def test_a_crop_that_is_too_short(synthetic, recipe, tmp_path, crop):
-    with pytest.raises(ConfigError, match=f"a crop of {crop} samples is too short"):
+@pytest.mark.parametrize(
+    ("crop", "how"), [(100, "short"), (400, "short"), (10**12, "long"), (2**62, "long"), (10**30, "long")]
+)
+def test_a_crop_that_does_not_fit(synthetic, recipe, tmp_path, crop, how):
+    with pytest.raises(ConfigError, match=rf"a crop of {crop} samples is too {how} \(.*\)$"):
         fit(synthetic, tmp_path, replace(recipe, crop=crop))
 
 

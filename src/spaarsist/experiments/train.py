@@ -48,7 +48,7 @@ from spaarsist.artefacts import (
     trials_hash,
     writing,
 )
-from spaarsist.config import Stage, TrainingRecipe, parse, to_json
+from spaarsist.config import SAMPLE_RATE, Stage, TrainingRecipe, parse, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
@@ -459,8 +459,10 @@ class _Run:
         try:
             frames = self.detector.eval().frames(torch.zeros(1, crop))
             self.detector.backend(frames)
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"training: a crop of {crop} samples is too short ({error})") from None
+        except (ValueError, RuntimeError, TypeError) as error:
+            # No front-end wants a second, and torch has many ways to say that memory does not hold so much
+            how, reason = "short" if crop < SAMPLE_RATE else "long", str(error).partition("\n")[0]
+            raise ConfigError(f"training: a crop of {crop} samples is too {how} ({reason})") from None
         return frames.shape[-2]
 
     def _train_epoch(

@@ -13,6 +13,7 @@ Notation: B batch, T frames, D features, N nodes, E embedding.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -22,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaarsist.artefacts import some
 from spaarsist.config import Label, Ratio, Temperature, Temperatures
 from spaarsist.names import Variant
 
@@ -302,7 +304,7 @@ class AASIST(nn.Module):
             hidden layer of the attention map keeps its 128 channels, as in public AASIST-L on such features.
 
     Raises:
-        ValueError: no such size.
+        ValueError: no such size, or temperatures that are not numbers above 0, or not four.
 
     Calling the module runs that variant at `k_train` (the form that is trained) or, after `export`, the exported one.
     """
@@ -322,6 +324,10 @@ class AASIST(nn.Module):
         super().__init__()
         if size not in NODE_DIMS:
             raise ValueError(f"size {size!r}: expected one of {', '.join(NODE_DIMS)}")
+        if len(temperatures) != 4 or not all(0 < t < math.inf for t in temperatures):
+            raise ValueError(f"temperatures {temperatures}: expected four numbers above 0")
+        if stack_temperature is not None and not 0 < stack_temperature < math.inf:
+            raise ValueError(f"stack_temperature {stack_temperature}: expected a number above 0")
         dim = NODE_DIMS[size]
         spectral, temporal, *heterogeneous = temperatures
         self.size, self.variant = size, Variant.from_label(k_train, variant)
@@ -431,30 +437,47 @@ class AASIST(nn.Module):
     def load_public_state(self, state: Mapping[str, Tensor]) -> None:
         """Load weights that carry the names of the public AASIST code (`LL`, `HtrgGAT_layer_ST11`, ...).
 
+        A `module.` before every name (DataParallel) is taken off. Weights that this back-end's variant never calls may
+        be absent, as from states that were trained as magnitude or mean (`AASIST(variant="Mag")`): they become NaN, so
+        that another variant of this module gives no scores rather than those of chance. So may batch norms' counters.
+
+        Polarity: where the public code's own output layer gives two logits (`embedding_dim=2`), the second one is bona
+        fide and the first spoof, while logits of this package have bona fide first (`detector.BONAFIDE`): a score that
+        is higher for bona fide is `output[:, 1] - output[:, 0]`.
+
         Raises:
-            ValueError: names every missing, unknown or misshapen tensor. A checkpoint of a whole detector also holds
-                its front-end (`ssl_model.*`) and head: pass the back-end's entries only.
+            ValueError: tensors are missing, unknown, misshapen or not finite; counts them and names the first few. A
+                checkpoint of a whole detector also holds its front-end (`ssl_model.*`) and head: pass the back-end's
+                entries only.
         """
-        renamed, problems = {}, []
-        for name, tensor in state.items():
-            module, _, rest = name.partition(".")
-            if module not in PUBLIC_NAMES:
-                problems.append(f"unknown: {name}")
-                continue
+        if nested := [name for name, value in state.items() if isinstance(value, Mapping)]:
+            raise ValueError(f"this holds states by name: {some(nested)}; pass one of them")
+        if state and all(name.startswith("module.") for name in state):
+            state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        own, needed = self.state_dict(), self.export(self.variant).state_dict()
+        taken: dict[str, Tensor] = {}
+        problems: dict[str, list[str]] = {"missing": [], "unknown": [], "misshapen": [], "not finite": []}
+        for public, value in state.items():
+            module, _, rest = public.partition(".")
             if module == "encoder":
                 rest = rest.replace(".0.", ".", 1)
-            renamed[f"{PUBLIC_NAMES[module]}.{rest}".rstrip(".")] = (name, tensor)
-        own = self.state_dict()
-        problems += [f"missing: {name}" for name in own if name not in renamed]
-        problems += [f"unknown: {public}" for name, (public, _) in renamed.items() if name not in own]
-        problems += [
-            f"misshapen: {public} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
-            for name, (public, tensor) in renamed.items()
-            if name in own and tensor.shape != own[name].shape
-        ]
-        if problems:
-            raise ValueError("this is not the state of such a back-end:\n  " + "\n  ".join(problems))
-        self.load_state_dict({name: tensor for name, (_, tensor) in renamed.items()}, strict=True)
+            name = f"{PUBLIC_NAMES.get(module)}.{rest}".rstrip(".")
+            if name not in own:
+                problems["unknown"].append(public)
+                continue
+            taken[name] = tensor = torch.as_tensor(value)
+            if tensor.shape != own[name].shape:
+                problems["misshapen"].append(f"{public} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
+            elif not tensor.isfinite().all():
+                problems["not finite"].append(public)
+        counters = {name for name in own if name.endswith("num_batches_tracked")}
+        problems["missing"] = [name for name in needed if name not in taken and name not in counters]
+        if any(problems.values()):
+            found = "; ".join(f"{what}: {some(names)}" for what, names in problems.items() if names)
+            hint = " (ssl_model is the front-end: pass the back-end's entries only)" if "ssl_model." in found else ""
+            raise ValueError(f"this is not the state of such a back-end: {found}{hint}")
+        absent = {name: torch.full_like(own[name], torch.nan) for name in own.keys() - taken.keys() - counters}
+        self.load_state_dict({name: own[name] for name in counters} | absent | taken, strict=True)
 
 
 def _attention_vector(dim: int) -> nn.Parameter:
