@@ -463,6 +463,22 @@ def test_a_disk_that_fills_up_is_named_and_the_training_goes_on_once_there_is_ro
     assert same(output, checkpoint)
 
 
+def test_a_disk_that_is_too_small_is_refused_before_the_first_step(checkpoint, synthetic, recipe, small_disk):
+    """Found out by trying: from the least that is not refused, a training ends well."""
+    size = (checkpoint / "model.safetensors").stat().st_size // 1024
+    for times, fits in ((7, False), (9, True)):
+        output = small_disk(times * size) / "AST-05"
+        if fits:
+            fit(synthetic, output, recipe)
+            assert same(output, checkpoint)
+        else:
+            with pytest.raises(
+                ConfigError, match=r"AST-05: too little disk: a training under way takes \d+ MB, and \d+ MB are"
+            ):
+                fit(synthetic, output, recipe)
+            assert not [*output.parent.iterdir()]
+
+
 @pytest.mark.parametrize("name", ["last", "model.json", "model.safetensors", "history.tsv"])
 def test_what_cannot_be_written_is_refused_before_the_first_step(synthetic, recipe, tmp_path, monkeypatch, name):
     monkeypatch.setattr(training, "Detector", None)

@@ -126,9 +126,11 @@ def train(
         workers: processes that read and augment audio; 0 = in the training process. Does not change results.
 
     Raises:
-        ConfigError: bad lists, recipe or caches; no GPU where one is asked for; a loss that is not finite (names the
-            batch's trials); a finished training of another system, recipe, seed or list in `output`; or an unfinished
-            run of another one, or of other code, in `output/last`; another process that trains there.
+        ConfigError: bad lists, recipe or caches; an output that cannot be written, or too little disk for it; no GPU
+            where one is asked for; a loss that is not finite (names the batch's trials); a finished training of another
+            system, recipe, seed or list in `output`; an unfinished run of another one, or of other code, or a damaged
+            one, in `output/last`; another process that trains there.
+        OSError: the disk fills up; called again once there is room, the training goes on.
     """
     asked = {
         "system": system,
@@ -179,6 +181,7 @@ def _train(
         **provenance(backend=recipe.backend.kind),
     }
     run = _Run(lists, output, recipe, seed, workers, identity, accelerator, place)
+    run.check_space()
     run.open_caches(*caches)
     before = signal.signal(signal.SIGTERM, run.terminate)
     try:
@@ -329,6 +332,21 @@ class _Run:
         where = f"stage {self.progress.stage + 1}, epoch {self.progress.epoch + 1}, step {self.progress.step}"
         tqdm.write(f"told to stop (SIGTERM): saved up to {where}; call again to go on", file=sys.stderr)
         raise SystemExit(TERMINATED)
+
+    def check_space(self) -> None:
+        """Compare what the run will lay down in `last/` with what is free, before its hours begin."""
+        weights = sum(tensor.nbytes for tensor in self.detector.state_dict().values())
+        tuned = self.detector if any(stage.train_frontend for stage in self.recipe.stages) else self.detector.backend
+        state = weights + 2 * sum(parameter.nbytes for parameter in tuned.parameters())  # Adam's two moments
+        # A state is written before the one that it replaces goes
+        needed = 2 * state + sum(stage.epochs > 0 for stage in self.recipe.stages) * weights
+        present = sum(path.stat().st_size for path in self.last.glob("*"))
+        free = shutil.disk_usage(self.output if self.output.exists() else self.output.parent).free
+        if needed > free + present:
+            raise ConfigError(
+                f"{self.output}: too little disk: a training under way takes {needed / 1e6:,.0f} MB, "
+                f"and {(free + present) / 1e6:,.0f} MB are free; free some, or name another place"
+            )
 
     def resume(self) -> None:
         """Go on from `last/`, if there is one of this very run."""
