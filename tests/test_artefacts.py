@@ -366,6 +366,22 @@ with locked(Path(sys.argv[1])):
                 pass
             assert not lock.exists()
 
+    @pytest.mark.parametrize("pid", [10**20, 2**22 + 1])
+    def test_a_number_that_no_process_has(self, tmp_path, pid):
+        held = {"host": platform.node(), "pid": pid, "boot": artefacts._boot()}
+        (tmp_path / ".a.lock").write_text(json.dumps(held))
+        (tmp_path / f".a.{platform.node()}-{pid}.part").touch()
+        with locked(tmp_path / "a"), writing(tmp_path / "a") as path:
+            path.touch()
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    @pytest.mark.parametrize("content", ["", "[]", "null", "{}", '{"host": "a", "pid": "b", "boot": ""}', "\0"])
+    def test_one_that_says_nothing_counts_as_another_host_s(self, tmp_path, monkeypatch, content):
+        monkeypatch.setattr(artefacts, "GONE_AFTER_S", 0.1)
+        (tmp_path / ".a.lock").write_text(content)
+        with locked(tmp_path / "a"):
+            pass
+
     def test_given_back_after_an_error(self, tmp_path):
         with pytest.raises(ZeroDivisionError), locked(tmp_path / "a"):
             raise ZeroDivisionError

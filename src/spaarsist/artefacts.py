@@ -209,7 +209,7 @@ def _take_over(lock: Path, target: Path) -> None:
     """Remove the lock of a process that is gone; one that lives is not disturbed."""
     try:
         held, touched = json.loads(lock.read_text(encoding="utf-8")), lock.stat().st_mtime_ns
-        host, pid, boot = held["host"], held["pid"], held["boot"]
+        host, pid, boot = held["host"], int(held["pid"]), held["boot"]
     except FileNotFoundError:  # given back in this moment
         return
     except (ValueError, KeyError, TypeError):  # not yet written, or never to be
@@ -231,7 +231,7 @@ def _take_over(lock: Path, target: Path) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # gone, or no process could ever have that number
         return False
     except PermissionError:
         pass
