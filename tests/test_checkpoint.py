@@ -163,13 +163,19 @@ def test_an_older_one_is_sealed_by_writing_it_anew(copy):
 
 def test_a_record_of_a_version_that_built_detectors_otherwise(copy):
     record = read_record(copy / RECORD)
-    for change in ({"backend": record["backend"] | {"embedding_dim": 32}}, {"architecture": None, "frontend": {}}):
+    backend, frontend = record["backend"], record["frontend"]
+    for change, kind in (
+        ({"backend": backend | {"embedding_dim": 32}}, "RuntimeError"),
+        ({"backend": backend | {"kind": "Later"}}, "ConfigError: backend.kind 'Later'"),
+        ({"frontend": frontend | {"later": 1}}, "ConfigError: FrontendConfig: later"),
+        ({"frontend": frontend | {"model": "some/model"}, "architecture": {"model_type": "later"}}, ""),
+        ({"frontend": frontend | {"model": "some/model"}, "architecture": {}}, "TypeError"),
+    ):
         write_record(copy / RECORD, **record | change)
-        if change.get("backend"):
-            refused(copy, r"of a version whose detectors were built otherwise.*RuntimeError")
+        refused(copy, rf"this version builds no such detector \({kind}.*\); use the version that trained it, or train")
     del record["architecture"]
     write_record(copy / RECORD, **record)
-    refused(copy, "of a version whose detectors were built otherwise.*KeyError")
+    refused(copy, "this version builds no such detector .*KeyError")
 
 
 def test_the_folder_above_names_the_checkpoints_below(copy, tmp_path):

@@ -19,7 +19,7 @@ from spaarsist.artefacts import (
     sealed,
     tensors_hash,
     writing,
-)  # fmt: skip
+)
 from spaarsist.config import BackendConfig, FrontendConfig, parse
 from spaarsist.models import pooling
 from spaarsist.models.backend import AASIST
@@ -204,11 +204,11 @@ def load_checkpoint(folder: Path) -> tuple[Detector, dict]:
             record["architecture"],
         )
         detector.load_state_dict(weights, strict=True)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"{folder}: of a version whose detectors were built otherwise; train it again "
-            f"({type(error).__name__}: {reason})"
+            f"{folder}: this version builds no such detector ({type(error).__name__}: {reason}); use the version that "
+            "trained it, or train it again"
         ) from error
     return detector.eval(), record
 
