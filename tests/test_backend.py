@@ -1,17 +1,14 @@
 """The back-end against the released code's outputs (golden/README.md), hand computation and its own promises."""
 
 import json
-import math
 
 import pytest
 import torch
 from safetensors import safe_open
 
 from conftest import GOLDEN
-from spaarsist.config import BackendConfig, FrontendConfig
 from spaarsist.models.backend import AASIST, GraphPool, HeterogeneousAttention
-from spaarsist.models.detector import Detector, build_backend
-from spaarsist.names import LABELS, ConfigError, Variant
+from spaarsist.names import LABELS, Variant
 
 UNIFORM = Variant(stack_aggregation="uniform")
 RELEASED_NAME = {"attention": "attention", "mean": "linear"}
@@ -352,46 +349,6 @@ class TestLoadPublicState:
         assert not backend.readout(backend.encode(frames), Variant()).isfinite().any()
         with pytest.raises(ValueError, match="missing: "):
             AASIST(24, 16).load_public_state(part)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"temperatures": (2.0, 2.0, 100.0)},
-        {"temperatures": (2.0,) * 5},
-        {"temperatures": (2.0, 2.0, 100.0, 0.0)},
-        {"temperatures": (2.0, 2.0, 100.0, -1.0)},
-        {"temperatures": (2.0, 2.0, math.inf, 100.0)},
-        {"temperatures": (math.nan, 2.0, 100.0, 100.0)},
-        {"temperatures": "four"},
-        {"temperatures": 2.0},
-        {"stack_temperature": math.nan},
-        {"stack_temperature": 0.0},
-        {"stack_temperature": "1"},
-        {"k_train": "half"},
-        {"size": "XL"},
-        {"colour": 1},
-    ],
-)
-def test_options_that_do_not_fit_are_refused_in_one_line(options):
-    with pytest.raises(ConfigError, match=r"^backend AASIST: embedding_dim 16 and options .* do not fit \(.*\)$"):
-        build_backend(BackendConfig("AASIST", 16, options), 24, 1)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        BackendConfig("MHFA", 16, {"n_heads": 10**13}),
-        BackendConfig("MHFA", 16, {"n_heads": 10**30}),
-        BackendConfig("MHFA", 16, {"n_heads": 0}),
-        BackendConfig("AASIST", 4 * 10**12),
-        BackendConfig("AASIST", 4 * 10**30),
-        BackendConfig("MeanPool", 4 * 10**6),
-    ],
-)
-def test_sizes_beyond_any_memory_are_refused_in_one_line(settings):
-    with pytest.raises(ConfigError, match=r"^backend.*(do not fit|is too large) \(.*\)$"):
-        Detector(FrontendConfig(), settings)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 24), (1, 10, 23)])

@@ -166,7 +166,7 @@ def test_a_record_of_a_version_that_built_detectors_otherwise(copy):
     backend, frontend = record["backend"], record["frontend"]
     for change, kind in (
         ({"backend": backend | {"embedding_dim": 32}}, "RuntimeError"),
-        ({"backend": backend | {"kind": "Later"}}, "ConfigError: backend.kind 'Later'"),
+        ({"backend": backend | {"kind": "Later"}}, "ConfigError: .*'Later'"),
         ({"frontend": frontend | {"later": 1}}, "ConfigError: FrontendConfig: later"),
         ({"frontend": frontend | {"model": "some/model"}, "architecture": {"model_type": "later"}}, ""),
         ({"frontend": frontend | {"model": "some/model"}, "architecture": {}}, "TypeError"),

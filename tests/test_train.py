@@ -491,12 +491,19 @@ def test_what_cannot_be_written_is_refused_before_the_first_step(synthetic, reci
         fit(synthetic, synthetic / "train.tsv" / "x", recipe)
 
 
-@pytest.mark.parametrize(
-    ("crop", "how"), [(100, "short"), (400, "short"), (10**12, "long"), (2**62, "long"), (10**30, "long")]
-)
-def test_a_crop_that_does_not_fit(synthetic, recipe, tmp_path, crop, how):
-    with pytest.raises(ConfigError, match=rf"a crop of {crop} samples is too {how} \(.*\)$"):
+@pytest.mark.parametrize("crop", [100, 400])
+def test_a_crop_that_is_too_short(synthetic, recipe, tmp_path, crop):
+    with pytest.raises(ConfigError, match=f"a crop of {crop} samples is too short"):
         fit(synthetic, tmp_path, replace(recipe, crop=crop))
+
+
+def test_a_crop_that_memory_does_not_hold(synthetic, recipe, tmp_path, monkeypatch):
+    def frames(*_):
+        raise RuntimeError("can't allocate memory\nand more")
+
+    monkeypatch.setattr(training.Detector, "frames", frames)
+    with pytest.raises(ConfigError, match=r"a crop of 20000 samples is too long \(can't allocate memory\)$"):
+        fit(synthetic, tmp_path, replace(recipe, crop=20_000))
 
 
 def test_killed_while_tidying_up(checkpoint, again, tmp_path, monkeypatch):

@@ -477,8 +477,8 @@ class _Run:
         try:
             frames = self.detector.eval().frames(torch.zeros(1, crop))
             self.detector.backend(frames)
-        except (ValueError, RuntimeError, TypeError) as error:
-            # No front-end wants a second, and torch has many ways to say that memory does not hold so much
+        except (ValueError, RuntimeError) as error:
+            # No front-end wants a second; what does not work above has no place in memory
             how, reason = "short" if crop < SAMPLE_RATE else "long", str(error).partition("\n")[0]
             raise ConfigError(f"training: a crop of {crop} samples is too {how} ({reason})") from None
         return frames.shape[-2]

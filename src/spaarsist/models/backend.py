@@ -13,7 +13,6 @@ Notation: B batch, T frames, D features, N nodes, E embedding.
 from __future__ import annotations
 
 import copy
-import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -304,7 +303,7 @@ class AASIST(nn.Module):
             hidden layer of the attention map keeps its 128 channels, as in public AASIST-L on such features.
 
     Raises:
-        ValueError: no such size, or temperatures that are not numbers above 0, or not four.
+        ValueError: no such size.
 
     Calling the module runs that variant at `k_train` (the form that is trained) or, after `export`, the exported one.
     """
@@ -324,10 +323,6 @@ class AASIST(nn.Module):
         super().__init__()
         if size not in NODE_DIMS:
             raise ValueError(f"size {size!r}: expected one of {', '.join(NODE_DIMS)}")
-        if len(temperatures) != 4 or not all(0 < t < math.inf for t in temperatures):
-            raise ValueError(f"temperatures {temperatures}: expected four numbers above 0")
-        if stack_temperature is not None and not 0 < stack_temperature < math.inf:
-            raise ValueError(f"stack_temperature {stack_temperature}: expected a number above 0")
         dim = NODE_DIMS[size]
         spectral, temporal, *heterogeneous = temperatures
         self.size, self.variant = size, Variant.from_label(k_train, variant)
