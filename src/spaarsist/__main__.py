@@ -94,25 +94,18 @@ def verb(group: str) -> Callable[[Callable], Callable]:
 
 def _look_at_places(function: Callable, given: dict[str, Any]) -> None:
     """See that all outputs of a verb can be written, and replace neither one another nor what they are made from."""
-    from spaarsist.artefacts import refuse_unwritable
-    from spaarsist.names import ConfigError
+    from spaarsist.artefacts import distinct, refuse_unwritable
 
-    kinds = {
-        name: next((mark for mark in getattr(hint, "__metadata__", ()) if mark in WRITTEN), None)
-        for name, hint in get_type_hints(function, include_extras=True).items()
-    }
-    taken: dict[str, str] = {}
-    for name in sorted(given, key=lambda name: kinds[name] is not None):  # inputs first
-        option, values = f"--{name.replace('_', '-')}", given[name]
-        for path in values if isinstance(values, list) else [values]:
-            if not isinstance(path, Path):
-                continue
-            place = os.path.realpath(path)
-            if kinds[name]:
-                if place in taken:
-                    raise ConfigError(f"{path}: {option} would replace what {taken[place]} names; name another place")
-                refuse_unwritable(f"{path}.tsv" if kinds[name] is STEM else path, folder=kinds[name] is FOLDER)
-            taken.setdefault(place, option)
+    inputs: list[Path] = []
+    outputs: list[Path] = []
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        kind = next((mark for mark in getattr(hint, "__metadata__", ()) if mark in WRITTEN), None)
+        values = given.get(name)
+        paths = [path for path in (values if isinstance(values, list) else [values]) if isinstance(path, Path)]
+        (outputs if kind else inputs).extend(paths)
+        for path in paths if kind else ():
+            refuse_unwritable(f"{path}.tsv" if kind is STEM else path, folder=kind is FOLDER)
+    distinct(outputs, inputs)
 
 
 def _files(help_text: str, *name: str) -> Any:
@@ -240,7 +233,7 @@ def import_scores(
     scores: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-score.")],
     key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-label.")],
     output: Output,
-    trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores.")],
+    trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores."), FILE],
     system: Annotated[str, typer.Option(help="Name of the system that made them, e.g. Mine.")],
     corpus: Corpus = "",
     seed: Annotated[int, typer.Option(min=0, help="Of its training.")] = 0,

@@ -93,9 +93,9 @@ def distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     Raises:
         ConfigError: names the file.
     """
-    places = {path.resolve() for path in inputs}
+    places = {os.path.realpath(path) for path in inputs}
     for output in outputs:
-        if (place := output.resolve()) in places:
+        if (place := os.path.realpath(output)) in places:
             raise ConfigError(f"{output}: this command reads it, or writes it twice; give the output another name")
         places.add(place)
 
