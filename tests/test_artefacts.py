@@ -18,7 +18,7 @@ import pytest
 
 from conftest import write_scores
 from spaarsist import artefacts
-from spaarsist.artefacts import locked, writing
+from spaarsist.artefacts import distinct, locked, writing
 from spaarsist.code import meaning
 from spaarsist.names import ConfigError
 
@@ -507,3 +507,12 @@ class TestUnwritable:
             path.write_text("")
             (tmp_path / "b").mkdir()
         assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_no_folder_is_replaced_that_holds_what_is_read(tmp_path):
+    (tmp_path / "results" / "mini").mkdir(parents=True)
+    read = [tmp_path / "results" / "mini" / "a.tsv"]
+    for output in (tmp_path / "results", tmp_path / "results" / "mini" / "..", tmp_path):
+        with pytest.raises(ConfigError, match="holds what this command reads"):
+            distinct([output], read)
+    distinct([tmp_path / "results" / "min", tmp_path / "results" / "mini" / "b.tsv"], read)

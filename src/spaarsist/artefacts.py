@@ -88,15 +88,18 @@ def writing(target: str | Path) -> Iterator[Path]:
 
 
 def distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Refuse to write over what is read, or two results into one file.
+    """Refuse to write over what is read or over a folder that holds it, or two results into one file.
 
     Raises:
         ConfigError: names the file.
     """
-    places = {os.path.realpath(path) for path in inputs}
+    read = [os.path.realpath(path) for path in inputs]
+    places = {*read}
     for output in outputs:
         if (place := os.path.realpath(output)) in places:
             raise ConfigError(f"{output}: this command reads it, or writes it twice; give the output another name")
+        if any(path.startswith(f"{place}{os.sep}") for path in read):
+            raise ConfigError(f"{output}: holds what this command reads, and would be replaced; name another folder")
         places.add(place)
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from scipy.signal import firwin, oaconvolve
 
 from spaarsist.config import SAMPLE_RATE, Augmentation
+from spaarsist.data.audio import ENDINGS
 from spaarsist.names import ConfigError
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ NOTCH_TAPS = (10, 100)  # drawn below 100, even numbers go up by one
 NONLINEAR_ATTENUATION_DB = (5.0, 20.0)
 IMPULSES_PERCENT = 10.0  # RawBoost's P: largest share of samples that get an impulse
 IMPULSE_GAIN = 2.0  # RawBoost's g_sd
-
-AUDIO_SUFFIXES = (".flac", ".ogg", ".wav")
 
 
 class Augmenter:
@@ -330,9 +329,9 @@ def _rooms(folder: Path) -> list[BaseWaveformTransform]:
     where = f"augmentation: room_corpus {str(folder)!r}"
     if not folder.is_dir():
         raise ConfigError(f"{where} is not a folder; correct the path (unpack an archive) or set room to 0")
-    files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     if not files:
-        kinds = ", ".join(AUDIO_SUFFIXES)
+        kinds = ", ".join(ENDINGS)
         raise ConfigError(f"{where} holds no audio ({kinds}); unpack the corpus there or set room to 0")
     import audiomentations as am
 
