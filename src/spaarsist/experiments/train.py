@@ -614,14 +614,13 @@ def _check_name(system: str, detector: Detector) -> None:
     backend, fits = detector.backend, named.variant is None
     if named.variant:
         fits = (
-            backend.size == "base"
-            and named.k_train == backend.variant.k_infer
+            named.k_train == backend.variant.k_infer
             and named.trained_graph_temperature in (None, backend.spectral_attention.temperature)
             and named.trained_stack_temperature in (None, backend.branches[0].first.stack_temperature)
         )
     if not fits:
         raise ConfigError(
-            f"system {system}: AST-<k_train> is the name of an AASIST of full size, with +graph<temperature> and "
+            f"system {system}: AST-<k_train> is the name of an AASIST, with +graph<temperature> and "
             "+stack<temperature> behind it if these are not AASIST's; the recipe's backend says otherwise"
         )
 

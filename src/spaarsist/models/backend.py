@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaarsist.artefacts import some
-from spaarsist.config import Label, Ratio, Temperature, Temperatures
+from spaarsist.config import Label, Probability, Ratio, Temperature, Temperatures
 from spaarsist.names import Variant
 
 PROJECTED, POOLING = 128, 3
@@ -70,6 +70,15 @@ class Graphs(NamedTuple):
     temporal: Tensor
 
 
+class Dropout(NamedTuple):
+    """Probabilities of dropout in training: as every public AASIST has them."""
+
+    nodes: float = 0.2
+    gate: float = 0.3
+    branches: float = 0.2
+    output: float = 0.5
+
+
 class ResidualBlock(nn.Module):
     """Two 2x3 convolutions with a shortcut; the map keeps its size.
 
@@ -102,15 +111,15 @@ class GraphAttention(nn.Module):
 
     .. math:: y_i = W_a \sum_j \mathrm{softmax}_j\big(w^T \tanh(W (n_i \odot n_j)) / \tau\big)\, n_j + W_0 n_i
 
-    followed by batch norm over features and SELU. Dropout of 0.2 on the nodes in training.
+    followed by batch norm over features and SELU. Dropout on the nodes in training.
 
     Shape: nodes (B, N, in_dim) -> (B, N, out_dim). Source: Jung et al. 2022, section 3.2.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, temperature: float) -> None:
+    def __init__(self, in_dim: int, out_dim: int, temperature: float, dropout: float = 0.2) -> None:
         super().__init__()
         self.temperature = temperature
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(dropout)
         self.att_proj = nn.Linear(in_dim, out_dim)
         self.att_weight = _attention_vector(out_dim)
         self.proj_with_att = nn.Linear(in_dim, out_dim)
@@ -148,10 +157,17 @@ class HeterogeneousAttention(nn.Module):
     released code computes under the name mean.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, temperature: float, stack_temperature: float | None = None) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        temperature: float,
+        stack_temperature: float | None = None,
+        dropout: float = 0.2,
+    ) -> None:
         super().__init__()
         self.temperature, self.stack_temperature = temperature, stack_temperature or temperature
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(dropout)
         self.proj_type1 = nn.Linear(in_dim, in_dim)
         self.proj_type2 = nn.Linear(in_dim, in_dim)
         self.att_proj = nn.Linear(in_dim, out_dim)
@@ -229,7 +245,7 @@ class GraphPool(nn.Module):
     learned_ungated  the gate g_i          kept nodes, unscaled
     ===============  ====================  ============================================
 
-    with the gate g_i = sigmoid(w . n_i + b), dropout of 0.3 on n_i first. Ungated, w and b get no gradient: what
+    with the gate g_i = sigmoid(w . n_i + b), dropout on n_i first. Ungated, w and b get no gradient: what
     `learned_ungated` chooses by can be switched at inference but not be trained.
 
     Shape: nodes (B, N, dim) -> (B, K, dim).
@@ -237,9 +253,9 @@ class GraphPool(nn.Module):
     of the choice from that of the gate.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, dropout: float = 0.3) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(0.3)
+        self.dropout = nn.Dropout(dropout)
         self.proj = nn.Linear(dim, 1)
 
     def scores(self, nodes: Tensor, scoring: str) -> Tensor:
@@ -267,13 +283,15 @@ class Branch(nn.Module):
     Shape: temporal (B, N_T, dim), spectral (B, N_S, dim) -> pooled node sets and stack node with 32 features.
     """
 
-    def __init__(self, dim: int, temperatures: Sequence[float], stack_temperature: float | None) -> None:
+    def __init__(
+        self, dim: int, temperatures: Sequence[float], stack_temperature: float | None, dropout: Dropout
+    ) -> None:
         super().__init__()
         self.stack_node = nn.Parameter(torch.randn(1, 1, dim))
-        self.first = HeterogeneousAttention(dim, STACK_DIM, temperatures[0], stack_temperature)
-        self.spectral_pool = GraphPool(STACK_DIM)
-        self.temporal_pool = GraphPool(STACK_DIM)
-        self.second = HeterogeneousAttention(STACK_DIM, STACK_DIM, temperatures[1], stack_temperature)
+        self.first = HeterogeneousAttention(dim, STACK_DIM, temperatures[0], stack_temperature, dropout.nodes)
+        self.spectral_pool = GraphPool(STACK_DIM, dropout.gate)
+        self.temporal_pool = GraphPool(STACK_DIM, dropout.gate)
+        self.second = HeterogeneousAttention(STACK_DIM, STACK_DIM, temperatures[1], stack_temperature, dropout.nodes)
 
     def forward(self, temporal: Tensor, spectral: Tensor, variant: Variant) -> tuple[Tensor, Tensor, Tensor]:
         """Run the branch as `variant` says."""
@@ -301,6 +319,7 @@ class AASIST(nn.Module):
         size: `base`, or `L`: the light AASIST-L of Jung et al. 2022, whose encoder has 32 and 24 channels and whose
             nodes have 24 features. Their pooling ratios differ from layer to layer; here `k_train` holds for all. The
             hidden layer of the attention map keeps its 128 channels, as in public AASIST-L on such features.
+        dropout: factor on every probability of dropout (`Dropout`), in [0, 1]: 1 as published, 0 for none.
 
     Raises:
         ValueError: no such size.
@@ -319,11 +338,13 @@ class AASIST(nn.Module):
         stack_temperature: Temperature | None = None,
         variant: Label = "Base",
         size: Literal["base", "L"] = "base",
+        dropout: Probability = 1.0,
     ) -> None:
         super().__init__()
         if size not in NODE_DIMS:
             raise ValueError(f"size {size!r}: expected one of {', '.join(NODE_DIMS)}")
         dim = NODE_DIMS[size]
+        rates = Dropout(*(dropout * rate for rate in Dropout()))
         spectral, temporal, *heterogeneous = temperatures
         self.size, self.variant = size, Variant.from_label(k_train, variant)
         self.projection = nn.Linear(feature_dim, PROJECTED)
@@ -335,13 +356,13 @@ class AASIST(nn.Module):
             nn.Conv2d(dim, 128, 1), nn.SELU(), nn.BatchNorm2d(128), nn.Conv2d(128, dim, 1)
         )
         self.spectral_position = nn.Parameter(torch.randn(1, SPECTRAL_NODES, dim))
-        self.spectral_attention = GraphAttention(dim, dim, spectral)
-        self.temporal_attention = GraphAttention(dim, dim, temporal)
-        self.spectral_pool = GraphPool(dim)
-        self.temporal_pool = GraphPool(dim)
-        self.branches = nn.ModuleList(Branch(dim, heterogeneous, stack_temperature) for _ in range(2))
-        self.branch_dropout = nn.Dropout(0.2)
-        self.output_dropout = nn.Dropout(0.5)
+        self.spectral_attention = GraphAttention(dim, dim, spectral, rates.nodes)
+        self.temporal_attention = GraphAttention(dim, dim, temporal, rates.nodes)
+        self.spectral_pool = GraphPool(dim, rates.gate)
+        self.temporal_pool = GraphPool(dim, rates.gate)
+        self.branches = nn.ModuleList(Branch(dim, heterogeneous, stack_temperature, rates) for _ in range(2))
+        self.branch_dropout = nn.Dropout(rates.branches)
+        self.output_dropout = nn.Dropout(rates.output)
         self.output = nn.Linear(5 * STACK_DIM, embedding_dim)
 
     def forward(self, frames: Tensor) -> Tensor:

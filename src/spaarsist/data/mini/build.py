@@ -49,18 +49,28 @@ class Voice:
 
 
 VOICES: Mapping[str, Voice] = {
-    "allison": Voice("0001", "F", "en", channel.g722, "telephone prompts in English and Spanish", SOURCES["en"].credit),
-    "ivrvoice": Voice("0002", "F", "ru", channel.g722, "telephone prompts in Russian", SOURCES["ru"].credit),
-    "cs-small": Voice(
-        "0003", "F", "cs", channel.vorbis, "acted dialogue in Czech, the small fish", SOURCES["cs"].credit
-    ),
-    "cs-big": Voice("0004", "M", "cs", channel.vorbis, "acted dialogue in Czech, the big fish", SOURCES["cs"].credit),
-    "june": Voice("0005", "F", "fr", channel.g722, "telephone prompts in Canadian French", SOURCES["fr"].credit),
-    "carlo": Voice("0006", "M", "it", channel.g722, "telephone prompts in Italian", SOURCES["it"].credit),
-    "nl-small": Voice(
-        "0007", "F", "nl", channel.vorbis, "acted dialogue in Dutch, the small fish", SOURCES["nl"].credit
-    ),
-    "nl-big": Voice("0008", "M", "nl", channel.vorbis, "acted dialogue in Dutch, the big fish", SOURCES["nl"].credit),
+    name: Voice(f"{number:04d}", gender, language, codec, about, SOURCES[source].credit)
+    for number, (name, gender, language, source, codec, about) in enumerate(
+        (
+            ("allison", "F", "en", "en", channel.g722, "telephone prompts in English and Spanish"),
+            ("ivrvoice", "F", "ru", "ru", channel.g722, "telephone prompts in Russian"),
+            ("cs-small", "F", "cs", "cs", channel.vorbis, "acted dialogue in Czech, the small fish"),
+            ("cs-big", "M", "cs", "cs", channel.vorbis, "acted dialogue in Czech, the big fish"),
+            ("june", "F", "fr", "fr", channel.g722, "telephone prompts in Canadian French"),
+            ("carlo", "M", "it", "it", channel.g722, "telephone prompts in Italian"),
+            ("nl-small", "F", "nl", "nl", channel.vorbis, "acted dialogue in Dutch, the small fish"),
+            ("nl-big", "M", "nl", "nl", channel.vorbis, "acted dialogue in Dutch, the big fish"),
+            ("tux-ru", "M", "ru", "stamps", channel.vorbis, "names of things in Russian"),
+            ("tux-ca", "M", "ca", "stamps", channel.vorbis, "names of things in Catalan"),
+            ("tux-be", "F", "be", "stamps", channel.vorbis, "names of things in Belarusian"),
+            ("tux-bg", "M", "bg", "stamps", channel.vorbis, "names of things in Bulgarian"),
+            ("tux-da", "M", "da", "stamps", channel.vorbis, "names of things in Danish"),
+            ("tux-el", "F", "el", "stamps", channel.vorbis, "names of things in Greek"),
+            ("tux-fr", "M", "fr", "stamps", channel.vorbis, "names of things in French"),
+            ("tux-ro", "F", "ro", "stamps", channel.vorbis, "names of things in Romanian"),
+        ),
+        start=1,
+    )
 }
 
 
@@ -95,79 +105,50 @@ class Split:
     enrolment: int = 0
 
 
-IN_DOMAIN = ("allison", "ivrvoice", "cs-small", "cs-big", "june", "carlo")
+SEEN = ("allison", "ivrvoice", "cs-small", "cs-big", "june", "carlo", "tux-ru", "tux-ca")
+UNSEEN = ("nl-small", "nl-big", "tux-be", "tux-bg", "tux-da", "tux-el", "tux-fr", "tux-ro")
+TAUGHT = ("world_copy", "world_conversion", "griffin_lim_mel", "lpc_vocoder", "harmonic_noise", "minimum_phase")
 
-SPLITS: tuple[Split, ...] = (
+
+def _named(*methods: str) -> Mapping[str, str]:
+    """Attacks that bear the names of their methods."""
+    return {method: method for method in methods}
+
+
+SEEN_VOICES: tuple[Split, ...] = (
+    Split("train", "T", "train", "train.tsv", voices=SEEN, pairs=600, attacks=_named(*TAUGHT)),
+    Split("dev", "D", "dev", "dev.tsv", voices=SEEN, pairs=120, attacks=_named(*TAUGHT)),
     Split(
-        name="train",
-        prefix="T",
-        folder="flac_T",
-        protocol="ASVspoof5.train.tsv",
-        voices=IN_DOMAIN,
-        pairs=600,
-        attacks={
-            "A01": "world_copy",
-            "A02": "world_conversion",
-            "A03": "griffin_lim_mel",
-            "A04": "lpc_vocoder",
-            "A05": "harmonic_noise",
-            "A06": "minimum_phase",
-        },
-    ),
-    Split(
-        name="dev",
-        prefix="D",
-        folder="flac_D",
-        protocol="ASVspoof5.dev.track_1.tsv",
-        voices=IN_DOMAIN,
-        pairs=102,
-        attacks={
-            "A09": "world_copy",
-            "A10": "world_conversion",
-            "A11": "griffin_lim_mel",
-            "A12": "lpc_vocoder",
-            "A13": "harmonic_noise",
-            "A14": "minimum_phase",
-        },
-        enrolment=6,
-    ),
-    Split(
-        name="eval",
-        prefix="E",
-        folder="flac_E_eval",
-        protocol="ASVspoof5.eval.track_1.tsv",
-        voices=IN_DOMAIN,
-        pairs=252,
-        attacks={
-            "A17": "world_copy",
-            "A18": "griffin_lim_mel",
-            "A19": "lpc_vocoder",
-            "A20": "zero_phase",
-            "A21": "world_coded",
-            "A22": "speak",
-        },
+        "eval",
+        "E",
+        "eval",
+        "eval.tsv",
+        voices=SEEN,
+        pairs=480,
+        attacks=_named("world_copy", "griffin_lim_mel", "lpc_vocoder", "zero_phase", "world_coded", "speak"),
         codecs=("-",) * 9 + ("C01", "C05", "C08", "C11"),
-        enrolment=6,
     ),
 )
 
-WILD = Split(
-    name="in_the_wild",
-    prefix="W",
-    folder="release_in_the_wild",
-    protocol="meta.csv",
-    voices=("nl-small", "nl-big"),
-    pairs=150,
-    attacks={"W1": "griffin_lim_linear", "W2": "psola", "W3": "world_coded", "W4": "speak_klatt"},
+FIELD = Channel(
+    snr_db=(20.0, 35.0),
+    top_hz=(5000.0, 7400.0),
+    reverberation_s=(0.05, 0.2),
+    level_db=(-34.0, -16.0),
+    padding_s=(0.0, 0.5),
+    rate=22_050,
+)
+
+UNSEEN_VOICES = Split(
+    "unseen",
+    "U",
+    "eval",
+    "eval.tsv",
+    voices=UNSEEN,
+    pairs=480,
+    attacks=_named("griffin_lim_linear", "psola", "world_coded", "speak_klatt"),
     codecs=("C05",),
-    channel=Channel(
-        snr_db=(20.0, 35.0),
-        top_hz=(5000.0, 7400.0),
-        reverberation_s=(0.05, 0.2),
-        level_db=(-34.0, -16.0),
-        padding_s=(0.0, 0.5),
-        rate=22_050,
-    ),
+    channel=FIELD,
 )
 
 # Short sentences of our own for text-to-speech, in the language of the speaker whose place they take.
@@ -223,6 +204,54 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
         "Na de regen lag het pad naar het meer vol met modder.",
         "De eerstvolgende afspraak is op donderdagmiddag mogelijk.",
         "Vergeet niet een legitimatie en het betaalbewijs mee te nemen.",
+    ),
+    "ca": (
+        "El tren cap a la ciutat surt cada matí a un quart de vuit.",
+        "Hem rebut el seu missatge i li trucarem demà.",
+        "La biblioteca estarà tancada tot el mes d'agost.",
+        "Comprovi el número de l'expedient i torni-ho a provar.",
+        "El meu germà cuina molt bé, però mai no renta els plats.",
+        "Després de la pluja, el camí del llac era ple de fang.",
+    ),
+    "be": (
+        "Цягнік у горад адпраўляецца кожную раніцу ў чвэрць на восьмую.",
+        "Мы атрымалі ваша паведамленне і ператэлефануем заўтра.",
+        "Бібліятэка будзе зачынена ўвесь жнівень.",
+        "Праверце, калі ласка, нумар справы і паспрабуйце яшчэ раз.",
+        "Мой брат добра гатуе, але ніколі не мые посуд.",
+        "Пасля дажджу сцежка да возера была пакрыта гразёю.",
+    ),
+    "bg": (
+        "Влакът за града тръгва всяка сутрин в седем и петнадесет.",
+        "Получихме вашето съобщение и ще ви се обадим утре.",
+        "Библиотеката остава затворена през целия август.",
+        "Моля, проверете номера на преписката и опитайте отново.",
+        "Брат ми готви много добре, но никога не мие чиниите.",
+        "След дъжда пътеката към езерото беше покрита с кал.",
+    ),
+    "da": (
+        "Toget til byen kører hver morgen klokken kvart over syv.",
+        "Vi har modtaget din besked og ringer tilbage i morgen.",
+        "Biblioteket holder lukket i hele august.",
+        "Kontrollér venligst sagens nummer og prøv igen.",
+        "Min bror laver god mad, men han vasker aldrig op.",
+        "Efter regnen var stien til søen dækket af mudder.",
+    ),
+    "el": (
+        "Το τρένο για την πόλη φεύγει κάθε πρωί στις επτά και τέταρτο.",
+        "Λάβαμε το μήνυμά σας και θα σας καλέσουμε αύριο.",
+        "Η βιβλιοθήκη μένει κλειστή όλο τον Αύγουστο.",
+        "Παρακαλώ ελέγξτε τον αριθμό του φακέλου και δοκιμάστε ξανά.",
+        "Ο αδελφός μου μαγειρεύει καλά, αλλά δεν πλένει ποτέ τα πιάτα.",
+        "Μετά τη βροχή το μονοπάτι προς τη λίμνη ήταν γεμάτο λάσπη.",
+    ),
+    "ro": (
+        "Trenul spre oraș pleacă în fiecare dimineață la șapte și un sfert.",
+        "Am primit mesajul dumneavoastră și vă vom suna mâine.",
+        "Biblioteca rămâne închisă toată luna august.",
+        "Vă rugăm să verificați numărul dosarului și să încercați din nou.",
+        "Fratele meu gătește foarte bine, dar nu spală niciodată vasele.",
+        "După ploaie, cărarea spre lac era plină de noroi.",
     ),
 }
 
@@ -389,7 +418,7 @@ def _with_speech(clips: list[Clip], index: int, seed: int) -> list[Clip]:
 
 
 def build_mini(root: Path, cache: Path, jobs: int = 2, seed: int = 5) -> None:
-    """Build `<root>/asvspoof5` and `<root>/in_the_wild` from real recordings.
+    """Build `<root>/seen_voices` and `<root>/unseen_voices` from real recordings, both in the layout of ASVspoof 5.
 
     Args:
         root: folder that receives both corpora; what stood in them before is replaced once the build is complete.
@@ -405,8 +434,8 @@ def build_mini(root: Path, cache: Path, jobs: int = 2, seed: int = 5) -> None:
     folder = fetch(cache, recordings)
     with _workers(jobs) as work:
         plans = []
-        shared = _shared_out(recordings, (*SPLITS, WILD), seed)
-        for index, split in enumerate((*SPLITS, WILD)):
+        shared = _shared_out(recordings, (*SEEN_VOICES, UNSEEN_VOICES), seed)
+        for index, split in enumerate((*SEEN_VOICES, UNSEEN_VOICES)):
             each = -(-(split.pairs + split.enrolment) // len(split.voices))
             files = [
                 [(f"{r.source}/{r.path}", folder / r.source / r.path) for r in shared[voice, split.name]]
@@ -422,8 +451,8 @@ def build_mini(root: Path, cache: Path, jobs: int = 2, seed: int = 5) -> None:
             "sources": _source_digests(recordings),
             "versions": _versions(),
         }
-        _write_asvspoof5(root / "asvspoof5", plans[:-1], work, about, MADE_FROM)
-        _write_wild(root / "in_the_wild", *plans[-1], work, about, MADE_FROM)
+        _write_asvspoof5(root / "seen_voices", plans[:-1], work, about, MADE_FROM)
+        _write_asvspoof5(root / "unseen_voices", plans[-1:], work, about, MADE_FROM)
 
 
 @contextmanager
@@ -736,12 +765,56 @@ MADE_UP = {f.__name__: f for f in (monotone, hollow, stepped, glide)}
 """Name -> made-up attack of the synthetic corpora."""
 
 MADE_UP_SPLITS = tuple(
-    replace(split, pairs=pairs, attacks=attacks, codecs=codecs, enrolment=min(split.enrolment, 2))
-    for split, pairs, attacks, codecs in (
-        (SPLITS[0], 24, {"A01": "monotone", "A02": "hollow"}, ("-",)),
-        (SPLITS[1], 12, {"A09": "monotone", "A10": "hollow"}, ("-",)),
-        (SPLITS[2], 16, {"A17": "monotone", "A18": "hollow", "A19": "stepped", "A20": "glide"}, ("-", "C05", "C11")),
-        (WILD, 12, {"W1": "stepped", "W2": "glide"}, ("C05",)),
+    Split(name, prefix, folder, protocol, voices, pairs, attacks, codecs, conditions, enrolment)
+    for name, prefix, folder, protocol, voices, pairs, attacks, codecs, conditions, enrolment in (
+        (
+            "train",
+            "T",
+            "flac_T",
+            "ASVspoof5.train.tsv",
+            SEEN[:6],
+            24,
+            {"A01": "monotone", "A02": "hollow"},
+            ("-",),
+            STUDIO,
+            0,
+        ),
+        (
+            "dev",
+            "D",
+            "flac_D",
+            "ASVspoof5.dev.track_1.tsv",
+            SEEN[:6],
+            12,
+            {"A09": "monotone", "A10": "hollow"},
+            ("-",),
+            STUDIO,
+            2,
+        ),
+        (
+            "eval",
+            "E",
+            "flac_E_eval",
+            "ASVspoof5.eval.track_1.tsv",
+            SEEN[:6],
+            16,
+            {"A17": "monotone", "A18": "hollow", "A19": "stepped", "A20": "glide"},
+            ("-", "C05", "C11"),
+            STUDIO,
+            2,
+        ),
+        (
+            "in_the_wild",
+            "W",
+            "release_in_the_wild",
+            "meta.csv",
+            UNSEEN[:2],
+            12,
+            {"W1": "stepped", "W2": "glide"},
+            ("C05",),
+            FIELD,
+            0,
+        ),
     )
 )
 

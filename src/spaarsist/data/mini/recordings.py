@@ -62,6 +62,11 @@ SOURCES: Mapping[str, Source] = {
     "ru": _asterisk("ru", "Provided by Maxim Topal, ivrvoice.ru; CC BY 3.0"),
     "cs": Source(_FILLETS, "fillets-ng-data-cs", _FILLETS_CREDIT),
     "nl": Source(_FILLETS, "fillets-ng-data-nl", _FILLETS_CREDIT),
+    "stamps": Source(
+        "https://downloads.sourceforge.net/tuxpaint/tuxpaint-stamps-2022-06-04.tar.gz",
+        "tuxpaint-stamps-default",
+        "Tux Paint's stamps, Bill Kendrick and contributors; GPL-2",
+    ),
 }
 
 
