@@ -29,12 +29,16 @@ COUNTER = "fvcore"
 
 
 class Size(NamedTuple):
-    """What a back-end is given and gives: D features, L layers, E embedding, T frames (201 for 64,600 samples)."""
+    """What a back-end is given and gives: D features, L layers, E embedding, T frames (201 for 64,600 samples).
+
+    `aasist` is the size of those systems that are an AASIST: `base`, the paper's, or `L`.
+    """
 
     feature_dim: int = 1024
     n_layers: int = 24
     embedding_dim: int = 1024
     n_frames: int = 201
+    aasist: str = "base"
 
 
 def size_of(checkpoint: Path) -> Size:
@@ -44,7 +48,9 @@ def size_of(checkpoint: Path) -> Size:
         ConfigError: the folder holds no whole record, see `read_record`.
     """
     record = read_record(checkpoint / RECORD)
-    return Size(record["feature_dim"], record["n_layers"], record["backend"]["embedding_dim"], record["n_frames"])
+    backend = record["backend"]
+    aasist = backend["options"].get("size", "base")
+    return Size(record["feature_dim"], record["n_layers"], backend["embedding_dim"], record["n_frames"], aasist)
 
 
 def ship(system: str, size: Size, backends: Mapping[str, BackendConfig]) -> tuple[nn.Module, Tensor]:
@@ -66,7 +72,8 @@ def ship(system: str, size: Size, backends: Mapping[str, BackendConfig]) -> tupl
     frames = torch.randn(1, size.n_frames, size.feature_dim, generator=torch.Generator().manual_seed(0))
     named = System.parse(system)
     if named.variant:
-        return AASIST(size.feature_dim, size.embedding_dim, named.k_train).export(named.variant), frames
+        backend = AASIST(size.feature_dim, size.embedding_dim, named.k_train, size=size.aasist)
+        return backend.export(named.variant), frames
     if system not in backends:
         raise ConfigError(f"system {system}: no such back-end; there are {', '.join(backends) or 'none'}")
     settings = BackendConfig(backends[system].kind, size.embedding_dim, backends[system].options)

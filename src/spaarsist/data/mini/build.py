@@ -115,6 +115,8 @@ def _named(*methods: str) -> Mapping[str, str]:
     return {method: method for method in methods}
 
 
+CODECS_OF_EVAL = ("-",) * 9 + ("C01", "C05", "C08", "C11")
+
 SEEN_VOICES: tuple[Split, ...] = (
     Split("train", "T", "train", "train.tsv", voices=SEEN, pairs=600, attacks=_named(*TAUGHT)),
     Split("dev", "D", "dev", "dev.tsv", voices=SEEN, pairs=120, attacks=_named(*TAUGHT)),
@@ -124,9 +126,19 @@ SEEN_VOICES: tuple[Split, ...] = (
         "eval",
         "eval.tsv",
         voices=SEEN,
-        pairs=480,
-        attacks=_named("world_copy", "griffin_lim_mel", "lpc_vocoder", "zero_phase", "world_coded", "speak"),
-        codecs=("-",) * 9 + ("C01", "C05", "C08", "C11"),
+        pairs=400,
+        attacks=_named("world_copy", "griffin_lim_mel", "lpc_vocoder", "zero_phase", "world_coded"),
+        codecs=CODECS_OF_EVAL,
+    ),
+    Split(
+        "text_to_speech",
+        "S",
+        "text_to_speech",
+        "text_to_speech.tsv",
+        voices=SEEN,
+        pairs=160,
+        attacks=_named("speak", "speak_klatt"),
+        codecs=CODECS_OF_EVAL,
     ),
 )
 
@@ -145,8 +157,8 @@ UNSEEN_VOICES = Split(
     "eval",
     "eval.tsv",
     voices=UNSEEN,
-    pairs=480,
-    attacks=_named("griffin_lim_linear", "psola", "world_coded", "speak_klatt"),
+    pairs=400,
+    attacks=_named("griffin_lim_mel", "lpc_vocoder", "griffin_lim_linear", "psola", "world_coded"),
     codecs=("C05",),
     channel=FIELD,
 )
