@@ -120,6 +120,7 @@ def test_planted_by_hand():
     kept[1, 0, 0, 3] = 1
     kept[0, 0, 1, [3, 4, 5]] = 1
     kept[:, 1, 1, [5, 6, 7, 9]] = 1  # clip 2, from 0.5 s: nodes 5, 6, 7
+    kept[:, :, 1 + PLANTS.index("elsewhere"), 3] = 1  # of clip 1's nodes, not of clip 2's
     scores = np.zeros(kept.shape[:3])
     scores[:, :, 1] = [[-1, 0.5], [-2, 0.5]]
     starts = np.array([0.26, 0.5]) * SECOND
@@ -131,6 +132,9 @@ def test_planted_by_hand():
     assert row["difference"] == pytest.approx(0.5)  # 1/3, 1; -1/3, 1
     assert (row["lowest_seed"], row["highest_seed"]) == pytest.approx((1 / 3, 2 / 3))
     assert (row["low"], row["high"]) == (-1, 1)  # one degree of freedom reaches beyond what shares can do
+    assert row["synthesis"] == pytest.approx((2 / 3 + 1 - 1 / 3 + 1) / 4)  # after, less a third in clip 1
+    assert (row["synthesis_low"], row["synthesis_high"]) == (-1, 1)
+    assert rows["synthesis"].notna().sum() == 2 * len(probes.METHODS)
     assert row["score_change"] == pytest.approx(-0.5) and row["score_falls"] == 0.5
     assert rows.loc[PLANTS[1], "before"].tolist() == pytest.approx([1 / 4] * 2)
     assert rows.loc[PLANTS[1], "after"].tolist() == [0, 0]
@@ -157,7 +161,10 @@ def test_edges_by_hand():
     kinds, labels = np.array([2, 2, 0, 1]), np.array(["bonafide", "bonafide", "bonafide", "spoof"])
     scores = np.zeros((2, 4, 3))
     scores[:, :, 1], scores[:, :, 2] = [[1], [2]], 4
-    rows = pd.DataFrame(probes._edge_rows(seen_of(kept, scores), kinds, labels, 1600.0, [0.5], 0.95))
+    repeated = np.zeros(kept.shape)
+    repeated[0, 0, 2, 0] = repeated[:, :2, 1, 3] = repeated[:, 1, 2, n - 4] = 1
+    seen = seen_of(kept, scores), seen_of(repeated, scores)
+    rows = pd.DataFrame(probes._edge_rows(*seen, kinds, labels, 1600.0, [0.5], 0.95))
     rows = rows[rows["scorer"] == "learned"].set_index(["label", "crop", "node"])
     assert {*rows.index.get_level_values("label")} == {"bonafide"}  # no spoof is of either kind
     of = rows.loc["bonafide"]
@@ -170,10 +177,25 @@ def test_edges_by_hand():
     assert (first["lowest_seed"], first["highest_seed"]) == (0, 1)
     assert (last["share"], last["same_speech"], last["border"]) == (0.25, 1, -0.75)
     assert (last["lowest_seed"], last["highest_seed"]) == (-1, -0.5)
-    assert of["border"].notna().sum() == 2
+    assert (first["repeated"], last["repeated"]) == (-0.75, -0.5)
+    assert of["border"].notna().sum() == of["repeated"].notna().sum() == 2
     assert of["score_change"].xs("first", level="node").to_dict() == pytest.approx(
         {"padded": np.nan, "scored": np.nan, "inside": 1.5, "shifted": 4}, nan_ok=True
     )
+
+
+def test_without_zeros_a_steady_sound_has_no_edges(twins):
+    """Frames that are all alike make nodes that are all alike, but for the zeros beyond the ends."""
+    detector, _ = load_checkpoint(twins[0])
+    frames = torch.randn(1, 1, 120, generator=torch.Generator().manual_seed(0)).expand(2, 30, -1)
+    with torch.inference_mode():
+        padded = detector.backend.nodes(frames).temporal
+        with probes._edges_repeated(detector.backend):
+            repeated = detector.backend.nodes(frames).temporal
+        again = detector.backend.nodes(frames).temporal
+    assert (padded[:, 0] - padded[:, 5]).abs().max() > 1e-2 and torch.equal(padded, again)
+    torch.testing.assert_close(repeated, repeated[:, :1].expand_as(repeated), rtol=1e-4, atol=1e-5)
+    assert not any(module._forward_hooks for module in detector.modules())
 
 
 # The whole

@@ -30,12 +30,14 @@ def write(folder, trainings=("AST-03", "AST-05"), corpora=("home", "wild"), n_se
                     run |= {"low": change - 0.05, "high": change + 0.05, "chance": k, "lowest_seed": change - 0.02}
                     run |= {"highest_seed": change + 0.02 * (n_seeds > 1) - 0.02 * (n_seeds == 1)}
                     score = {"score_change": -1.5, "score_low": -2.25, "score_high": 0.125}
+                    synthesis = {"synthesis": 0.125, "synthesis_low": 0, "synthesis_high": 0.25}
                     for method in PLANTS:
                         still = {"difference": 0, "low": 0, "high": 0, "lowest_seed": 0, "highest_seed": 0}
                         rows["planted"].append(
                             run | score | {"method": method, "n_clips": 56, "n_nodes": 33, "n_planted": 5}
                             | {"before": 0.3, "after": 0.3 + change, "difference": change, "score_falls": 0.75}
                             | (still if method == "unchanged" else {})
+                            | (synthesis if method in probes.METHODS else {})
                         )  # fmt: skip
                     for label in ("bonafide", "spoof"):
                         for node in ("first", "last"):
@@ -52,6 +54,9 @@ def write(folder, trainings=("AST-03", "AST-05"), corpora=("home", "wild"), n_se
                                 if (crop, node) in (("shifted", "first"), ("inside", "last")):
                                     row |= {
                                         "same_speech": 0.4,
+                                        "repeated": -0.25,
+                                        "repeated_low": -0.5,
+                                        "repeated_high": 0,
                                         "border": change,
                                         "low": run["low"],
                                         "high": run["high"],
@@ -88,9 +93,11 @@ def test_planted_stands_where_it_belongs(folders, tmp_path):
         "WORLD copy-synthesis", "learned", "kept", "+10.0 [+5.0, +15.0]<br>30 → 40 %; seeds +8.0 to +12.0",
         "+2.0 [−3.0, +7.0]<br>30 → 32 %; seeds 0.0 to +4.0",
     ]  # fmt: skip
-    assert lines[1][5].startswith("+11.0 [+6.0") and lines[3][1:4] == ["magnitude", "kept", lines[3][3]]
-    assert lines[3][3].startswith("+20.0 [")
-    assert lines[2] == ["", "", "score", *["−1.50 [−2.25, +0.12]"] * 4]
+    assert lines[1][5].startswith("+11.0 [+6.0") and lines[4][1:3] == ["magnitude", "kept"]
+    assert lines[4][3].startswith("+20.0 [")
+    assert lines[2] == ["", "", "kept, by synthesis", *["+12.5 [0.0, +25.0]"] * 4]
+    assert lines[3] == ["", "", "score", *["−1.50 [−2.25, +0.12]"] * 4]
+    assert sum(line[2] == "kept, by synthesis" for line in lines) == 2 * 2 * len(probes.METHODS)
     control = next(line for line in lines if line[0] == "Itself (control)")
     assert control[3] == "0.0 [0.0, 0.0]<br>30 → 40 %"
     assert "56 of Home & garden" in text and "Training seeds: 2" in text and "5 of 33 nodes" in text and LABEL in text
@@ -102,12 +109,13 @@ def test_edges_stand_where_they_belong(folders, tmp_path):
     assert head[:3] == ["First / last temporal node kept", f"{CORPORA[0][1]}<br>bona fide", f"{CORPORA[0][1]}<br>spoof"]
     sections = [line[0] for line in lines if line[0].startswith("*")]
     assert sections[:3] == ["*AST-05, learned, k = 0.1*", "*AST-05, magnitude, k = 0.1*", "*AST-05, learned, k = 0.5*"]
-    found = {line[0]: line[1:] for line in lines[:9]}
+    found = {line[0]: line[1:] for line in lines[:10]}
     assert found["As scored (%)"] == ["70 / 20"] * 4
     assert found["As scored, shorter clips, padded with zeros (%)"] == ["70 / 20", "– / –"] * 2
     assert found["The same speech where it is no edge (%)"] == ["40 / 40"] * 4
     border = "+2 [−3, +7]; 0 to +4"
     assert found["What being at the edge adds (points)"][0] == f"{border} /<br>{border}"
+    assert found["The same, without zeros beyond it (points)"] == ["−25 [−50, 0] /<br>−25 [−50, 0]"] * 4
     assert found["Score within the speech − as scored (nats)"] == ["−1.50 [−2.25, +0.12]"] * 4
     assert "30 to 31 of Home & garden" in text
 

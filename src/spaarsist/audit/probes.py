@@ -10,6 +10,7 @@ what is heard there, that changes; where for being at the border, it does not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -53,11 +55,13 @@ _RUN = ("trained", "corpus", "n_seeds")
 COLUMNS = {
     "planted": (
         *_RUN, "method", "k", "scorer", "n_clips", "n_nodes", "n_planted", "chance", "before", "after", "difference",
-        "low", "high", "lowest_seed", "highest_seed", "score_change", "score_low", "score_high", "score_falls",
+        "low", "high", "lowest_seed", "highest_seed", "synthesis", "synthesis_low", "synthesis_high",
+        "score_change", "score_low", "score_high", "score_falls",
     ),
     "edges": (
         *_RUN, "label", "crop", "k", "scorer", "n_clips", "node", "chance", "share", "same_speech", "border", "low",
-        "high", "lowest_seed", "highest_seed", "score_change", "score_low", "score_high",
+        "high", "lowest_seed", "highest_seed", "repeated", "repeated_low", "repeated_high", "score_change",
+        "score_low", "score_high",
     ),
 }  # fmt: skip
 """Files that `probe` writes, and their columns."""
@@ -90,7 +94,8 @@ def probe(
     those of shares stand the means of the `lowest_seed` and of the `highest_seed`.
 
     `planted.tsv`: of the nodes whose middle lies in the stretch, the share kept `before` and `after` it was remade, and
-    their `difference`; `score_falls` is the share of clips whose score falls. The stretch lies in speech, as far from
+    their `difference`; `synthesis` is what the difference has over that of bona fide speech from `elsewhere` in the
+    clip, put in just so; `score_falls` is the share of clips whose score falls. The stretch lies in speech, as far from
     either end of the excerpt as it is long.
 
     `edges.tsv`: `share` of clips in which the `first` or `last` node is kept, by `crop`: `padded`, excerpts as scored
@@ -98,7 +103,8 @@ def probe(
     an excerpt or more; `inside`, of these the excerpt in the middle of the speech, without the silence around it;
     `shifted`, that one moved on by `STRETCH`. What its first node hears, a node further in hears in `inside`: how often
     that one is kept is `same_speech`, and `border` is what being at the border adds. So for the last node of `inside`.
-    Score changes are against `scored`. Clips between the two kinds have no part in it.
+    `repeated` is `border` where the encoder's convolutions meet their last values again beyond the excerpt's ends, and
+    not zeros. Score changes are against `scored`. Clips between the two kinds have no part in it.
 
     Args:
         checkpoints: folders of detectors with AASIST back-ends, all trained on excerpts of one length.
@@ -137,18 +143,20 @@ def probe(
     moved, kinds = read(_Moved(trials, crop), "move")
     labels = trials["label"].to_numpy()
 
-    seen: dict[str, list[tuple[_Seen, _Seen]]] = {}
+    seen: dict[str, list[tuple[_Seen, _Seen, _Seen]]] = {}
     for checkpoint in checkpoints:
         detector, record = load_checkpoint(checkpoint)
-        looks = tuple(_look(detector.to(place), waveforms, ratios, batch_size) for waveforms in (planted, moved))
-        seen.setdefault(record["system"], []).append(looks)
+        looks = [_look(detector.to(place), waveforms, ratios, batch_size) for waveforms in (planted, moved)]
+        with _edges_repeated(detector.backend):
+            looks.append(_look(detector, moved, ratios, batch_size))
+        seen.setdefault(record["system"], []).append(tuple(looks))
 
     found: dict[str, list[dict[str, object]]] = {name: [] for name in COLUMNS}
     for trained, looks in seen.items():
         run = {"trained": trained, "corpus": corpus or trial_list.stem, "n_seeds": len(looks)}
-        of_plants, of_moves = (_stack(parts) for parts in zip(*looks, strict=True))
+        of_plants, *of_moves = (_stack(parts) for parts in zip(*looks, strict=True))
         found["planted"] += [run | row for row in _planted_rows(of_plants, starts, node_samples, ratios, confidence)]
-        found["edges"] += [run | row for row in _edge_rows(of_moves, kinds, labels, node_samples, ratios, confidence)]
+        found["edges"] += [run | row for row in _edge_rows(*of_moves, kinds, labels, node_samples, ratios, confidence)]
     with writing(output) as folder:
         folder.mkdir(parents=True)
         for name, rows in found.items():
@@ -264,7 +272,7 @@ def _stack(parts: Sequence[_Seen]) -> _Seen:
     return _Seen(*(np.stack(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _look(detector: torch.nn.Module, waveforms: Tensor, ratios: Sequence[float], batch_size: int) -> _Seen:
+def _look(detector: nn.Module, waveforms: Tensor, ratios: Sequence[float], batch_size: int) -> _Seen:
     """Run a detector on (n, V, crop), a version at a time: equal waveforms must meet equal operations."""
     backend = detector.backend
     place = next(detector.parameters()).device
@@ -285,6 +293,24 @@ def _look(detector: torch.nn.Module, waveforms: Tensor, ratios: Sequence[float],
     return _Seen(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+@contextmanager
+def _edges_repeated(backend: AASIST) -> Iterator[None]:
+    """Let the encoder's convolutions go on, in time, with their last values where they pad zeros."""
+
+    def convolve(conv: nn.Conv2d, given: tuple[Tensor], _: Tensor) -> Tensor:
+        height, width = conv.padding
+        padded = F.pad(F.pad(given[0], (width, width, 0, 0), mode="replicate"), (0, 0, height, height))
+        return F.conv2d(padded, conv.weight, conv.bias)
+
+    convolutions = (module for module in backend.encoder.modules() if isinstance(module, nn.Conv2d))
+    hooks = [conv.register_forward_hook(convolve) for conv in convolutions]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _planted_rows(
     seen: _Seen, starts: np.ndarray, node_samples: float, ratios: Sequence[float], confidence: float
 ) -> _Rows:
@@ -295,11 +321,13 @@ def _planted_rows(
     for (v, method), (i, k), (j, scorer) in product(enumerate(PLANTS, 1), enumerate(ratios), enumerate(SCORERS)):
         before, after = shares[:, :, 0, i, j], shares[:, :, v, i, j]
         change = (seen.scores[:, :, v, i, j] - seen.scores[:, :, 0, i, j]).astype(float)
+        synthesis = after - shares[:, :, 1 + PLANTS.index("elsewhere"), i, j]
         yield {
             "method": method, "k": k, "scorer": scorer, "n_clips": len(starts), "n_nodes": n_nodes,
             "n_planted": within.sum(axis=1).mean(), "chance": max(int(n_nodes * k), 1) / n_nodes,
             "before": before.mean(), "after": after.mean(),
             **_share_change("difference", after - before, confidence),
+            **(_interval("synthesis", synthesis, confidence, bound=1) if method in METHODS else {}),
             **_score_change(change, confidence),
             "score_falls": (change < 0).mean(),
         }  # fmt: skip
@@ -307,6 +335,7 @@ def _planted_rows(
 
 def _edge_rows(
     seen: _Seen,
+    repeated: _Seen,
     kinds: np.ndarray,
     labels: np.ndarray,
     node_samples: float,
@@ -323,7 +352,9 @@ def _edge_rows(
         if not len(clips):
             continue
         for (i, k), (j, scorer) in product(enumerate(ratios), enumerate(SCORERS)):
-            kept, scores = (array[:, clips][:, :, :, i, j] for array in seen)
+            kept, scores, kept_repeated = (
+                array[:, clips][:, :, :, i, j] for array in (seen.kept, seen.scores, repeated.kept)
+            )
             for node, (position, further_in, at_border_in) in nodes.items():
                 at_edge = kept[:, :, version, position].astype(float)
                 row = {
@@ -331,9 +362,14 @@ def _edge_rows(
                     "chance": max(int(n_nodes * k), 1) / n_nodes, "share": at_edge.mean(),
                 }  # fmt: skip
                 if crop == at_border_in:
-                    same_speech = kept[:, :, 3 - version, further_in]
+                    same_speech = kept[:, :, 3 - version, further_in].astype(float)
                     row |= {"same_speech": same_speech.mean()}
                     row |= _share_change("border", at_edge - same_speech, confidence)
+                    at_edge, same_speech = (
+                        kept_repeated[:, :, v, at].astype(float)
+                        for v, at in ((version, position), (3 - version, further_in))
+                    )
+                    row |= _interval("repeated", at_edge - same_speech, confidence, bound=1)
                 if version:
                     change = (scores[:, :, version] - scores[:, :, 0]).astype(float)
                     row |= _score_change(change, confidence)
@@ -341,13 +377,19 @@ def _edge_rows(
 
 
 def _share_change(name: str, values: np.ndarray, confidence: float) -> dict[str, float]:
-    """Mean change of a share, of (seeds, clips); its interval ends where shares do."""
-    mean, *ends = _mean(values, confidence)
-    low, high = np.clip(ends, -1, 1)
-    of_seeds = values.mean(axis=1)
+    """Mean change of a share, of (seeds, clips), its interval, and the seeds that have least and most of it."""
+    found, of_seeds = _interval(name, values, confidence, bound=1), values.mean(axis=1)
     return {
-        name: mean, "low": low, "high": high, "lowest_seed": of_seeds.min(), "highest_seed": of_seeds.max(),
+        name: found[name], "low": found[f"{name}_low"], "high": found[f"{name}_high"], "lowest_seed": of_seeds.min(),
+        "highest_seed": of_seeds.max(),
     }  # fmt: skip
+
+
+def _interval(name: str, values: np.ndarray, confidence: float, bound: float = np.inf) -> dict[str, float]:
+    """Mean of (seeds, clips), its interval as far as it lies within -bound and bound; names as in the files."""
+    mean, *ends = _mean(values, confidence)
+    low, high = np.clip(ends, -bound, bound)
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 
 def _score_change(values: np.ndarray, confidence: float) -> dict[str, float]:

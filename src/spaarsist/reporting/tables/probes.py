@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def write_planted(
         ConfigError: see `read_probed`.
     """
     numbers = ["before", "after", "difference", "low", "high", "lowest_seed", "highest_seed"]
-    numbers += ["score_change", "score_low", "score_high"]
+    numbers += ["synthesis", "synthesis_low", "synthesis_high", "score_change", "score_low", "score_high"]
     columns = ["method", "n_clips", "n_seeds", "n_nodes", "n_planted", "chance", *numbers]
     rows = read_probed(probed, "planted.tsv", [name for name, _ in corpora], columns)
     cells = [(name, k) for name, _ in corpora for k in sorted(rows["k"].unique(), reverse=True)]
@@ -93,6 +94,8 @@ def write_planted(
                 of = [found.get((method, scorer, *cell)) for cell in cells]
                 first = name if scorer == SCORERS[0] else ""
                 lines.append([first, scorer, "kept", *map(_kept_cell, of)])
+                if any(row and not math.isnan(row["synthesis"]) for row in of):
+                    lines.append(["", "", "kept, by synthesis", *(_points(row, "synthesis", 1) for row in of)])
                 lines.append(["", "", "score", *map(_score_cell, of)])
     heads = [("", "Planted"), ("", "Scorer"), ("", "Change of"), *((dict(corpora)[c], f"k = {k:g}") for c, k in cells)]
     write(
@@ -113,7 +116,7 @@ def write_planted(
                 "Score: change in nats of the score with nodes chosen so; negative is towards spoof.",
                 "Intervals hold variation over clips and over seeds, and speak of these speakers alone.",
                 "Speech from elsewhere in the same clip, put in the same way, shows what the exchange does without any "
-                "synthesis.",
+                "synthesis; what a method does beyond it is by synthesis.",
             ]
         ),
         tex_label="tab:planted",
@@ -141,7 +144,7 @@ def write_edges(
         ConfigError: see `read_probed`.
     """
     numbers = ["share", "same_speech", "border", "low", "high", "lowest_seed", "highest_seed"]
-    numbers += ["score_change", "score_low", "score_high"]
+    numbers += ["repeated", "repeated_low", "repeated_high", "score_change", "score_low", "score_high"]
     columns = ["label", "crop", "node", "n_clips", "n_seeds", "chance", *numbers]
     rows = read_probed(probed, "edges.tsv", [name for name, _ in corpora], columns)
     cells = [(name, kind) for name, _ in corpora for kind in _CLASSES]
@@ -158,6 +161,8 @@ def write_edges(
                 lines.append([name, *(_pair(of, "share") for of in at[crop])])
             lines.append(["The same speech where it is no edge (%)", *(_pair(of, "same_speech") for of in border)])
             lines.append(["What being at the edge adds (points)", *map(_border_cell, border)])
+            repeated = [[_points(row, "repeated", 0) for row in of.values()] for of in border]
+            lines.append(["The same, without zeros beyond it (points)", *map(" /\n".join, repeated)])
             lines.append(
                 ["Score within the speech − as scored (nats)", *(_score_cell(of["first"]) for of in at["inside"])]
             )
@@ -177,9 +182,9 @@ def write_edges(
                 "All rows but the padded clips' are of the same clips, whose speech is longer than an excerpt.",
                 "The same speech: of the two excerpts within speech, one begins 0.3 s after the other. What its first "
                 "node hears, another node hears further in; and so for the last.",
-                "What being at the edge adds has nothing to do with the sound: it comes of the zeros with which the "
-                "back-end's convolutions, and the front-end, go on beyond the excerpt. Intervals hold variation over "
-                "clips and over seeds; below them the lowest and the highest seed.",
+                "What being at the edge adds has nothing to do with the sound.",
+                "Without zeros: the encoder's convolutions go on beyond the excerpt with their last values instead.",
+                "Intervals hold variation over clips and over seeds; behind them the lowest and the highest seed.",
             ]
         ),
         tex_label="tab:edges",
@@ -215,6 +220,14 @@ def _score_cell(row: Mapping[str, float] | None) -> str:
     if row is None:
         return "–"
     return f"{number(row['score_change'], 2, '+')} {interval(row['score_low'], row['score_high'], 2, '+')}"
+
+
+def _points(row: Mapping[str, float] | None, name: str, digits: int) -> str:
+    """A change of a share in percentage points, with its interval."""
+    if row is None:
+        return "–"
+    mean, low, high = (100 * row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{number(mean, digits, '+')} {interval(low, high, digits, '+')}"
 
 
 def _nodes(found: Mapping[tuple, Mapping], scorer: str, crop: str, cell: tuple[str, str]) -> dict[str, Mapping | None]:
