@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 
+import test_tables_probes
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import nodes as figures  # noqa: F401 - `drawn` looks for it
-from spaarsist.reporting.figures.nodes import kept, overlap, stack_attention
+from spaarsist.reporting.figures.nodes import kept, overlap, planted, stack_attention
 from test_tables_nodes import CORPORA, LABEL, LAYERS, RATIOS, SPREAD, TEMPERATURES, TRAININGS, jaccard, without, write
 
 
@@ -93,6 +94,30 @@ def test_kept_where_all_nodes_are_alike(tmp_path):
     pd.read_csv(folder / "kept.tsv", sep="\t").assign(share=0.1).to_csv(folder / "kept.tsv", sep="\t", index=False)
     kept([folder], CORPORA[:1], tmp_path / "kept")
     assert (tmp_path / "kept.png").stat().st_size > 5_000
+
+
+def test_planted_is_drawn_as_it_is(tmp_path, drawn):
+    """Of the first training; a dot and a bar per method and scorer, in a row per corpus and a column per k."""
+    probed = test_tables_probes.write(tmp_path / "probed")
+    planted(probed, CORPORA, tmp_path / "planted", LABEL)
+    (figure,) = drawn
+    assert figure.note.startswith("AST-05: 0.3 s of 56 bona fide clips") and "2 seeds" in figure.note
+    assert legend(figure) == ["learned", "magnitude"]
+    panels = np.array(figure.axes).reshape(2, 2)
+    assert [axes.get_title() for axes in panels[1]] == [f"{CORPORA[1][1]}, k = 0.5", "k = 0.1"]
+    names = [tick.get_text() for tick in panels[1, 0].get_yticklabels()]
+    assert len(names) == 4 and names[-1] == "Bona fide, from elsewhere"
+    for axes, change in zip(panels.flat, (10, 2, 11, 3), strict=True):
+        learned, magnitude = marked(axes)
+        assert learned.get_xdata() == pytest.approx([change] * 4)
+        assert magnitude.get_xdata() == pytest.approx([change + 10] * 4)
+        assert learned.get_ydata() == pytest.approx(np.arange(4) - 0.16)
+        bars = [path.vertices[:, 0] for bars in axes.collections for path in bars.get_paths()]
+        assert bars[0] == pytest.approx([change - 5, change + 5]) and len(bars) == 8
+    shown = pd.read_csv(tmp_path / "planted.tsv", sep="\t")
+    assert {*shown["trained"]} == {"AST-05"} and len(shown) == 2 * 2 * 2 * 4
+    with pytest.raises(ConfigError, match="hold no probes of corpus 'moon'"):
+        planted(probed, [("moon", "Moon")], tmp_path / "refused")
 
 
 def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):

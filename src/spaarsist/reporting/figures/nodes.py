@@ -14,6 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, STYLE, part_rows, save, width
 from spaarsist.reporting.tables.nodes import LAYERS, over_seeds, read_inspected
+from spaarsist.reporting.tables.probes import PLANTS, read_probed
 
 _POOLINGS = {
     "spectral_pool": "Spectral, first",
@@ -127,6 +128,51 @@ def kept(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_s
         note = (
             f"{trained}, k = {k:g} at inference, first temporal pooling; white: kept as often as the average node "
             f"({100 * chance:.0f} %)  ·  A line of a band: one seed  ·  Clips shorter than an excerpt end in zeros"
+        )
+        save(figure, rows, output_stem, note, label)
+
+
+def planted(probed: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
+    """Draw how much more often the nodes of a stretch are kept once it is spoofed, by learned scorer and squared norm.
+
+    A row of panels per corpus, a column per share kept; in a panel a row per method, and below them bona fide speech
+    from elsewhere. Shown is the first training in the order of tables.
+
+    Args:
+        probed: folder of `audit.probes.probe` of every corpus.
+        corpora: (name in the files, title) of each row.
+        output_stem, label: as in `style.save`. The TSV has the rows that are drawn.
+
+    Raises:
+        ConfigError: see `spaarsist.reporting.tables.probes.read_probed`.
+    """
+    columns = ["method", "n_clips", "n_seeds", "difference", "low", "high"]
+    rows = read_probed(probed, "planted.tsv", [name for name, _ in corpora], columns)
+    rows = rows[(rows["trained"] == rows["trained"].iloc[0]) & (rows["method"] != "unchanged")]
+    methods, ratios = [name for name in PLANTS if name != "unchanged"], sorted(rows["k"].unique(), reverse=True)
+    looks = {s: {"color": COLOURS[i], "marker": MARKERS[i]} for s, i in zip(_SCORERS, (0, 3), strict=True)}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width(len(ratios)), 0.7 + 1.4 * len(corpora)), layout="constrained")
+        panels = figure.subplots(len(corpora), len(ratios), squeeze=False, sharex=True, sharey=True)
+        for (row, (corpus, title)), (column, k) in product(enumerate(corpora), enumerate(ratios)):
+            axes = panels[row, column]
+            for aside, (scorer, look) in zip((-0.16, 0.16), looks.items(), strict=True):
+                own = rows[rows[["corpus", "k", "scorer"]].eq([corpus, k, scorer]).all(axis=1)].set_index("method")
+                own, at = 100 * own.loc[methods, ["difference", "low", "high"]], np.arange(len(methods)) + aside
+                axes.hlines(at, own["low"], own["high"], color=look["color"], lw=0.9, zorder=2)
+                axes.plot(own["difference"], at, ls="", **DOT, **look, zorder=3)
+            axes.axvline(0, color="0.4", **_CHANCE, zorder=1)
+            part_rows(axes, [PLANTS[name] for name in methods])
+            axes.set_title(f"{title}, k = {k:g}" if column == 0 else f"k = {k:g}")
+        for axes in panels[-1]:
+            axes.set_xlabel("Change (points)")
+        handles = [Line2D([], [], ls="", **DOT, **look, label=scorer) for scorer, look in looks.items()]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2)
+        n_clips, n_seeds = (" to ".join(map(str, sorted({*rows[name]}))) for name in ("n_clips", "n_seeds"))
+        note = (
+            f"{rows['trained'].iloc[0]}: 0.3 s of {n_clips} bona fide clips remade, all else equal  ·  Change of the "
+            f"share of its temporal nodes that is kept; right of 0: a spoof is found  ·  Bars: intervals over "
+            f"clips and {n_seeds} seeds"
         )
         save(figure, rows, output_stem, note, label)
 

@@ -16,7 +16,7 @@ PLANTS = {
     "world_copy": "WORLD copy-synthesis",
     "griffin_lim_mel": "Griffin–Lim from mel bands",
     "lpc_vocoder": "LPC vocoder",
-    "elsewhere": "Bona fide, from elsewhere in the clip",
+    "elsewhere": "Bona fide, from elsewhere",
     "unchanged": "Itself (control)",
 }
 """What is planted, in the order of tables -> how tables call it."""
