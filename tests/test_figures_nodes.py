@@ -5,12 +5,11 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 
+import test_tables_probes
 from spaarsist.names import ConfigError
-from spaarsist.reporting.figures import nodes as figures
-from spaarsist.reporting.figures.nodes import kept, overlap, stack_attention
+from spaarsist.reporting.figures import nodes as figures  # noqa: F401 - `drawn` looks for it
+from spaarsist.reporting.figures.nodes import kept, overlap, planted, stack_attention
 from test_tables_nodes import CORPORA, LABEL, LAYERS, RATIOS, SPREAD, TEMPERATURES, TRAININGS, jaccard, without, write
-
-SPECTRAL, TEMPORAL = (colour for colour, _ in figures._GRAPHS.values())
 
 
 @pytest.fixture(scope="module")
@@ -28,57 +27,97 @@ def marked(axes):
 
 
 def test_overlap_is_drawn_as_it_is(folders, tmp_path, drawn):
+    """Of the first training: (J - chance) / (1 - chance), seeds beside their mean, branches together."""
     overlap(folders, CORPORA, tmp_path / "overlap", LABEL)
     (figure,) = drawn
-    assert len(figure.axes) == 2 * 3 * len(TRAININGS)
-    assert legend(figure) == ["spectral nodes", "temporal nodes", "two random choices"]
-    assert "not frequency bands" in figure.note and "standard deviation over seeds" in figure.note
-    for (corpus, title), part in zip(CORPORA, figure.subfigs, strict=True):
-        assert part.get_suptitle() == title
-        panels = np.array(part.axes).reshape(len(TRAININGS), 3)
-        assert [axes.get_title() for axes in panels[0]] == ["First pooling", "Branch 1", "Branch 2"]
-        assert [tick.get_text() for tick in panels[-1, 0].get_xticklabels()] == [".1", ".5"]
-        for row, trained in zip(panels, TRAININGS, strict=True):
-            assert row[0].get_ylabel() == f"{trained}\nJaccard index"
-            wanted = {
-                (0, SPECTRAL): ("spectral_pool", RATIOS), (0, TEMPORAL): ("temporal_pool", RATIOS),
-                (1, SPECTRAL): ("branches.0.spectral_pool", RATIOS), (2, TEMPORAL): ("branches.1.temporal_pool", [0.5]),
-            }  # fmt: skip
-            for (column, colour), (layer, ratios) in wanted.items():
-                coloured = (line for line in marked(row[column]) if same_color(line.get_color(), colour))
-                (line,) = (line for line in coloured if len(line.get_ydata()))
-                means = [np.mean([jaccard(trained, s, corpus, "all", layer, k) for s in (1, 2)]) for k in ratios]
-                assert line.get_ydata() == pytest.approx(means)
-                assert np.round(line.get_xdata()).tolist() == [RATIOS.index(k) for k in ratios]
-            chance = [line for line in row[0].lines if line not in marked(row[0])]
-            assert [line.get_ydata().tolist() for line in chance] == [[0.05, 0.25]] * 2
-            bars = [path.vertices[:, 1] for bars in row[0].collections for path in bars.get_paths()]
-            assert np.ptp(bars[0]) == pytest.approx(2 * np.std([0, 0.02], ddof=1)) and len(bars) == 4
+    assert [axes.get_title() for axes in figure.axes] == [title for _, title in CORPORA]
+    assert legend(figure) == ["k = 0.5", "k = 0.1", "0: two random choices, 1: the same nodes"]
+    assert figure.note.startswith("AST-05; k:") and "Small dots: seeds" in figure.note
+    rows = ["Spectral, first", "Temporal, first", "Spectral, branches", "Temporal, branches"]
+    layers = ["spectral_pool", "temporal_pool", "branches.0.spectral_pool", "branches.1.temporal_pool"]
+    for (corpus, _), axes in zip(CORPORA, figure.axes, strict=True):
+        assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == rows
+        for k in RATIOS:
+            for place, layer in enumerate(layers):
+                expected = [(jaccard("AST-05", s, corpus, "all", layer, k) - k / 2) / (1 - k / 2) for s in (1, 2)]
+                expected = [] if (k, place) == (0.1, 3) else expected  # keeps all it gets
+                lane = place + 0.24 * (0.5 - (k == 0.5))
+                lines = [line for line in marked(axes) if len(line.get_ydata()) and line.get_ydata()[0] == lane]
+                seeds, means = (line.get_xdata().tolist() for line in lines) if expected else ([], [])
+                assert seeds == pytest.approx(expected)
+                assert means == pytest.approx([np.mean(expected)] if expected else [])
+        assert [line.get_xdata()[0] for line in axes.lines if line not in marked(axes)][:2] == [0, 1]
+        lowest = (0.3 - 0.1 - 0.25) / 0.75  # seed 1, spectral, k 0.5
+        assert axes.get_xlim() == pytest.approx((lowest - 0.05, 1.05))
     shown = pd.read_csv(tmp_path / "overlap.tsv", sep="\t")
-    assert len(shown) == 2 * 2 * 7 and {"chance", "jaccard", "jaccard.seeds_std", "n_seeds"} <= {*shown}
+    assert [*shown] == ["trained", "corpus", "pooling", "k", "seed", "overlap"] and len(shown) == 2 * 2 * 7
 
 
-def test_kept_shows_the_lowest_seed_of_the_first_training_at_the_smallest_k(folders, tmp_path, drawn):
+def test_both_branches_make_one_dot(tmp_path, drawn):
+    (folder,) = write(tmp_path / "in", ["AST-05"], seeds=[1], corpora=["home"])
+    table = pd.read_csv(folder / "nodes.tsv", sep="\t")
+    other = table[table["layer"] == "branches.0.spectral_pool"].assign(layer="branches.1.spectral_pool", jaccard=0.9)
+    pd.concat([table, other]).to_csv(folder / "nodes.tsv", sep="\t", index=False)
+    overlap([folder], CORPORA[:1], tmp_path / "overlap")
+    shown = pd.read_csv(tmp_path / "overlap.tsv", sep="\t").set_index(["pooling", "k"])["overlap"]
+    first = jaccard("AST-05", 1, "home", "all", "branches.0.spectral_pool", 0.5)
+    assert shown["branches.spectral_pool", 0.5] == pytest.approx(((first + 0.9) / 2 - 0.25) / 0.75)
+
+
+def test_kept_shows_each_seed_of_the_first_training_at_the_smallest_k(folders, tmp_path, drawn):
     kept(folders[::-1], CORPORA[::-1], tmp_path / "kept", LABEL)
     (figure,) = drawn
-    assert figure.note.startswith("AST-05, seed 1, k = 0.1 at inference") and "not frequency bands" in figure.note
-    panels = np.array(figure.axes).reshape(2, 2)
-    assert [axes.get_title() for axes in panels[0]] == [title for _, title in CORPORA[::-1]]
-    for axes, size, width in zip(panels[:, 0], (42, 33), (1, 0.06), strict=True):
-        assert len(axes.patches) == 4
-        for patch in axes.patches:
-            values, edges, _ = patch.get_data()
-            plus = same_color(patch.get_edgecolor(), figures._SCORERS["learned"])
-            assert values == pytest.approx([10 * (position + plus) / size for position in range(size)])
-            first = -0.5 if size == 42 else 0
-            assert edges == pytest.approx(first + width * np.arange(size + 1))
-        assert len({(patch.get_edgecolor(), patch.get_linestyle()) for patch in axes.patches}) == 4
-        (chance,) = axes.lines
-        assert chance.get_ydata()[0] == pytest.approx(10 * np.mean([i / size for i in range(size)]) + 5 / size)
-    assert legend(figure)[:2] == ["learned, bona fide", "learned, spoof"] and len(legend(figure)) == 5
+    assert figure.note.startswith("AST-05, k = 0.1 at inference") and "one seed" in figure.note
+    *panels, bar = figure.axes
+    assert [axes.get_title() for axes in panels] == [title for _, title in CORPORA[::-1]]
+    assert bar.get_ylabel() == "Clips that keep it (%)"
+    bands = ["learned, bona fide", "learned, spoof", "magnitude, bona fide", "magnitude, spoof"]
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == bands
+    for axes in panels:
+        assert len(axes.collections) == 4 and axes.get_ylim() == (4, 0)
+        for place, mesh in enumerate(axes.collections):
+            corners = np.asarray(mesh.get_coordinates())
+            np.testing.assert_allclose(corners[0, :, 0], 0.06 * np.arange(34), atol=1e-9)
+            assert (place < corners[..., 1]).all() and (corners[..., 1] < place + 1).all()
+            learned = place < 2
+            expected = [[10 * (position + learned) / 33 / seed for position in range(33)] for seed in (1, 2)]
+            np.testing.assert_allclose(mesh.get_array(), expected)
+            assert mesh.norm.vcenter == pytest.approx(np.mean([(p + 0.5) / 33 * 10 * 0.75 for p in range(33)]))
+            assert (mesh.norm.vmin, mesh.norm.vmax) == pytest.approx((0, 10))
     shown = pd.read_csv(tmp_path / "kept.tsv", sep="\t")
-    assert shown[["trained", "seed", "k"]].drop_duplicates().to_numpy().tolist() == [["AST-05", 1, 0.1]]
-    assert len(shown) == 2 * 2 * 2 * (42 + 33) and {*shown["label"]} == {"bonafide", "spoof"}
+    assert shown[["trained", "k", "layer"]].drop_duplicates().to_numpy().tolist() == [["AST-05", 0.1, "temporal_pool"]]
+    assert len(shown) == 2 * 2 * 2 * 2 * 33 and {*shown["seed"]} == {1, 2}
+
+
+def test_kept_where_all_nodes_are_alike(tmp_path):
+    (folder,) = write(tmp_path / "in", ["AST-05"], seeds=[1], corpora=["home"])
+    pd.read_csv(folder / "kept.tsv", sep="\t").assign(share=0.1).to_csv(folder / "kept.tsv", sep="\t", index=False)
+    kept([folder], CORPORA[:1], tmp_path / "kept")
+    assert (tmp_path / "kept.png").stat().st_size > 5_000
+
+
+def test_planted_is_drawn_as_it_is(tmp_path, drawn):
+    """Of the first training; a dot and a bar per method and scorer, in a row per corpus and a column per k."""
+    probed = test_tables_probes.write(tmp_path / "probed")
+    planted(probed, CORPORA, tmp_path / "planted", LABEL)
+    (figure,) = drawn
+    assert figure.note.startswith("AST-05: 0.3 s of 56 bona fide clips") and "2 seeds" in figure.note
+    assert legend(figure) == ["learned", "magnitude"]
+    panels = np.array(figure.axes).reshape(2, 2)
+    assert [axes.get_title() for axes in panels[1]] == [f"{CORPORA[1][1]}, k = 0.5", "k = 0.1"]
+    names = [tick.get_text() for tick in panels[1, 0].get_yticklabels()]
+    assert len(names) == 4 and names[-1] == "Bona fide, from elsewhere"
+    for axes, change in zip(panels.flat, (10, 2, 11, 3), strict=True):
+        learned, magnitude = marked(axes)
+        assert learned.get_xdata() == pytest.approx([change] * 4)
+        assert magnitude.get_xdata() == pytest.approx([change + 10] * 4)
+        assert learned.get_ydata() == pytest.approx(np.arange(4) - 0.16)
+        bars = [path.vertices[:, 0] for bars in axes.collections for path in bars.get_paths()]
+        assert bars[0] == pytest.approx([change - 5, change + 5]) and len(bars) == 8
+    shown = pd.read_csv(tmp_path / "planted.tsv", sep="\t")
+    assert {*shown["trained"]} == {"AST-05"} and len(shown) == 2 * 2 * 2 * 4
+    with pytest.raises(ConfigError, match="hold no probes of corpus 'moon'"):
+        planted(probed, [("moon", "Moon")], tmp_path / "refused")
 
 
 def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
@@ -125,14 +164,12 @@ def test_attention_that_is_a_mean_in_all_places(folders, tmp_path, drawn):
     assert (marked(drawn[0].axes[0])[0].get_ydata() == 0).all()
 
 
-def test_one_seed_one_corpus_has_no_bars(tmp_path, drawn):
+def test_one_seed_one_corpus(tmp_path, drawn):
     folders = write(tmp_path, ["AST-03"], seeds=[1], corpora=["home"], variants=())
     overlap(folders, CORPORA[:1], tmp_path / "overlap")
     kept(folders, CORPORA[:1], tmp_path / "kept")
     stack_attention(folders, CORPORA[:1], tmp_path / "stack")
-    assert [len(figure.axes) for figure in drawn] == [3, 2, 2]
-    bars = [path.vertices for bars in drawn[0].axes[0].collections for path in bars.get_paths()]
-    assert np.isnan(np.concatenate(bars)[:, 1]).all()
+    assert [len(figure.axes) for figure in drawn] == [1, 2, 2]
 
 
 def test_refuses(folders, tmp_path):

@@ -100,7 +100,7 @@ def test_what_is_captured_gives_what_the_released_code_returns(scoring, aggregat
                 "learned": 1 / (1 + torch.exp(-(nodes @ pool.proj.weight[0] + pool.proj.bias))),
                 "magnitude": (nodes**2).sum(dim=2),
             }[scoring]
-            kept = analysis._highest(pool.scores(nodes, scoring), pooled.shape[1])
+            kept = analysis.highest(pool.scores(nodes, scoring), pooled.shape[1])
             for trial, of_nodes in enumerate(scores.tolist()):
                 order = sorted(range(nodes.shape[1]), key=of_nodes.__getitem__, reverse=True)[: pooled.shape[1]]
                 assert [*np.flatnonzero(kept[trial])] == sorted(order)
@@ -515,7 +515,7 @@ def test_some_trials_of_each_class(inspected, checkpoint, synthetic, scored, tmp
     assert {*nodes["corpus"]} == {"eval"}
     stack = read(tmp_path / "few", "stack")
     assert {*stack.loc[stack["label"] == "all", "n_trials"]} == {6}
-    chosen = analysis._choose(read_trials(synthetic / "eval.tsv"), 3)
+    chosen = analysis.choose(read_trials(synthetic / "eval.tsv"), 3)
     moved = (pd.read_parquet(scored)["05-Mean"] - pd.read_parquet(scored)["05"]).abs()[chosen.index]
     value = stack.set_index(["label", "quantity", "aggregation"])["value"]
     assert value["all", "score_change", "linear"] == pytest.approx(moved.mean(), rel=1e-5)
@@ -525,11 +525,11 @@ def test_some_trials_of_each_class(inspected, checkpoint, synthetic, scored, tmp
 
 def test_the_choice_is_seeded_and_keeps_the_order():
     trials = pd.DataFrame({"label": ["spoof"] * 50 + ["bonafide"] * 9})
-    chosen = analysis._choose(trials, 12)
+    chosen = analysis.choose(trials, 12)
     assert chosen["label"].value_counts().to_dict() == {"spoof": 12, "bonafide": 9}
     assert chosen.index.is_monotonic_increasing and [*chosen.index[:12]] != [*range(12)]
-    pd.testing.assert_frame_equal(chosen, analysis._choose(trials, 12))
-    assert len(analysis._choose(trials, 0)) == 59
+    pd.testing.assert_frame_equal(chosen, analysis.choose(trials, 12))
+    assert len(analysis.choose(trials, 0)) == 59
 
 
 def test_a_score_file_of_one_column_gives_no_changes(checkpoint, synthetic, tmp_path):

@@ -83,6 +83,15 @@ def test_the_batch_of_scoring_is_the_recipe_s_where_it_decides_scores():
     assert Plan(config).scoring_batch == 12
 
 
+def test_probes_are_made_where_clips_are_named():
+    assert [Plan(CONFIGS[base]).probed for base in CONFIGS if base != "config.yaml"] == [[], []]
+    plan = Plan(CONFIGS["config.yaml"])
+    assert plan.probed == [f"{plan.results_folder}/probes/{corpus}" for corpus in plan.config["evaluate_on"]]
+    of_probes = {result.name for result in plan.made if "probed" in result.arguments}
+    assert {"planted", "edges"} <= of_probes
+    assert of_probes.isdisjoint(result.name for result in Plan(settings(analysis__probed=0)).made)
+
+
 def test_a_family_reads_what_it_compares():
     plan = Plan(settings())
     assert plan.trainings_of("ablation") == ["AST-05", "AST-03"]
@@ -92,7 +101,7 @@ def test_a_family_reads_what_it_compares():
 @pytest.mark.parametrize("base", CONFIGS)
 def test_functions_take_what_the_plan_gives(base):
     """Every table, figure and measurement: its function exists and takes these arguments."""
-    config = settings(base, ablation__trained=["Mag"], speed__systems=["AST-05-05"])
+    config = settings(base, ablation__trained=["Mag"], speed__systems=["AST-05-05"], analysis__probed=4)
     config["temperature"]["trained"]["stack"] = [1]
     plan = Plan(config)
     made = {kind: {result.name for result in plan.made if result.kind == kind} for kind in MAKERS}

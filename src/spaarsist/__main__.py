@@ -548,6 +548,28 @@ def inspect(
 
 
 @verb(INSIDE)
+def probe(
+    checkpoint: Annotated[list[Path], typer.Option(exists=True, file_okay=False, help="Of an AASIST; repeat.")],
+    trial_list: InputFile,
+    output: Annotated[Path, typer.Option(help="Folder to write."), FOLDER],
+    k_infer: Annotated[list[float], typer.Option(min=0, max=1, help="Share of nodes kept; repeat for more.")],
+    clips_per_class: Annotated[int, typer.Option(min=1, help="Clips of each class to take.")] = 60,
+    corpus: Corpus = "",
+    confidence: Confidence = 0.95,
+    batch_size: BatchSize = 16,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Workers = 0,
+) -> None:
+    """Probe trained AASISTs: which scorer keeps nodes that were spoofed on purpose, what is kept at excerpts' edges."""
+    from spaarsist.audit.probes import probe as run
+
+    how = {"batch_size": batch_size, "device": device, "threads": threads, "workers": workers}
+    options = (k_infer, clips_per_class)
+    run(checkpoint, trial_list, output, *options, corpus=corpus, confidence=confidence, **how)
+
+
+@verb(INSIDE)
 def findings(
     output: Output,
     record: Annotated[list[Path], _files("model.json of a training")],

@@ -61,6 +61,8 @@ TABLES = {
     "ablation_trained": ("Ablation, trained too", "reporting.tables.differences.write_ablation"),
     "nodes": ("Which nodes survive", "reporting.tables.nodes.write_nodes"),
     "stack_attention": ("Is stack attention a mean?", "reporting.tables.nodes.write_stack"),
+    "planted": ("Which scorer keeps spoofed nodes", "reporting.tables.probes.write_planted"),
+    "edges": ("Nodes at the edges", "reporting.tables.probes.write_edges"),
     "calibration": ("Calibration and threshold transfer", "reporting.tables.calibration.write_calibration"),
     "claims": ("Claims against results", "reporting.claims.judge"),
     "latency": ("Time of the back-end", "reporting.tables.latency.write_latency"),
@@ -82,6 +84,7 @@ FIGURES = {
     "ablation_trained": ("Ablation, trained too", "reporting.figures.differences.ablation"),
     "node_overlap": ("Which nodes survive", "reporting.figures.nodes.overlap"),
     "kept_nodes": ("Where the kept nodes are", "reporting.figures.nodes.kept"),
+    "planted": ("Which scorer keeps spoofed nodes", "reporting.figures.nodes.planted"),
     "stack_attention": ("Is stack attention a mean?", "reporting.figures.nodes.stack_attention"),
     "calibration": ("Calibration and threshold transfer", "reporting.figures.calibration.calibration"),
     "latency": ("Time of the back-end", "reporting.figures.latency.latency"),
@@ -588,6 +591,12 @@ class Plan:
     preflight_report = property(lambda self: f"{self.results_folder}/preflight.tsv")
 
     @property
+    def probed(self) -> list[str]:
+        """Folders of the probes, where the config asks for any: the mini corpora's."""
+        corpora = self.config["evaluate_on"] if self.config["analysis"]["probed"] else []
+        return [f"{self.results_folder}/probes/{corpus}" for corpus in corpora]
+
+    @property
     def _calibrated(self) -> list[str]:
         return [*self.k_train, *self.config["backends"]]
 
@@ -632,6 +641,7 @@ class Plan:
         confidence = {"confidence": evaluation["confidence"]}
         cost = {"cost": evaluation["cost_model"]}
         inspected = {"inspected": self.inspected} | corpora
+        probed = self.probed and {"probed": self.probed} | corpora
         calibration = {"calibration": self.calibration}
         baseline = {"summary": summary["summary"]} | self._family("baseline") | corpora
         switched = [name + t for name in self.temperature["systems"] for t in ["", *self.switched]]
@@ -660,6 +670,8 @@ class Plan:
             "ablation_trained": of_steps("ablation_trained", self.ablation_trained, summary=summary["summary"]),
             "nodes": inspected,
             "stack_attention": inspected,
+            "planted": probed,
+            "edges": probed,
             "calibration": calibration | {"systems": self.ranked} | corpora,
             "claims": {
                 "summary": summary["summary"],
@@ -694,6 +706,7 @@ class Plan:
             "ablation_trained": of_steps("ablation_trained", self.ablation_trained),
             "node_overlap": inspected,
             "kept_nodes": inspected,
+            "planted": probed,
             "stack_attention": inspected,
             "calibration": calibration | {"systems": in_figures} | dev_too,
             "latency": tables["latency"],

@@ -451,7 +451,14 @@ def test_what_was_not_refused_is_tried_again(run, tmp_path):
     assert result.returncode == 1 and result.stdout.count("Trying to restart") == 2
 
 
-WITHOUT = {"latency", "detector", "temperature_trained", "ablation_trained"}  # this config asks for none of them
+WITHOUT = {
+    "latency",
+    "detector",
+    "temperature_trained",
+    "ablation_trained",
+    "planted",
+    "edges",
+}  # this config asks for none of them
 ALL_TABLES = {name if name in ("table1", "table2") else f"table_{name}" for name in {*TABLES} - WITHOUT}
 LABELLED = ALL_TABLES | {f"figure_{name}" for name in {*FIGURES} - WITHOUT}
 FOOTERS = ALL_TABLES | {"provenance"}  # which name the configuration: any edit makes them anew, in seconds

@@ -104,6 +104,41 @@ rule inspect:
         " --trials-per-class {params.trials_per_class} {params.how} > {log} 2>&1"
 
 
+# All trainings at once: they meet the same waveforms, which take longer to make than to look at
+rule probe:
+    input:
+        weights=PLAN.per_run("checkpoints", PLAN.k_train, "/model.safetensors"),
+        records=PLAN.per_run("checkpoints", PLAN.k_train, "/model.json"),
+        trials=ancient(f"{RESULTS}/trials/{{corpus}}.tsv"),
+    output:
+        directory(f"{RESULTS}/probes/{{corpus}}"),
+    log:
+        f"{RESULTS}/logs/probe/{{corpus}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/probe/{{corpus}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE["score_threads"] + COMPUTE["workers"]
+    resources:
+        mem_mb=8000 + 8000 * min(COMPUTE["gpu"], 1),
+        runtime=240,
+        gpu=min(COMPUTE["gpu"], 1),
+    params:
+        folders=options("--checkpoint", PLAN.per_run("checkpoints", PLAN.k_train)),
+        k_infer=options("--k-infer", config["analysis"]["k_infer"]),
+        clips=config["analysis"]["probed"],
+        confidence=config["evaluation"]["confidence"],
+        trials=contents(),
+        code=code.meaning("__main__.probe", backend="AASIST"),
+        how=for_scoring,
+    message:
+        "Probe the AASIST back-ends with clips of {wildcards.corpus}"
+    shell:
+        "python -m spaarsist probe {params.folders} --trial-list {input.trials:q} --corpus {wildcards.corpus}"
+        " --output {output:q} {params.k_infer} --clips-per-class {params.clips} --confidence {params.confidence}"
+        " {params.how} > {log} 2>&1"
+
+
 # What back-ends cost at the paper's size, and at this run's own (audit/complexity.py): rules complexity_paper_size and
 # complexity_as_run
 SIZES = {

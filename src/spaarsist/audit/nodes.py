@@ -128,7 +128,7 @@ def inspect(
     ratios = sorted({k for k in k_infer if k != 1})
     if not ratios:
         raise ConfigError(f"k_infer = {[*k_infer]}: needs a share below 1, for 1 leaves a pooling nothing to choose")
-    trials = _choose(trials, trials_per_class)
+    trials = choose(trials, trials_per_class)
     table, labels, crop = table.loc[trials.index], trials["label"].to_numpy(), record["recipe"]["crop"]
 
     attended = replace(backend.variant, stack_aggregation="attention")
@@ -234,7 +234,7 @@ class _Overlap:
                 continue
             self.sizes[layer] = nodes.shape[1], pooled.shape[1]
             scores = [pool.scores(nodes, scorer) for scorer in SCORERS]
-            learned, magnitude = (_highest(values, pooled.shape[1]) for values in scores)
+            learned, magnitude = (highest(values, pooled.shape[1]) for values in scores)
             self.jaccard[layer].append((learned & magnitude).sum(axis=1) / (learned | magnitude).sum(axis=1))
             self.spearman[layer].append(rank_correlation(*(values.squeeze(2).cpu().numpy() for values in scores)))
             if layer in _FIRST_POOLS:
@@ -282,7 +282,7 @@ class _Overlap:
                 yield row | means | {"quartile": number}
 
 
-def _highest(scores: Tensor, n: int) -> np.ndarray:
+def highest(scores: Tensor, n: int) -> np.ndarray:
     """Which nodes have the n highest scores, as `GraphPool` takes them: (B, N, 1) -> bool (B, N)."""
     highest = torch.topk(scores, n, dim=1).indices
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, highest, True).squeeze(2).cpu().numpy()
@@ -373,7 +373,7 @@ def _stack_temperature(backend: AASIST) -> float:
     return own.pop() if len(own) == 1 else np.nan
 
 
-def _choose(trials: pd.DataFrame, per_class: int) -> pd.DataFrame:
+def choose(trials: pd.DataFrame, per_class: int) -> pd.DataFrame:
     """All trials, or so many of each class from a fixed seed, in the list's order."""
     if not per_class:
         return trials

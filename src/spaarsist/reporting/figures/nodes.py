@@ -3,95 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, STYLE, save, width
+from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, STYLE, part_rows, save, width
 from spaarsist.reporting.tables.nodes import LAYERS, over_seeds, read_inspected
+from spaarsist.reporting.tables.probes import PLANTS, read_probed
 
-_GRAPHS = {"spectral": (COLOURS[0], "o"), "temporal": (COLOURS[3], "s")}
-_PLACES = {"": "First pooling", "branches.0.": "Branch 1", "branches.1.": "Branch 2"}
+_POOLINGS = {
+    "spectral_pool": "Spectral, first",
+    "temporal_pool": "Temporal, first",
+    "branches.spectral_pool": "Spectral, branches",
+    "branches.temporal_pool": "Temporal, branches",
+}
 _CHANCE = {"ls": (0, (3, 1.5)), "lw": 0.8}
-_SCORERS = {"learned": COLOURS[0], "magnitude": COLOURS[3]}
-_CLASSES = {"bonafide": ("bona fide", "-"), "spoof": ("spoof", (0, (2, 1)))}
+_SCORERS = ("learned", "magnitude")
+_CLASSES = {"bonafide": "bona fide", "spoof": "spoof"}
 _TICKS = {"attention": "attention", "uniform": "plain\nmean", "linear": "released\ncode's mean"}
-_NO_BANDS = "Spectral nodes: groups of three neighbouring features of a learned projection, not frequency bands"
 
 
 def overlap(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
-    """Draw how far the learned scorer and the squared norm keep the same nodes, against the share that is kept.
+    """Draw how far the learned scorer and the squared norm keep the same nodes: 0 as by chance, 1 the same ones.
 
-    A row per training; three columns per corpus, for the first poolings and those in the branches. Dashed lines are
-    what two random choices have in common. A pooling that keeps all it gets has no mark.
+    A panel per corpus, a row per pooling of the first training in the order of tables, those of the two branches
+    together; a dot per seed, and a mark at their mean, for every share kept. A pooling that keeps all it gets has none.
 
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
-        corpora: (name in the files, title) of each group of columns.
-        output_stem, label: as in `style.save`. The TSV has a row per training, corpus, pooling and k: the Jaccard index
-            (mean over trials and seeds, standard deviation over seeds) and chance.
+        corpora: (name in the files, title) of each panel.
+        output_stem, label: as in `style.save`. The TSV has a row per corpus, pooling, k and seed: `overlap` is
+            (Jaccard index - chance) / (1 - chance).
 
     Raises:
         ConfigError: see `spaarsist.reporting.tables.nodes.read_inspected`.
     """
     rows = read_inspected(inspected, "nodes.tsv", [name for name, _ in corpora], ["layer", "k", "jaccard", "chance"])
-    points = over_seeds(rows[rows["label"] == "all"], ["trained", "corpus", "layer", "k", "chance"], ["jaccard"])
-    trainings, ratios = points["trained"].unique(), sorted(points["k"].unique())
+    rows = rows[(rows["trained"] == rows["trained"].iloc[0]) & (rows["label"] == "all")]
+    rows = rows.assign(
+        pooling=rows["layer"].str.replace(r"branches\.\d\.", "branches.", regex=True),
+        overlap=(rows["jaccard"] - rows["chance"]) / (1 - rows["chance"]),
+    )
+    keys = ["trained", "corpus", "pooling", "k", "seed"]
+    points = rows.groupby(keys, sort=False)["overlap"].mean().reset_index()
+    ratios = sorted(points["k"].unique(), reverse=True)
+    looks = {
+        k: {"color": colour, "marker": marker} for k, colour, marker in zip(ratios, cycle(COLOURS), cycle(MARKERS))
+    }
     with mpl.rc_context(STYLE):
-        size = width(2 * len(corpora)), 1.1 + 1.3 * len(trainings)
-        figure = Figure(figsize=size, layout="constrained")
-        parts = figure.subfigures(1, len(corpora), squeeze=False)[0]
-        for part, (corpus, title) in zip(parts, corpora, strict=True):
-            part.suptitle(title, fontsize=8.5, fontweight="bold")
-            panels = part.subplots(len(trainings), len(_PLACES), squeeze=False, sharex=True, sharey=True)
-            for row, trained in zip(panels, trainings, strict=True):
-                own = points[(points["corpus"] == corpus) & (points["trained"] == trained)]
-                for (axes, prefix), graph in product(zip(row, _PLACES, strict=True), _GRAPHS):
-                    _draw_overlap(axes, own[own["layer"] == f"{prefix}{graph}_pool"], ratios, graph)
-                row[0].set_ylabel(f"{trained}\nJaccard index")
-            for axes, place in zip(panels[0], _PLACES.values(), strict=True):
-                axes.set_title(place)
-            for axes in panels[-1]:
-                axes.set_xlabel("k")
-            panels[0, 0].set(ylim=(0, 1), xlim=(-0.4, len(ratios) - 0.6))
-            panels[0, 0].set_xticks(range(len(ratios)), [f"{k:g}".lstrip("0") for k in ratios])
-        handles = [
-            Line2D([], [], color=colour, marker=marker, **DOT, label=f"{graph} nodes")
-            for graph, (colour, marker) in _GRAPHS.items()
-        ]
-        handles.append(Line2D([], [], color="0.4", **_CHANCE, label="two random choices"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=3)
-        note = f"k: share kept at inference by every pooling  ·  Bars: ± standard deviation over seeds  ·  {_NO_BANDS}"
+        figure = Figure(figsize=(width(2 * len(corpora)), 2.4), layout="constrained")
+        panels = figure.subplots(1, len(corpora), squeeze=False, sharex=True, sharey=True)[0]
+        for axes, (corpus, title) in zip(panels, corpora, strict=True):
+            axes.set_title(title)
+            for (place, pooling), (lane, (k, look)) in product(enumerate(_POOLINGS), enumerate(looks.items())):
+                own = points.loc[points[["corpus", "pooling", "k"]].eq([corpus, pooling, k]).all(axis=1), "overlap"]
+                at = place + 0.24 * (lane - (len(looks) - 1) / 2)
+                axes.plot(own, [at] * len(own), ls="", ms=2.2, mew=0, alpha=0.7, **look, zorder=2)
+                axes.plot(own.mean(), at, ls="", **DOT, **look, zorder=3)
+            for x in (0, 1):
+                axes.axvline(x, color="0.4", **_CHANCE, zorder=1)
+            axes.set_xlabel("Overlap, corrected for chance")
+            part_rows(axes, [*_POOLINGS.values()])
+        ends = min(0, points["overlap"].min()), 1
+        panels[0].set_xlim(ends[0] - 0.05, ends[1] + 0.05)
+        handles = [Line2D([], [], ls="", **DOT, **look, label=f"k = {k:g}") for k, look in looks.items()]
+        handles.append(Line2D([], [], color="0.4", **_CHANCE, label="0: two random choices, 1: the same nodes"))
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        note = (
+            f"{points['trained'].iloc[0]}; k: share kept at inference by every pooling  ·  Overlap: Jaccard index of "
+            "the nodes kept by learned score and by squared norm  ·  Small dots: seeds"
+        )
         save(figure, points, output_stem, note, label)
 
 
-def _draw_overlap(axes: Axes, points: pd.DataFrame, ratios: Sequence[float], graph: str) -> None:
-    points = points.sort_values("k")
-    colour, marker = _GRAPHS[graph]
-    at = points["k"].map(ratios.index)
-    axes.plot(at, points["chance"], color=colour, **_CHANCE, zorder=1)
-    at = at + 0.06 * (1 if graph == "temporal" else -1)  # lest the bars hide each other
-    low, high = (points["jaccard"] + sign * points["jaccard.seeds_std"] for sign in (-1, 1))
-    axes.vlines(at, low, high, color=colour, lw=0.7, zorder=2)
-    axes.plot(at, points["jaccard"], color=colour, marker=marker, **DOT, lw=1, zorder=3)
-
-
 def kept(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
-    """Draw how often the node at each position is kept, by learned scorer and squared norm, for both classes.
+    """Draw how often the temporal node at each position is kept, by learned scorer and squared norm, for both classes.
 
-    Shown are the first poolings of one training, the first in the order of tables, at the smallest k; and of its lowest
-    seed alone, since the number of a spectral node means something else in every training.
+    A panel per corpus; in it a band per scorer and class, and in a band a line per seed. Shown is the first temporal
+    pooling of one training, the first in the order of tables, at the smallest k. Spectral nodes are left out: the
+    number of one means something else in every training.
 
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
-        corpora: (name in the files, title) of each column.
+        corpora: (name in the files, title) of each panel.
         output_stem, label: as in `style.save`. The TSV has the rows that are drawn.
 
     Raises:
@@ -99,39 +98,81 @@ def kept(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_s
     """
     columns = ["layer", "k", "scorer", "position", "seconds", "share"]
     rows = read_inspected(inspected, "kept.tsv", [name for name, _ in corpora], columns)
-    rows = rows[rows["trained"] == rows["trained"].iloc[0]]
-    rows = rows[(rows["seed"] == rows["seed"].min()) & (rows["k"] == rows["k"].min()) & (rows["label"] != "all")]
-    trained, seed, k = rows[["trained", "seed", "k"]].iloc[0]
-    axis_of = {"spectral_pool": "Spectral node", "temporal_pool": "Time in the excerpt (s)"}
+    rows = rows[(rows["trained"] == rows["trained"].iloc[0]) & (rows["layer"] == "temporal_pool")]
+    rows = rows[(rows["k"] == rows["k"].min()) & (rows["label"] != "all")]
+    trained, k = rows[["trained", "k"]].iloc[0]
+    bands = [*product(_SCORERS, _CLASSES)]
+    chance = rows["share"].mean()  # all nodes alike: every clip keeps as many
+    most = max(rows["share"].max(), 2 * chance)
+    colours = mpl.colors.TwoSlopeNorm(100 * chance, 0, 100 * most)  # white where it is no more and no less than chance
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width(2 * len(corpora)), 4.2), layout="constrained")
-        panels = figure.subplots(2, len(corpora), squeeze=False, sharex="row", sharey="row")
-        for column, (corpus, title) in zip(panels.T, corpora, strict=True):
-            column[0].set_title(title)
-            for axes, (layer, axis) in zip(column, axis_of.items(), strict=True):
-                own = rows[(rows["corpus"] == corpus) & (rows["layer"] == layer)]
-                for (scorer, name), part in own.groupby(["scorer", "label"]):
-                    middle = part["position"] if part["seconds"].isna().all() else part["seconds"]
-                    step = middle.diff().mean() if len(part) > 1 else 1
-                    edges = np.append(middle - step / 2, middle.iloc[-1] + step / 2)
-                    dashes = _CLASSES[name][1]
-                    axes.stairs(100 * part["share"], edges, baseline=None, color=_SCORERS[scorer], ls=dashes, lw=1)
-                chance = 100 * own.groupby(["scorer", "label"])["share"].mean().mean()
-                axes.axhline(chance, color="0.4", **_CHANCE, zorder=1)
-                axes.set_xlabel(axis)
-                axes.margins(x=0.01)
-                axes.set_ylim(bottom=0)
-        for axes in panels[:, 0]:
-            axes.set_ylabel("Trials that keep it (%)")
-        handles = [
-            Line2D([], [], color=colour, ls=dashes, lw=1, label=f"{scorer}, {name}")
-            for scorer, colour in _SCORERS.items()
-            for name, dashes in _CLASSES.values()
-        ]
-        handles.append(Line2D([], [], color="0.4", **_CHANCE, label="all nodes alike"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=5)
+        figure = Figure(figsize=(width(2 * len(corpora)), 2.5), layout="constrained")
+        panels = figure.subplots(1, len(corpora), squeeze=False, sharey=True)[0]
+        for axes, (corpus, title) in zip(panels, corpora, strict=True):
+            own = rows[rows["corpus"] == corpus]
+            shares = own.pivot_table("share", ["scorer", "label", "seed"], "seconds")
+            n_seeds = own["seed"].nunique()
+            step = np.diff(shares.columns).mean() if len(shares.columns) > 1 else 1
+            edges = np.append(shares.columns - step / 2, shares.columns[-1] + step / 2)
+            for place, (scorer, name) in enumerate(bands):
+                band = 100 * shares.loc[scorer, name].to_numpy()
+                heights = place + 0.06 + 0.88 * np.arange(n_seeds + 1) / n_seeds
+                mesh = axes.pcolormesh(edges, heights, band, cmap="RdBu_r", norm=colours, rasterized=True)
+            axes.set(title=title, xlabel="Time in the excerpt (s)", xlim=(edges[0], edges[-1]), ylim=(len(bands), 0))
+            names = [f"{scorer}, {_CLASSES[name]}" for scorer, name in bands]
+            axes.set_yticks(np.arange(len(bands)) + 0.5, names)
+            axes.tick_params(axis="y", length=0)
+            axes.grid(visible=False)
+        bar = figure.colorbar(mesh, ax=panels, aspect=14)
+        bar.set_label("Clips that keep it (%)")
         note = (
-            f"{trained}, seed {seed}, k = {k:g} at inference, first poolings  ·  {_NO_BANDS}; short clips end in zeros"
+            f"{trained}, k = {k:g} at inference, first temporal pooling; white: kept as often as the average node "
+            f"({100 * chance:.0f} %)  ·  A line of a band: one seed  ·  Clips shorter than an excerpt end in zeros"
+        )
+        save(figure, rows, output_stem, note, label)
+
+
+def planted(probed: Sequence[Path], corpora: Sequence[tuple[str, str]], output_stem: Path, label: str = "") -> None:
+    """Draw how much more often the nodes of a stretch are kept once it is spoofed, by learned scorer and squared norm.
+
+    A row of panels per corpus, a column per share kept; in a panel a row per method, and below them bona fide speech
+    from elsewhere. Shown is the first training in the order of tables.
+
+    Args:
+        probed: folder of `audit.probes.probe` of every corpus.
+        corpora: (name in the files, title) of each row.
+        output_stem, label: as in `style.save`. The TSV has the rows that are drawn.
+
+    Raises:
+        ConfigError: see `spaarsist.reporting.tables.probes.read_probed`.
+    """
+    columns = ["method", "n_clips", "n_seeds", "difference", "low", "high"]
+    rows = read_probed(probed, "planted.tsv", [name for name, _ in corpora], columns)
+    rows = rows[(rows["trained"] == rows["trained"].iloc[0]) & (rows["method"] != "unchanged")]
+    methods, ratios = [name for name in PLANTS if name != "unchanged"], sorted(rows["k"].unique(), reverse=True)
+    looks = {s: {"color": COLOURS[i], "marker": MARKERS[i]} for s, i in zip(_SCORERS, (0, 3), strict=True)}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width(len(ratios)), 0.7 + 1.4 * len(corpora)), layout="constrained")
+        panels = figure.subplots(len(corpora), len(ratios), squeeze=False, sharex=True, sharey=True)
+        for (row, (corpus, title)), (column, k) in product(enumerate(corpora), enumerate(ratios)):
+            axes = panels[row, column]
+            for aside, (scorer, look) in zip((-0.16, 0.16), looks.items(), strict=True):
+                own = rows[rows[["corpus", "k", "scorer"]].eq([corpus, k, scorer]).all(axis=1)].set_index("method")
+                own, at = 100 * own.loc[methods, ["difference", "low", "high"]], np.arange(len(methods)) + aside
+                axes.hlines(at, own["low"], own["high"], color=look["color"], lw=0.9, zorder=2)
+                axes.plot(own["difference"], at, ls="", **DOT, **look, zorder=3)
+            axes.axvline(0, color="0.4", **_CHANCE, zorder=1)
+            part_rows(axes, [PLANTS[name] for name in methods])
+            axes.set_title(f"{title}, k = {k:g}" if column == 0 else f"k = {k:g}")
+        for axes in panels[-1]:
+            axes.set_xlabel("Change (points)")
+        handles = [Line2D([], [], ls="", **DOT, **look, label=scorer) for scorer, look in looks.items()]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2)
+        n_clips, n_seeds = (" to ".join(map(str, sorted({*rows[name]}))) for name in ("n_clips", "n_seeds"))
+        note = (
+            f"{rows['trained'].iloc[0]}: 0.3 s of {n_clips} bona fide clips remade, all else equal  ·  Change of the "
+            f"share of its temporal nodes that is kept; right of 0: a spoof is found  ·  Bars: intervals over "
+            f"clips and {n_seeds} seeds"
         )
         save(figure, rows, output_stem, note, label)
 
