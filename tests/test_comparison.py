@@ -10,7 +10,7 @@ from scipy import stats
 
 from conftest import write_replicates, write_scores, write_trials, write_tsv
 from spaarsist.evaluation import evaluate as evaluation
-from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare, flat_region
+from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare, flat_region, possible
 from spaarsist.evaluation.evaluate import evaluate
 from spaarsist.evaluation.statistics import holm
 from spaarsist.names import ConfigError, System
@@ -175,9 +175,17 @@ def test_every_number_by_hand(tmp_path, outlier, decisive):
     assert row["p_fixed"] == pytest.approx(max(fixed))
     assert row["p"] == row[decisive] == max(row["p_trials"], row["p_speakers"])
     wide, narrow = reaches[decisive]
-    assert [row["ci_low"], row["ci_high"]] == pytest.approx([0.3 - wide, 0.3 + wide])
+    assert 0.3 - wide < -0.15 and 0.3 + wide > 0.85, "an EER of 15 % falls to 0 and rises to 100 %, no farther"
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx([-0.15, 0.85])
     half = run(files(inputs), [("A", "B")], tmp_path, confidence=0.5).loc["eer"]
     assert [half["ci_low"], half["ci_high"]] == pytest.approx([0.3 - narrow, 0.3 + narrow])
+
+
+@pytest.mark.parametrize(
+    ("metric", "cut"), [("eer", (-0.2, 0.8)), ("min_dcf", (-0.2, 0.8)), ("act_dcf", (-0.2, 3)), ("cllr", (-0.2, 3))]
+)
+def test_a_difference_stays_within_what_the_metric_can_be(metric, cut):
+    assert possible(metric, 0.2, -1.5, 3) == cut and possible(metric, 0.2, -0.1, 0.3) == (-0.1, 0.3)
 
 
 def test_corrected_for_all_tests_of_the_file(tmp_path):

@@ -128,6 +128,18 @@ def read_comparisons(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
     return table
 
 
+def possible(metric: str, reference: float, low: float, high: float) -> tuple[float, float]:
+    """Cut the interval of a difference to what the metric can be: from the reference's value to 0, and to its most.
+
+    Args:
+        metric: one of `COMPARED`; EER and minDCF are at most 1, actDCF and Cllr have no most.
+        reference: value of what the system is compared with.
+        low, high: ends of the interval.
+    """
+    most = 1 - reference if metric in TESTED else math.inf
+    return max(low, -reference), min(high, most)
+
+
 def flat_region(alike: Sequence[bool], home: int) -> np.ndarray:
     """Which places of a row are joined to one of them by places that are all like it.
 
@@ -195,26 +207,36 @@ def _test(
 
     about = drawn[pair[0], seeds[0]][0].about
     errors, tests, fixed = {}, {}, []
-    for resampling in drawn[pair[0], seeds[0]][0].values:
-        sides = []
-        for name in pair:
-            of_seeds = [drawn[name, seed] for seed in seeds]
-            sides.append([r.values[resampling][f"{c}:{values.name}"].to_numpy() for r, c in of_seeds])
-        variance = np.mean(np.subtract(*sides), axis=0).var(ddof=1)
-        dof = math.inf
-        if resampling == "speakers":
-            dof = about["speaker_degrees_of_freedom"]
-            variance *= about["n_speakers"] / dof
-        errors[resampling] = math.sqrt(variance)
-        parts = [(variance, dof)]
-        fixed.append(t_test(difference, [variance], [dof]).p)
-        if len(seeds) > 1:
-            parts.append((seeds_std**2 / len(seeds), len(seeds) - 1))
+    for resampling, parts in _variances(values.name, drawn, pair, seeds, differences).items():
+        errors[resampling] = math.sqrt(parts[0][0])
+        fixed.append(t_test(difference, *zip(parts[0], strict=True)).p)
         tests[resampling] = t_test(difference, *zip(*parts, strict=True), confidence)
     decisive = max(tests.values(), key=lambda test: (test.p, test.high - test.low))
     return (
-        *(len(seeds), of_system.mean(), of_reference.mean(), difference, decisive.low, decisive.high),
+        *(len(seeds), of_system.mean(), of_reference.mean(), difference),
+        *possible(values.name, of_reference.mean(), decisive.low, decisive.high),
         *(errors["trials"], errors.get("speakers", math.nan), about["n_speakers"], seeds_std),
         *(tests["trials"].p, tests["speakers"].p if "speakers" in tests else math.nan, decisive.p),
         max(fixed),
     )
+
+
+def _variances(
+    metric: str,
+    drawn: Mapping[tuple[str, int], tuple[Replicates, str]],
+    pair: tuple[str, str],
+    seeds: Sequence[int],
+    differences: np.ndarray,
+) -> dict[str, list[tuple[float, float]]]:
+    """Way of resampling -> (variance, degrees of freedom) of test material and, from two on, of training seeds."""
+    first = drawn[pair[0], seeds[0]][0]
+    found = {}
+    for resampling in first.values:
+        sides = []
+        for name in pair:
+            of_seeds = [drawn[name, seed] for seed in seeds]
+            sides.append([r.values[resampling][f"{c}:{metric}"].to_numpy() for r, c in of_seeds])
+        found[resampling] = [first.spread(resampling, np.mean(np.subtract(*sides), axis=0))]
+        if len(seeds) > 1:
+            found[resampling].append((differences.var(ddof=1) / len(seeds), len(seeds) - 1))
+    return found
