@@ -75,6 +75,16 @@ def test_what_is_trained_on_demand():
     ]  # fmt: skip
 
 
+def test_questions_are_part_of_what_decides_and_of_what_is_made():
+    plan, silent = Plan(settings()), Plan(settings(questions=[]))
+    assert plan.asked_of == ["AST-05"] and silent.asked_of == []
+    assert "results/synthetic/tables/equivalence.tsv" in plan.tables
+    assert not [path for path in silent.tables if "questions" in path or "equivalence" in path]
+    wider = settings()
+    wider["questions"][0]["margin"] *= 2
+    assert Plan(wider).config_hash != plan.config_hash, "a margin that was moved afterwards shows"
+
+
 def test_the_batch_of_scoring_is_the_recipe_s_where_it_decides_scores():
     """`compute` may say what it likes: results must not hang on it."""
     assert Plan(settings(compute__batch_size=5)).scoring_batch == 5
@@ -199,6 +209,10 @@ NOTHING_BUT_THE_BASELINE = {
         ({"train_on": "train"}, "train_on names train"),
         ({"systems__in_figures": ["AST-01-01"]}, "systems.in_figures names AST-01-01"),
         ({"systems__in_table2": ["SLS-2"]}, "systems.in_table2 names SLS-2"),
+        ({"questions__1__system": "AST-05-02"}, r"questions\[1\] names AST-05-02"),
+        ({"questions__0__margin": 0}, r"questions\[0\].margin: 0 is less than or equal to"),
+        ({"questions__0__system": "AST-05-05"}, r"questions\[0\] compares AST-05-05 with itself"),
+        ({"questions__1__system": "AST-05-05-Uni"}, r"questions\[1\] is asked above already"),
         ({"systems__also": [[0.1, 0.5]]}, "systems.also: k_train 0.1 is not in systems.k_train"),
         ({"temperature__systems": ["AST-05-10"]}, "temperature.systems names AST-05-10"),
         (

@@ -451,6 +451,23 @@ def compare(
 
 
 @verb(WORTH)
+def equivalence(
+    metrics: MetricsFiles,
+    replicates: Replicates,
+    questions: Annotated[str, typer.Option(help="JSON or a YAML file: {questions: the section of that name}.")],
+    output: Output,
+    confidence: Confidence = 0.95,
+) -> None:
+    """Test whether systems are as good as others, within margins that were declared before (two one-sided tests)."""
+    from spaarsist.config import Question, parse, read_mapping
+    from spaarsist.evaluation.comparison import answer
+
+    section = read_mapping(questions).get("questions", [])
+    asked = [parse(Question, question, f"questions[{place}]") for place, question in enumerate(section)]
+    answer(metrics, replicates, asked, output, confidence)
+
+
+@verb(WORTH)
 def calibrate(
     dev_scores: InputFile,
     dev_list: InputFile,

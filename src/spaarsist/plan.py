@@ -27,6 +27,7 @@ from spaarsist.config import (
     CompositeWeights,
     ConfigError,
     CostModel,
+    Question,
     Release,
     TrainingRecipe,
     at,
@@ -59,6 +60,7 @@ TABLES = {
     "differences": ("Differences to AASIST", "reporting.tables.differences.write_differences"),
     "ablation": ("Ablation", "reporting.tables.differences.write_ablation"),
     "ablation_trained": ("Ablation, trained too", "reporting.tables.differences.write_ablation"),
+    "questions": ("Questions asked before the run", "reporting.tables.questions.write_questions"),
     "nodes": ("Which nodes survive", "reporting.tables.nodes.write_nodes"),
     "stack_attention": ("Is stack attention a mean?", "reporting.tables.nodes.write_stack"),
     "calibration": ("Calibration and threshold transfer", "reporting.tables.calibration.write_calibration"),
@@ -297,7 +299,15 @@ class Plan:
 
     def trainings_of(self, family: str) -> list[str]:
         """Trainings that a family compares."""
-        named = {System.parse(name).trained for pair in self.families[family] for name in pair}
+        return self._trainings(self.families[family])
+
+    @property
+    def asked_of(self) -> list[str]:
+        """Trainings that questions of equivalence are about."""
+        return self._trainings([(q["system"], q["reference"]) for q in self.config["questions"]])
+
+    def _trainings(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
+        named = {System.parse(name).trained for pair in pairs for name in pair}
         return [name for name in self.trainings if name in named]
 
     # ---------------------------------------------------------------- checks
@@ -330,6 +340,8 @@ class Plan:
             )
         parse(CostModel, config["evaluation"]["cost_model"], "evaluation.cost_model")
         parse(CompositeWeights, config["evaluation"]["composite"], "evaluation.composite")
+        for place, question in enumerate(config["questions"]):
+            parse(Question, question, f"questions[{place}]")
         for name, release in config["downloads"].items():
             parse(Release, release, f"downloads.{name}")
         for name, backend in config["backends"].items():
@@ -362,6 +374,12 @@ class Plan:
             raise ConfigError(complaint)
 
         config, systems = self.config, self.config["systems"]
+        asked = [(q["system"], q["reference"], q["metric"]) for q in config["questions"]]
+        for place, question in enumerate(asked):
+            if question in asked[:place]:
+                stop(f"questions[{place}] is asked above already: ask it once, with one margin")
+            if question[0] == question[1]:
+                stop(f"questions[{place}] compares {question[0]} with itself: name another reference")
         for key in ("train_on", "select_on", "evaluate_on"):
             for name in config[key] if isinstance(config[key], list) else [config[key]]:
                 if name not in self.corpora:
@@ -387,6 +405,10 @@ class Plan:
             ("systems.in_figures", systems["in_figures"], self.systems),
             ("systems.in_table2", systems["in_table2"], self.systems),
             ("temperature.systems", self.temperature["systems"], self.table1),
+            *(
+                (f"questions[{place}]", [question["system"], question["reference"]], self.systems)
+                for place, question in enumerate(config["questions"])
+            ),
             ("speed.systems", config["speed"]["systems"], [*self.table1, *self._timed_too]),
         ):
             for name in names:
@@ -658,6 +680,7 @@ class Plan:
             "differences": {"systems": self.ranked} | baseline | confidence,
             "ablation": of_steps("ablation", self.ablation, summary=summary["summary"]),
             "ablation_trained": of_steps("ablation_trained", self.ablation_trained, summary=summary["summary"]),
+            "questions": config["questions"] and {"answers": self._table("equivalence")} | corpora | confidence,
             "nodes": inspected,
             "stack_attention": inspected,
             "calibration": calibration | {"systems": self.ranked} | corpora,
@@ -792,6 +815,7 @@ class Plan:
         found = [path for result in self.made if result.kind != "figure" for path in result.outputs]
         found += [self._table(name) for name in ("summary", "composite", "composite_sensitivity", "findings")]
         found += self._comparisons(*self.families)
+        found += [self._table("equivalence")] * bool(self.config["questions"])
         return found + [f"{self.results_folder}/complexity/{name}.tsv" for name in ("paper_size", "as_run")]
 
     @property

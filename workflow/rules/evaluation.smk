@@ -287,6 +287,35 @@ rule comparisons:
         " --output {output:q} > {log} 2>&1"
 
 
+# Whether systems are as good as others, where the config asks
+if config["questions"]:
+
+    rule equivalence:
+        input:
+            metrics=PLAN.per_corpus("metrics", PLAN.asked_of, ".tsv"),
+            replicates=PLAN.per_corpus("replicates", PLAN.asked_of, ".parquet"),
+        output:
+            f"{RESULTS}/tables/equivalence.tsv",
+        log:
+            f"{RESULTS}/logs/equivalence.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/equivalence.tsv"
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            metrics=each("metrics"),
+            replicates=each("replicates"),
+            questions=json.dumps({"questions": config["questions"]}),
+            confidence=config["evaluation"]["confidence"],
+            code=code.meaning("__main__.equivalence"),
+        message:
+            "Answer the questions that were asked before the run"
+        shell:
+            "python -m spaarsist equivalence {params.metrics} {params.replicates} --questions {params.questions:q}"
+            " --confidence {params.confidence} --output {output:q} > {log} 2>&1"
+
+
 rule composite:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
