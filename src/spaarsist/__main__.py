@@ -179,6 +179,28 @@ def claims(results: Annotated[Path, typer.Argument(help="Results of an experimen
 
 
 @verb(PEOPLE)
+def compare_runs(
+    first: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Results of an experiment.")],
+    second: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Those of another run of it.")],
+    output: Annotated[
+        Path | None, typer.Option(help="TSV to write: every row of both.", show_default=False), FILE
+    ] = None,
+) -> None:
+    """See whether two runs of one experiment agree within their intervals, row by row; exit code 1 if one does not."""
+    from spaarsist.artefacts import writing
+    from spaarsist.evaluation.agreement import compare_runs as run
+    from spaarsist.evaluation.agreement import render
+
+    compared = run(first, second)
+    if output:
+        with writing(output) as path:
+            compared.to_csv(path, sep="\t", index=False, float_format="%.10g")
+    print(render(compared))
+    if not compared["agrees"].all():
+        raise typer.Exit(1)
+
+
+@verb(PEOPLE)
 def departures(
     configs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="As after --configfile.")],
 ) -> None:

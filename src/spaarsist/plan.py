@@ -816,6 +816,7 @@ class Plan:
         found += [self._table(name) for name in ("summary", "composite", "composite_sensitivity", "findings")]
         found += self._comparisons(*self.families)
         found += [self._table("equivalence")] * bool(self.config["questions"])
+        found += [self._table("provenance", "json")]
         return found + [f"{self.results_folder}/complexity/{name}.tsv" for name in ("paper_size", "as_run")]
 
     @property
