@@ -31,6 +31,9 @@ def write_run(folder, shift=0.0, n_systems=2, **record):
     usual = USUAL | {"difference": 0.01 + shift}
     write_tsv(tables / "comparisons" / "baseline.tsv", rows, **usual)
     write_tsv(tables / "equivalence.tsv", rows[:1], **usual)
+    change = {"quantity": "flipped", "value": 0.1 + shift, "ci_low": 0.05, "ci_high": 0.2}
+    counts = {"n_seeds": 5, "n_speakers": 8, "std": 0.01, "seeds": "0.1"}
+    write_tsv(tables / "changes.tsv", [change], system="MHFA", reference="AST-05-05", corpus="home", **counts)
     return folder
 
 
@@ -49,8 +52,9 @@ def runs(tmp_path):
 
 def test_runs_that_agree(runs):
     table = compare_runs(*runs)
-    assert len(table) == 2 * len(METRICS) + 2 + 1 and table["agrees"].all()
-    assert table["table"].unique().tolist() == ["summary.tsv", "comparisons/baseline.tsv", "equivalence.tsv"]
+    assert len(table) == 2 * len(METRICS) + 2 + 1 + 1 and table["agrees"].all()
+    names = ["summary.tsv", "comparisons/baseline.tsv", "equivalence.tsv", "changes.tsv"]
+    assert table["table"].unique().tolist() == names
     row = table.set_index(["table", "row"]).loc["summary.tsv", "MHFA home eer"]
     values = row[["first.value", "first.low", "first.high", "second.value", "second.low", "second.high"]]
     assert values.tolist() == pytest.approx([0.2, 0.1, 0.3, 0.205, 0.105, 0.305])
@@ -65,6 +69,7 @@ def test_runs_that_agree(runs):
         ("summary.tsv", "home.cllr.ci_low", 0.201, "AST-05-05 home cllr"),  # and the other way round
         ("comparisons/baseline.tsv", "difference", 0.0401, "MHFA AST-05-05 home eer"),
         ("equivalence.tsv", "ci_high", 0.0099, "MHFA AST-05-05 home eer"),
+        ("changes.tsv", "ci_low", 0.11, "MHFA AST-05-05 home flipped"),
     ],
 )
 def test_either_way_round(runs, file, column, value, row, turned):
@@ -95,7 +100,7 @@ def test_without_an_interval_only_the_same_will_do(runs):
 def test_many_that_do_not_agree_are_counted(tmp_path):
     runs = [write_run(tmp_path / name, shift, n_systems=6) for name, shift in (("one", 0), ("two", 0.5))]
     text = render(compare_runs(*runs))
-    n_rows = 6 * len(METRICS) + 3
+    n_rows = 6 * len(METRICS) + 4
     assert f"and {n_rows - SHOWN} more" in text and f"{n_rows} of {n_rows} rows do not agree" in text
     assert text.count(" against ") == SHOWN
 

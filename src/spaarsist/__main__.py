@@ -507,6 +507,24 @@ def calibrate(
 
 
 @verb(WORTH)
+def changes(
+    scores: ScoreFiles,
+    trial_list: TrialLists,
+    calibration: Annotated[list[Path], _files("File of `calibrate`")],
+    reference: Annotated[str, typer.Option(help="System as it was trained, e.g. AST-05-05.")],
+    output: Output,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals.")] = 200,
+    confidence: Confidence = 0.95,
+    threads: Threads = 1,
+) -> None:
+    """Hold the variants of a training against it as trained, trial by trial: scores, their order, decisions."""
+    from spaarsist.evaluation.changes import measure
+
+    lists = {name: Path(path) for name, path in (_halves("trial-list", text, "=") for text in trial_list)}
+    measure(scores, lists, calibration, reference, output, bootstrap, confidence, threads=threads)
+
+
+@verb(WORTH)
 def summary(
     metrics: MetricsFiles,
     complexity: Annotated[list[Path], _files("File of `complexity`")],

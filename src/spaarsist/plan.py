@@ -61,6 +61,7 @@ TABLES = {
     "ablation": ("Ablation", "reporting.tables.differences.write_ablation"),
     "ablation_trained": ("Ablation, trained too", "reporting.tables.differences.write_ablation"),
     "questions": ("Questions asked before the run", "reporting.tables.questions.write_questions"),
+    "changes": ("What variants change", "reporting.tables.changes.write_changes"),
     "nodes": ("Which nodes survive", "reporting.tables.nodes.write_nodes"),
     "stack_attention": ("Is stack attention a mean?", "reporting.tables.nodes.write_stack"),
     "calibration": ("Calibration and threshold transfer", "reporting.tables.calibration.write_calibration"),
@@ -174,7 +175,7 @@ class Plan:
         table1, table2: their rows.
         families: name -> (system, what it is compared with) of each pair that is tested together.
         scores, metrics, replicates, records: files of all trainings.
-        calibration, inspected: files of those that are not trained on demand, and of AASIST among these.
+        calibration, inspected, changes: files of those that are not trained on demand, and of AASIST among these.
 
     Raises:
         ConfigError: a value is out of range, or a name refers to nothing; the message names the key.
@@ -606,6 +607,7 @@ class Plan:
     replicates = property(lambda self: self.per_corpus("replicates", self.trainings, ".parquet"))
     records = property(lambda self: self.per_run("checkpoints", self.trainings, "/model.json"))
     inspected = property(lambda self: self.per_corpus("analysis", self.k_train, ""))
+    changes = property(lambda self: [f"{self.results_folder}/changes/{name}.tsv" for name in self.k_train])
     calibration = property(lambda self: self.per_run("calibration", self._calibrated, ".tsv"))
     preflight_report = property(lambda self: f"{self.results_folder}/preflight.tsv")
 
@@ -681,6 +683,7 @@ class Plan:
             "ablation": of_steps("ablation", self.ablation, summary=summary["summary"]),
             "ablation_trained": of_steps("ablation_trained", self.ablation_trained, summary=summary["summary"]),
             "questions": config["questions"] and {"answers": self._table("equivalence")} | corpora | confidence,
+            "changes": {"changes": self.changes, "systems": self._changed} | corpora | confidence,
             "nodes": inspected,
             "stack_attention": inspected,
             "calibration": calibration | {"systems": self.ranked} | corpora,
@@ -836,6 +839,21 @@ class Plan:
     def _family(self, name: str) -> dict[str, str]:
         """The file of a family's tests, if the config has such a family."""
         return {"comparisons": self._table(f"comparisons/{name}")} if name in self.families else {}
+
+    def as_trained(self, name: str) -> str:
+        """System of an AASIST's training, run as it was trained."""
+        return f"{name}-{ratio_code(self.k_train[name])}"
+
+    @property
+    def _changed(self) -> list[str]:
+        """What is switched on at inference: Table 1 and the ablation's steps, by training."""
+        named = _unique([*self.table1, *(system for _, system, _ in self.ablation if system)])
+        return [
+            system
+            for name in self.k_train
+            for system in named
+            if System.parse(system).trained == name and system != self.as_trained(name)
+        ]
 
     def _in_breakdown(self) -> list[str]:
         """The baseline, every variant at the fewest nodes, and the other back-ends."""

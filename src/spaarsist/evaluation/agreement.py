@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_table, some
+from spaarsist.evaluation.changes import KEY
 from spaarsist.evaluation.metrics import METRICS
 from spaarsist.evaluation.summary import INTERVALS, on, read_summary
 from spaarsist.names import ConfigError
@@ -28,6 +29,7 @@ class _Source(NamedTuple):
 
 
 _COMPARISONS = _Source(("system", "reference", "corpus", "metric"), "difference")
+_CHANGES = _Source(tuple(KEY), "value")
 
 
 def compare_runs(first: Path, second: Path) -> pd.DataFrame:
@@ -40,7 +42,7 @@ def compare_runs(first: Path, second: Path) -> pd.DataFrame:
     Args:
         first, second: folders of results, published or as they were made: `tables/provenance.json`,
             `tables/summary.tsv` and, where the experiment has them, `tables/comparisons/*.tsv`,
-            `tables/equivalence.tsv`.
+            `tables/equivalence.tsv` and `tables/changes.tsv`.
 
     Returns:
         A row per value: `table` (the file), `row` (what is measured of whom, where), `first.value, first.low,
@@ -59,8 +61,9 @@ def compare_runs(first: Path, second: Path) -> pd.DataFrame:
         found = {"summary.tsv": _of_summary(tables / "summary.tsv")}
         for path in sorted((tables / "comparisons").glob("*.tsv")):
             found[f"comparisons/{path.name}"] = _of_file(path, _COMPARISONS)
-        if (path := tables / "equivalence.tsv").exists():
-            found[path.name] = _of_file(path, _COMPARISONS)
+        for name, source in (("equivalence.tsv", _COMPARISONS), ("changes.tsv", _CHANGES)):
+            if (path := tables / name).exists():
+                found[name] = _of_file(path, source)
         sides.append(pd.concat(found, names=["table", "row"]))
     for run, other, mine, its in ((first, second, *sides), (second, first, *sides[::-1])):
         if lacking := [f"{table}: {row}" for table, row in its.index.difference(mine.index, sort=False)]:

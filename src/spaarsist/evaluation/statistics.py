@@ -248,6 +248,7 @@ def interval_of_mean(
 
     Source: delta method, e.g. Agresti 2013, Categorical Data Analysis, 3.1 and 16.1.
     """
+    _tails(confidence)
     of_seeds = np.asarray(of_seeds, float)
     mean = float(of_seeds.mean())
     parts = [(variance, degrees_of_freedom)]
