@@ -23,7 +23,7 @@ RUN = ("n_params_as_run", "code_hash")
 INTERVALS = {"trials": ("ci_low", "ci_high"), "speakers": ("speakers_low", "speakers_high")}
 """Way of resampling -> names of the ends of its interval."""
 
-SCALES = {"eer": LOGIT, "min_dcf": LOGIT, "ece": LOGIT}
+SCALES = dict.fromkeys(("eer", "min_dcf", "ece", "min_cllr"), LOGIT)
 """Metrics that lie between 0 and 1; the others lie above 0 (`LOG`)."""
 
 STATISTICS = ("mean", "std", *INTERVALS["trials"], *INTERVALS["speakers"])
