@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from conftest import write_replicates, write_scores, write_trials, write_tsv
+from spaarsist.config import Question
 from spaarsist.evaluation import evaluate as evaluation
-from spaarsist.evaluation.comparison import COLUMNS, COMPARED, compare, flat_region
+from spaarsist.evaluation.comparison import ANSWERS, COLUMNS, COMPARED, answer, compare, flat_region, possible
 from spaarsist.evaluation.evaluate import evaluate
 from spaarsist.evaluation.statistics import holm
 from spaarsist.names import ConfigError, System
@@ -175,9 +176,17 @@ def test_every_number_by_hand(tmp_path, outlier, decisive):
     assert row["p_fixed"] == pytest.approx(max(fixed))
     assert row["p"] == row[decisive] == max(row["p_trials"], row["p_speakers"])
     wide, narrow = reaches[decisive]
-    assert [row["ci_low"], row["ci_high"]] == pytest.approx([0.3 - wide, 0.3 + wide])
+    assert 0.3 - wide < -0.15 and 0.3 + wide > 0.85, "an EER of 15 % falls to 0 and rises to 100 %, no farther"
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx([-0.15, 0.85])
     half = run(files(inputs), [("A", "B")], tmp_path, confidence=0.5).loc["eer"]
     assert [half["ci_low"], half["ci_high"]] == pytest.approx([0.3 - narrow, 0.3 + narrow])
+
+
+@pytest.mark.parametrize(
+    ("metric", "cut"), [("eer", (-0.2, 0.8)), ("min_dcf", (-0.2, 0.8)), ("act_dcf", (-0.2, 3)), ("cllr", (-0.2, 3))]
+)
+def test_a_difference_stays_within_what_the_metric_can_be(metric, cut):
+    assert possible(metric, 0.2, -1.5, 3) == cut and possible(metric, 0.2, -0.1, 0.3) == (-0.1, 0.3)
 
 
 def test_corrected_for_all_tests_of_the_file(tmp_path):
@@ -301,3 +310,84 @@ def test_rounding_of_values_is_no_difference(tmp_path):
 def test_the_flat_region_ends_at_the_first_that_differs(alike, home, flat):
     found = flat_region([mark != "-" for mark in alike], home)
     assert "".join(str(int(inside)) for inside in found) == flat
+
+
+def question(margin=0.01, metric="eer", asks="Is A as good as B?", pair=("A", "B")):
+    return Question(asks, *pair, metric, margin)
+
+
+def answers(files, folder, *questions, **options):
+    answer(*files, questions, folder / "a.csv", **options)
+    table = pd.read_csv(folder / "a.csv", sep="\t")
+    assert tuple(table.columns) == ANSWERS
+    return table
+
+
+class TestEquivalence:
+    """Two one-sided tests, on values whose interval is known by hand."""
+
+    @pytest.fixture
+    def given(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        for seed, values in enumerate(((0.20, 0.19), (0.21, 0.20), (0.25, 0.25)), start=1):  # 1, 1 and 0 points
+            for name, value in zip("AB", values, strict=True):
+                write(tmp_path / "in", name, seed, same(value), same([0.2, 0.21, 0.2] if name == "A" else [0.2] * 3))
+        return files(tmp_path / "in")
+
+    def test_by_hand(self, given, tmp_path):
+        row = answers(given, tmp_path, question()).iloc[0]
+        difference, variance = 0.02 / 3, np.var([0.01, 0.01, 0], ddof=1) / 3 + np.var([0, 0.01, 0], ddof=1)
+        reach = stats.t.ppf(0.95, 2) * variance**0.5
+        assert row["difference"] == pytest.approx(difference) and row["n_seeds"] == 3
+        assert [row["ci_low"], row["ci_high"]] == pytest.approx([difference - reach, difference + reach])
+        assert [row["value"], row["reference_value"]] == pytest.approx([0.22, 0.64 / 3])
+        edge = difference + reach
+        for margin, verdict in ((edge + 1e-6, "equivalent"), (edge - 1e-6, "inconclusive"), (1e-6, "inconclusive")):
+            assert answers(given, tmp_path, question(margin)).loc[0, "verdict"] == verdict
+        one_sided = [stats.t.sf((edge + sign * difference) / variance**0.5, 2) for sign in (1, -1)]
+        assert max(one_sided) == pytest.approx(0.05), "the margin at which the larger p of the two tests is the level"
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_refutes(self, tmp_path, sign):
+        """Six points apart, give or take one: not as good within two points, whichever is the better one."""
+        for seed, shift in enumerate((0.05, 0.06, 0.07), start=1):
+            write(tmp_path, "A", seed, same(0.3 + sign * shift), same([0.3, 0.301, 0.3]))
+            write(tmp_path, "B", seed, same(0.3), same([0.3] * 3))
+        margins = {0.02: "different", 0.05: "inconclusive", 0.09: "equivalent"}
+        for margin, verdict in margins.items():
+            assert answers(files(tmp_path), tmp_path, question(margin)).loc[0, "verdict"] == verdict, margin
+
+    def test_the_wider_of_trials_and_speakers_counts(self, tmp_path):
+        for seed in (1, 2, 3):
+            write(tmp_path, "A", seed, same(0.3), same([0.3, 0.301, 0.3]), same([0.3, 0.35, 0.25]))
+            write(tmp_path, "B", seed, same(0.3), same([0.3] * 3), same([0.3] * 3))
+        row = answers(files(tmp_path), tmp_path, question(0.02)).iloc[0]
+        reach = stats.t.ppf(0.95, 2) * (np.var([0, 0.05, -0.05], ddof=1) * 6 / 4) ** 0.5
+        assert row["verdict"] == "inconclusive" and row["ci_high"] == pytest.approx(reach) and row["n_speakers"] == 6
+
+    def test_one_seed_answers_nothing(self, tmp_path):
+        for name in "AB":
+            write(tmp_path, name, 1, same(0.3), same([0.3, 0.3]))
+        assert answers(files(tmp_path), tmp_path, question()).loc[0, "verdict"] == "inconclusive"
+
+    def test_copies_are_equivalent_and_every_corpus_is_asked(self, tmp_path):
+        for corpus in ("home", "wild"):
+            for name, seed in (("A", 1), ("A", 2), ("B", 1), ("B", 2)):
+                write(tmp_path, name, seed, same(0.3), same([0.3, 0.4]), corpus=corpus)
+        table = answers(files(tmp_path), tmp_path, question(1e-9), question(1e-9, "min_dcf"))
+        assert table["corpus"].tolist() == ["home", "home", "wild", "wild"] and (table["verdict"] == "equivalent").all()
+
+    @pytest.mark.parametrize(
+        ("questions", "options", "complaint"),
+        [
+            ([], {}, "none was asked"),
+            ([question(), question(0.5)], {}, "stands there twice"),
+            ([question(pair=("A", "A"))], {}, "compared with itself"),
+            ([question(pair=("A", "C"))], {}, "no metrics of C on home"),
+            ([question()], {"confidence": 0.5}, "between 0.5 and 1"),
+        ],
+    )
+    def test_refusals(self, given, tmp_path, questions, options, complaint):
+        with pytest.raises(ConfigError, match=complaint):
+            answers(given, tmp_path, *questions, **options)
+        assert not (tmp_path / "a.csv").exists()

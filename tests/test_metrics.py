@@ -1,6 +1,7 @@
 """Metrics against the official package's and the released code's own numbers, by hand, and on hostile input."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import xlogy
+from sklearn.isotonic import IsotonicRegression
 
 from spaarsist.config import CostModel
 from spaarsist.evaluation.metrics import METRICS, RankedTrials, compute_metrics, det_curve
@@ -56,6 +59,30 @@ def test_by_hand():
     p_spoof = 1 / (1 + np.exp([4, -1, 2, 0, -3, 1]))  # each in a bin of its own
     assert got["ece"] == pytest.approx(np.abs(np.array([0, 0, 0, 1, 1, 1]) - p_spoof).mean())
     assert tuple(got) == METRICS
+
+
+coarse_or_fine = st.one_of(coarse, st.lists(st.floats(-9, 9, width=16), min_size=1, max_size=12))
+
+
+@given(coarse_or_fine, coarse_or_fine)
+@settings(max_examples=150, deadline=None)
+def test_min_cllr_is_that_of_isotonic_regression(bonafide, spoof):
+    """Of scikit-learn, on every trial; ties are given one value there as well."""
+    scores, labels = np.concatenate([bonafide, spoof]), np.repeat([1, 0], [len(bonafide), len(spoof)])
+    weights = np.repeat([0.5 / len(bonafide), 0.5 / len(spoof)], [len(bonafide), len(spoof)])
+    p = IsotonicRegression(y_min=0, y_max=1).fit(scores, labels, weights).predict(scores)
+    wanted = -np.sum(weights * (xlogy(labels, p) + xlogy(1 - labels, 1 - p))) / np.log(2)
+    assert compute_metrics(bonafide, spoof)["min_cllr"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_min_cllr_by_hand():
+    """Calibration is not its business; order is. Bona fide -1 below spoofs 0, 1: one pool of 1/3 and 2/3."""
+    got = compute_metrics([4, -1, 2], [0, -3, 1])["min_cllr"]
+    pool = -(math.log2(1 / 3) / 3 + 2 * math.log2(2 / 3) / 3) / 2
+    assert got == pytest.approx(pool)
+    assert compute_metrics([40, -10, 20], [0, -30, 10])["min_cllr"] == pytest.approx(got)
+    assert compute_metrics([1, 2], [-2, -1])["min_cllr"] == 0
+    assert compute_metrics([-2, -1], [1, 2])["min_cllr"] == compute_metrics([1, 1], [1, 1])["min_cllr"] == 1
 
 
 def test_cost_model_moves_threshold_and_normalisation():

@@ -8,6 +8,7 @@ import sys
 from copy import deepcopy
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ import yaml
 from conftest import REPOSITORY
 from spaarsist import artefacts
 from spaarsist.config import parse
-from spaarsist.names import ConfigError, System
+from spaarsist.names import BASELINE, ConfigError, System
 from spaarsist.plan import IN_CHECKOUT, MAKERS, Plan
 
 CONFIGS = {path: yaml.safe_load((REPOSITORY / path).read_text())
@@ -68,11 +69,25 @@ def test_what_is_trained_on_demand():
     assert json.loads(plan.recipe_of("AST-05+graph0.5"))["backend"]["options"]["temperatures"] == [0.5, 0.5, 100, 100]
     assert json.loads(plan.recipe_of("AST-05+stack1"))["backend"]["options"]["stack_temperature"] == 1
     names = {(result.kind, result.name) for result in plan.made}
-    more = {("table", "ablation_trained"), ("figure", "ablation_trained"), ("table", "temperature_trained")}
+    more = {("table", "ablation_trained"), ("table", "temperature_trained")}
     assert more <= names and more.isdisjoint({(r.kind, r.name) for r in Plan(settings()).made})
+    (ablation,) = [r.arguments for r in plan.made if (r.kind, r.name) == ("figure", "ablation")]
+    assert ["trained so", "AST-05+Mag-05-Mag", BASELINE] in [[*step] for step in ablation["steps"]]
+    assert [Path(path).stem for path in ablation["comparisons"]] == ["ablation", "ablation_trained"]
+    assert {"AST-05", "AST-05+Mag"} <= {Path(path).parts[3] for path in ablation["metrics"]}
     assert plan.families["ablation_trained"][:2] == [
         ("AST-05-05-Mag", "AST-05-05"), ("AST-05+Mag-05-Mag", "AST-05-05")
     ]  # fmt: skip
+
+
+def test_questions_are_part_of_what_decides_and_of_what_is_made():
+    plan, silent = Plan(settings()), Plan(settings(questions=[]))
+    assert plan.asked_of == ["AST-05"] and silent.asked_of == []
+    assert "results/synthetic/tables/equivalence.tsv" in plan.tables
+    assert not [path for path in silent.tables if "questions" in path or "equivalence" in path]
+    wider = settings()
+    wider["questions"][0]["margin"] *= 2
+    assert Plan(wider).config_hash != plan.config_hash, "a margin that was moved afterwards shows"
 
 
 def test_the_batch_of_scoring_is_the_recipe_s_where_it_decides_scores():
@@ -208,6 +223,10 @@ NOTHING_BUT_THE_BASELINE = {
         ({"train_on": "train"}, "train_on names train"),
         ({"systems__in_figures": ["AST-01-01"]}, "systems.in_figures names AST-01-01"),
         ({"systems__in_table2": ["SLS-2"]}, "systems.in_table2 names SLS-2"),
+        ({"questions__1__system": "AST-05-02"}, r"questions\[1\] names AST-05-02"),
+        ({"questions__0__margin": 0}, r"questions\[0\].margin: 0 is less than or equal to"),
+        ({"questions__0__system": "AST-05-05"}, r"questions\[0\] compares AST-05-05 with itself"),
+        ({"questions__1__system": "AST-05-05-Uni"}, r"questions\[1\] is asked above already"),
         ({"systems__also": [[0.1, 0.5]]}, "systems.also: k_train 0.1 is not in systems.k_train"),
         ({"temperature__systems": ["AST-05-10"]}, "temperature.systems names AST-05-10"),
         (

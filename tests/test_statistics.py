@@ -9,10 +9,14 @@ from scipy import stats
 
 from spaarsist.evaluation.metrics import METRICS, RankedTrials, compute_metrics
 from spaarsist.evaluation.statistics import (
+    FISHER,
+    LOG,
+    LOGIT,
     SpeakerResampling,
     TrialResampling,
     bootstrap,
     holm,
+    interval_of_mean,
     percentile_interval,
     t_test,
 )
@@ -290,3 +294,44 @@ class TestHolm:
         p[:, :3] /= 1000
         false = [(holm(row)[3:] < 0.05).any() for row in p]
         assert 0.03 <= np.mean(false) <= 0.06
+
+
+class TestIntervalOfMean:
+    def test_by_hand(self):
+        """One seed: the error over trials, carried over to the log-odds; 1.96 standard errors."""
+        low, high = interval_of_mean([0.2], 0.0004, math.inf, LOGIT)
+        odds = [0.25 * math.exp(sign * 1.959964 * 0.02 / 0.16) for sign in (-1, 1)]
+        assert (low, high) == pytest.approx([odd / (1 + odd) for odd in odds], rel=1e-6)
+        low, high = interval_of_mean([2.0], 0.09, math.inf, LOG)
+        assert (low, high) == pytest.approx([2 * math.exp(sign * 1.959964 * 0.15) for sign in (-1, 1)], rel=1e-6)
+        low, high = interval_of_mean([0.5], 0.0025, math.inf, FISHER)
+        ends = [math.tanh(math.atanh(0.5) + sign * 1.959964 * 0.05 / 0.75) for sign in (-1, 1)]
+        assert (low, high) == pytest.approx(ends, rel=1e-6)
+
+    def test_seeds_and_material_add_up(self):
+        values = [0.1, 0.2, 0.3]
+        variance, t = 0.001 + np.var(values, ddof=1) / 3, stats.t.ppf(0.975, 2)
+        odds = [0.25 * math.exp(sign * t * variance**0.5 / 0.16) for sign in (-1, 1)]
+        found = interval_of_mean(values, 0.001, math.inf, LOGIT)
+        assert found == pytest.approx([odd / (1 + odd) for odd in odds])
+        fewer = interval_of_mean(values, 0.001, 1, LOGIT)  # two speakers of one stratum
+        assert fewer[0] < found[0] and found[1] < fewer[1]
+
+    @pytest.mark.parametrize(("scale", "low", "high"), [(LOG, 0, math.inf), (LOGIT, 0, 1), (FISHER, -1, 1)])
+    def test_never_leaves_the_range(self, scale, low, high):
+        for value in (0.001, 0.5, 0.999):
+            ends = interval_of_mean([value, value / 2], 4, 1, scale)
+            assert low <= ends[0] < value * 0.75 < ends[1] <= high
+        for edge in {low, high} - {math.inf}:
+            assert np.isnan(interval_of_mean([edge, edge], 0.0, math.inf, scale)).all()
+
+    @pytest.mark.parametrize("n_seeds", [2, 5])
+    def test_covers_what_it_should(self, n_seeds):
+        """Error rates whose log-odds vary over seeds, each measured on trials that all seeds share."""
+        rng, hits = np.random.default_rng(3), 0
+        for _ in range(600):
+            shared = rng.normal(0, 0.02)
+            values = 0.2 + shared + rng.normal(0, 0.03, n_seeds)
+            low, high = interval_of_mean(values, 0.02**2, math.inf, LOGIT)
+            hits += low <= 0.2 <= high
+        assert hits / 600 > 0.94

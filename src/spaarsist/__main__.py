@@ -179,6 +179,28 @@ def claims(results: Annotated[Path, typer.Argument(help="Results of an experimen
 
 
 @verb(PEOPLE)
+def compare_runs(
+    first: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Results of an experiment.")],
+    second: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Those of another run of it.")],
+    output: Annotated[
+        Path | None, typer.Option(help="TSV to write: every row of both.", show_default=False), FILE
+    ] = None,
+) -> None:
+    """See whether two runs of one experiment agree within their intervals, row by row; exit code 1 if one does not."""
+    from spaarsist.artefacts import writing
+    from spaarsist.evaluation.agreement import compare_runs as run
+    from spaarsist.evaluation.agreement import render
+
+    compared = run(first, second)
+    if output:
+        with writing(output) as path:
+            compared.to_csv(path, sep="\t", index=False, float_format="%.10g")
+    print(render(compared))
+    if not compared["agrees"].all():
+        raise typer.Exit(1)
+
+
+@verb(PEOPLE)
 def departures(
     configs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="As after --configfile.")],
 ) -> None:
@@ -451,6 +473,23 @@ def compare(
 
 
 @verb(WORTH)
+def equivalence(
+    metrics: MetricsFiles,
+    replicates: Replicates,
+    questions: Annotated[str, typer.Option(help="JSON or a YAML file: {questions: the section of that name}.")],
+    output: Output,
+    confidence: Confidence = 0.95,
+) -> None:
+    """Test whether systems are as good as others, within margins that were declared before (two one-sided tests)."""
+    from spaarsist.config import Question, parse, read_mapping
+    from spaarsist.evaluation.comparison import answer
+
+    section = read_mapping(questions).get("questions", [])
+    asked = [parse(Question, question, f"questions[{place}]") for place, question in enumerate(section)]
+    answer(metrics, replicates, asked, output, confidence)
+
+
+@verb(WORTH)
 def calibrate(
     dev_scores: InputFile,
     dev_list: InputFile,
@@ -465,6 +504,24 @@ def calibrate(
 
     lists = {name: Path(path) for name, path in (_halves("trial-list", text, "=") for text in trial_list)}
     run(dev_scores, dev_list, scores, lists, output, parse(CostModel, cost_model))
+
+
+@verb(WORTH)
+def changes(
+    scores: ScoreFiles,
+    trial_list: TrialLists,
+    calibration: Annotated[list[Path], _files("File of `calibrate`")],
+    reference: Annotated[str, typer.Option(help="System as it was trained, e.g. AST-05-05.")],
+    output: Output,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals.")] = 200,
+    confidence: Confidence = 0.95,
+    threads: Threads = 1,
+) -> None:
+    """Hold the variants of a training against it as trained, trial by trial: scores, their order, decisions."""
+    from spaarsist.evaluation.changes import measure
+
+    lists = {name: Path(path) for name, path in (_halves("trial-list", text, "=") for text in trial_list)}
+    measure(scores, lists, calibration, reference, output, bootstrap, confidence, threads=threads)
 
 
 @verb(WORTH)

@@ -109,6 +109,25 @@ class CompositeWeights:
 
 
 @_checked
+class Question:
+    """Whether two systems are equivalent: what is asked, and how far apart they may be, declared before the run.
+
+    Args:
+        asks: the question, as tables print it.
+        system: name of a system.
+        reference: name of what it is compared with.
+        metric: eer or min_dcf.
+        margin: the largest difference that counts as none; a fraction (0.01: one point of EER).
+    """
+
+    asks: str
+    system: str
+    reference: str
+    metric: Literal["eer", "min_dcf"]
+    margin: Annotated[float, Field(strict=True, gt=0, lt=1)]
+
+
+@_checked
 class Release:
     """Published files that are fetched together: a corpus, or the weights of a front-end.
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from hashlib import sha256
-from itertools import count, product
+from itertools import chain, count, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from spaarsist.config import (
     CompositeWeights,
     ConfigError,
     CostModel,
+    Question,
     Release,
     TrainingRecipe,
     at,
@@ -59,6 +60,8 @@ TABLES = {
     "differences": ("Differences to AASIST", "reporting.tables.differences.write_differences"),
     "ablation": ("Ablation", "reporting.tables.differences.write_ablation"),
     "ablation_trained": ("Ablation, trained too", "reporting.tables.differences.write_ablation"),
+    "questions": ("Questions asked before the run", "reporting.tables.questions.write_questions"),
+    "changes": ("What variants change", "reporting.tables.changes.write_changes"),
     "nodes": ("Which nodes survive", "reporting.tables.nodes.write_nodes"),
     "stack_attention": ("Is stack attention a mean?", "reporting.tables.nodes.write_stack"),
     "planted": ("Which scorer keeps spoofed nodes", "reporting.tables.probes.write_planted"),
@@ -71,17 +74,14 @@ TABLES = {
 FIGURES = {
     "det": ("DET curves", "reporting.figures.scores.det"),
     "histograms": ("Score histograms", "reporting.figures.scores.histograms"),
-    "reliability": ("Reliability diagrams", "reporting.figures.scores.reliability"),
     "training": ("Training curves", "reporting.figures.training.training"),
     "eer_vs_macs": ("EER against MACs", "reporting.figures.systems.eer_vs_macs"),
     "k_sweep": ("k at inference as a dial", "reporting.figures.systems.k_sweep"),
-    "attacks": ("EER by attack", "reporting.figures.systems.attacks"),
+    "attacks": ("EER by attack", "reporting.figures.attacks.attacks"),
     "temperature": ("Softmax temperatures", "reporting.figures.systems.temperature"),
     "composite": ("Composite score", "reporting.figures.composite.composite"),
     "macs_by_module": ("MACs by module", "reporting.figures.compute.macs_by_module"),
-    "differences": ("Differences to AASIST", "reporting.figures.differences.differences"),
-    "ablation": ("Ablation", "reporting.figures.differences.ablation"),
-    "ablation_trained": ("Ablation, trained too", "reporting.figures.differences.ablation"),
+    "ablation": ("Ablation", "reporting.figures.ablation.ablation"),
     "node_overlap": ("Which nodes survive", "reporting.figures.nodes.overlap"),
     "kept_nodes": ("Where the kept nodes are", "reporting.figures.nodes.kept"),
     "planted": ("Which scorer keeps spoofed nodes", "reporting.figures.nodes.planted"),
@@ -104,9 +104,9 @@ FORMS = {"table": ("html", "tsv", "md", "tex"), "figure": ("png", "tsv", "pdf"),
 FACTS = "results/facts"
 """Folder of what needs no data, and no configuration."""
 
-READS_GIGABYTES = ("det", "histograms", "reliability")
-WITHOUT_CORPUS = ("latency", "detector")
-"""Tables and figures of times, in which no corpus has a part."""
+READS_GIGABYTES = ("det", "histograms")
+WITHOUT_CORPUS = ("latency", "detector", "macs_by_module")
+"""Tables and figures of times and sizes, in which no corpus has a part."""
 
 IN_CHECKOUT = {
     "table_claims": {"claims": "paper/claims.csv"},
@@ -175,7 +175,7 @@ class Plan:
         table1, table2: their rows.
         families: name -> (system, what it is compared with) of each pair that is tested together.
         scores, metrics, replicates, records: files of all trainings.
-        calibration, inspected: files of those that are not trained on demand, and of AASIST among these.
+        calibration, inspected, changes: files of those that are not trained on demand, and of AASIST among these.
 
     Raises:
         ConfigError: a value is out of range, or a name refers to nothing; the message names the key.
@@ -300,7 +300,15 @@ class Plan:
 
     def trainings_of(self, family: str) -> list[str]:
         """Trainings that a family compares."""
-        named = {System.parse(name).trained for pair in self.families[family] for name in pair}
+        return self._trainings(self.families[family])
+
+    @property
+    def asked_of(self) -> list[str]:
+        """Trainings that questions of equivalence are about."""
+        return self._trainings([(q["system"], q["reference"]) for q in self.config["questions"]])
+
+    def _trainings(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
+        named = {System.parse(name).trained for pair in pairs for name in pair}
         return [name for name in self.trainings if name in named]
 
     # ---------------------------------------------------------------- checks
@@ -333,6 +341,8 @@ class Plan:
             )
         parse(CostModel, config["evaluation"]["cost_model"], "evaluation.cost_model")
         parse(CompositeWeights, config["evaluation"]["composite"], "evaluation.composite")
+        for place, question in enumerate(config["questions"]):
+            parse(Question, question, f"questions[{place}]")
         for name, release in config["downloads"].items():
             parse(Release, release, f"downloads.{name}")
         for name, backend in config["backends"].items():
@@ -365,6 +375,12 @@ class Plan:
             raise ConfigError(complaint)
 
         config, systems = self.config, self.config["systems"]
+        asked = [(q["system"], q["reference"], q["metric"]) for q in config["questions"]]
+        for place, question in enumerate(asked):
+            if question in asked[:place]:
+                stop(f"questions[{place}] is asked above already: ask it once, with one margin")
+            if question[0] == question[1]:
+                stop(f"questions[{place}] compares {question[0]} with itself: name another reference")
         for key in ("train_on", "select_on", "evaluate_on"):
             for name in config[key] if isinstance(config[key], list) else [config[key]]:
                 if name not in self.corpora:
@@ -390,6 +406,10 @@ class Plan:
             ("systems.in_figures", systems["in_figures"], self.systems),
             ("systems.in_table2", systems["in_table2"], self.systems),
             ("temperature.systems", self.temperature["systems"], self.table1),
+            *(
+                (f"questions[{place}]", [question["system"], question["reference"]], self.systems)
+                for place, question in enumerate(config["questions"])
+            ),
             ("speed.systems", config["speed"]["systems"], [*self.table1, *self._timed_too]),
         ):
             for name in names:
@@ -587,6 +607,7 @@ class Plan:
     replicates = property(lambda self: self.per_corpus("replicates", self.trainings, ".parquet"))
     records = property(lambda self: self.per_run("checkpoints", self.trainings, "/model.json"))
     inspected = property(lambda self: self.per_corpus("analysis", self.k_train, ""))
+    changes = property(lambda self: [f"{self.results_folder}/changes/{name}.tsv" for name in self.k_train])
     calibration = property(lambda self: self.per_run("calibration", self._calibrated, ".tsv"))
     preflight_report = property(lambda self: f"{self.results_folder}/preflight.tsv")
 
@@ -635,19 +656,20 @@ class Plan:
         config, in_figures = self.config, self.config["systems"]["in_figures"]
         summary = {name: self._table(name) for name in ("summary", "composite")}
         corpora = {"corpora": [(name, self.corpora[name]["title"]) for name in config["evaluate_on"]]}
-        dev = config["select_on"]
-        dev_too = {"corpora": [(dev, self.corpora[dev]["title"]), *corpora["corpora"]]}
         evaluation = config["evaluation"]
         confidence = {"confidence": evaluation["confidence"]}
         cost = {"cost": evaluation["cost_model"]}
         inspected = {"inspected": self.inspected} | corpora
         probed = self.probed and {"probed": self.probed} | corpora
         calibration = {"calibration": self.calibration}
-        baseline = {"summary": summary["summary"]} | self._family("baseline") | corpora
+        summary_alone = {"summary": summary["summary"]}
+        baseline = summary_alone | self._family("baseline") | corpora
         switched = [name + t for name in self.temperature["systems"] for t in ["", *self.switched]]
         trained_so = systems_of(self.temperatures_trained)
         lists = dict(zip(config["evaluate_on"], self.trials(*config["evaluate_on"]), strict=True))
         curves = {"scores": self.per_corpus("scores", self.drawn, ".parquet"), "trials": lists, "systems": in_figures}
+        swept = [variant for variant in ("Base", "Mag") if variant in config["systems"]["variants"]]
+        ablated = [family for family in ("ablation", "ablation_trained") if family in self.families]
         graph, _, stack, _ = config["training"]["backend"]["options"]["temperatures"]
         size, speed = {"size": config["complexity"]}, config["speed"]
         timing = {"device": speed["device"], "threads": speed["threads"]}
@@ -657,8 +679,8 @@ class Plan:
             shared = summary | corpora | cost | confidence
             return self._family(family) and {"kind": kind, "systems": systems} | self._family(family) | shared
 
-        def of_steps(family: str, steps: list[tuple[str, str, str]], **more: Any) -> dict[str, Any]:
-            return self._family(family) and {"steps": steps} | self._family(family) | corpora | more
+        def of_steps(family: str, steps: list[tuple[str, str, str]]) -> dict[str, Any]:
+            return self._family(family) and {"steps": steps} | self._family(family) | summary_alone | corpora
 
         tables = {
             "table1": of_systems("table1", self.table1, "baseline"),
@@ -666,8 +688,10 @@ class Plan:
             "temperature": of_systems("temperature", switched, "temperature"),
             "temperature_trained": of_systems("temperature", switched + trained_so, "temperature_trained"),
             "differences": {"systems": self.ranked} | baseline | confidence,
-            "ablation": of_steps("ablation", self.ablation, summary=summary["summary"]),
-            "ablation_trained": of_steps("ablation_trained", self.ablation_trained, summary=summary["summary"]),
+            "ablation": of_steps("ablation", self.ablation),
+            "ablation_trained": of_steps("ablation_trained", self.ablation_trained),
+            "questions": config["questions"] and {"answers": self._table("equivalence")} | corpora | confidence,
+            "changes": {"changes": self.changes, "systems": self._changed} | corpora | confidence,
             "nodes": inspected,
             "stack_attention": inspected,
             "planted": probed,
@@ -687,28 +711,30 @@ class Plan:
         figures = {
             "det": curves | corpora,
             "histograms": curves | corpora | cost,
-            "reliability": curves | corpora,
             "training": {"records": self.records},
-            "eer_vs_macs": {"summary": summary["summary"], "systems": self.ranked} | corpora,
-            "k_sweep": {"summary": summary["summary"], "variants": config["systems"]["variants"]}
-            | self._family("k_sweep")
-            | corpora,
-            "attacks": {"metrics": self.per_corpus("metrics", self.drawn, ".tsv"), "systems": in_figures} | corpora,
+            "eer_vs_macs": summary_alone | {"systems": self.ranked, "named": self.table2} | corpora,
+            "k_sweep": summary_alone | {"variants": swept} | self._family("k_sweep") | corpora,
+            "attacks": {"metrics": self.per_corpus("metrics", self.drawn, ".tsv"), "systems": in_figures}
+            | corpora
+            | confidence,
             "temperature": (self._family("temperature") or self._family("temperature_trained"))
-            and {"summary": summary["summary"], "trained": {"graph": graph, "stack": stack}} | corpora,
-            "composite": {"composite": summary["composite"], "sensitivity": self._table("composite_sensitivity")},
+            and summary_alone | {"trained": {"graph": graph, "stack": stack}} | corpora,
+            "composite": {"composite": summary["composite"]},
             "macs_by_module": {
                 "breakdown": f"{self.results_folder}/complexity/paper_size_breakdown.tsv",
                 "systems": self._in_breakdown(),
             },
-            "differences": self._family("baseline") | {"systems": [n for n, _ in self.families["baseline"]]} | corpora,
-            "ablation": of_steps("ablation", self.ablation),
-            "ablation_trained": of_steps("ablation_trained", self.ablation_trained),
+            "ablation": {
+                "comparisons": self._comparisons(*ablated),
+                "metrics": self.per_corpus("metrics", _unique(chain(*map(self.trainings_of, ablated))), ".tsv"),
+                "steps": self.ablation + self.ablation_trained[1:],  # AASIST itself comes first in both
+            }
+            | corpora,
             "node_overlap": inspected,
             "kept_nodes": inspected,
             "planted": probed,
             "stack_attention": inspected,
-            "calibration": calibration | {"systems": in_figures} | dev_too,
+            "calibration": calibration | {"systems": in_figures} | corpora,
             "latency": tables["latency"],
         }
         of_back_ends = {"systems": speed["systems"]} | timing
@@ -805,6 +831,8 @@ class Plan:
         found = [path for result in self.made if result.kind != "figure" for path in result.outputs]
         found += [self._table(name) for name in ("summary", "composite", "composite_sensitivity", "findings")]
         found += self._comparisons(*self.families)
+        found += [self._table("equivalence")] * bool(self.config["questions"])
+        found += [self._table("provenance", "json")]
         return found + [f"{self.results_folder}/complexity/{name}.tsv" for name in ("paper_size", "as_run")]
 
     @property
@@ -824,6 +852,21 @@ class Plan:
     def _family(self, name: str) -> dict[str, str]:
         """The file of a family's tests, if the config has such a family."""
         return {"comparisons": self._table(f"comparisons/{name}")} if name in self.families else {}
+
+    def as_trained(self, name: str) -> str:
+        """System of an AASIST's training, run as it was trained."""
+        return f"{name}-{ratio_code(self.k_train[name])}"
+
+    @property
+    def _changed(self) -> list[str]:
+        """What is switched on at inference: Table 1 and the ablation's steps, by training."""
+        named = _unique([*self.table1, *(system for _, system, _ in self.ablation if system)])
+        return [
+            system
+            for name in self.k_train
+            for system in named
+            if System.parse(system).trained == name and system != self.as_trained(name)
+        ]
 
     def _in_breakdown(self) -> list[str]:
         """The baseline, every variant at the fewest nodes, and the other back-ends."""

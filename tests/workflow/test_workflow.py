@@ -15,7 +15,7 @@ import yaml
 from snakemake.utils import update_config
 
 from conftest import REPOSITORY, stub_conda
-from spaarsist.plan import FIGURES, TABLES, Plan
+from spaarsist.plan import FIGURES, TABLES, WITHOUT_CORPUS, Plan
 
 
 def snakemake(folder, *arguments, checkout=REPOSITORY, path=""):
@@ -126,7 +126,7 @@ TRAINED_TOO = {"ablation__trained": ["Mag"], "temperature__trained": {"k_train":
 def test_trained_on_demand(run, tmp_path):
     """What config/trained.yaml adds: one more training each, scored as that variant alone, beside the switched one."""
     dry = snakemake(run[0], "-np", "--configfile", write_config(tmp_path / "c.yaml", **TRAINED_TOO))
-    expected = {"train": 2, "score": 4, "table_ablation_trained": 1, "figure_ablation_trained": 1}
+    expected = {"train": 2, "score": 4, "table_ablation_trained": 1, "figure_ablation": 1}
     assert (expected | {"table_temperature_trained": 1}).items() <= jobs(dry).items()
     assert re.search(r'--system AST-05\+Mag .*"variant": "Mag"', dry.stdout)
     assert "--pair AST-05+Mag-05-Mag/AST-05-05-Mag" in dry.stdout and "--variant 05-Mag " in dry.stdout
@@ -460,7 +460,7 @@ WITHOUT = {
     "edges",
 }  # this config asks for none of them
 ALL_TABLES = {name if name in ("table1", "table2") else f"table_{name}" for name in {*TABLES} - WITHOUT}
-LABELLED = ALL_TABLES | {f"figure_{name}" for name in {*FIGURES} - WITHOUT}
+LABELLED = ALL_TABLES | {f"figure_{name}" for name in {*FIGURES} - WITHOUT - {*WITHOUT_CORPUS}}
 FOOTERS = ALL_TABLES | {"provenance"}  # which name the configuration: any edit makes them anew, in seconds
 FROM_METRICS = {"composite", "comparisons", *(
     result.rule for result in Plan(yaml.safe_load((REPOSITORY / "config" / "synthetic.yaml").read_text())).made
@@ -475,7 +475,7 @@ FROM_METRICS = {"composite", "comparisons", *(
         ({"label": "another"}, LABELLED),
         (
             {"systems__in_figures": ["AST-05-05", "MHFA"]},
-            {f"figure_{n}" for n in ("det", "histograms", "reliability", "attacks", "calibration")},
+            {f"figure_{n}" for n in ("det", "histograms", "attacks", "calibration")},
         ),
         ({"evaluation__composite__compute": 0}, {"composite", "figure_composite"}),
         (

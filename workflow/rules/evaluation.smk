@@ -67,6 +67,44 @@ rule calibrate:
         " {params.lists} --cost-model {params.cost:q} --output {output:q} > {log} 2>&1"
 
 
+rule changes:
+    input:
+        scores=lambda wildcards: PLAN.per_corpus(
+            "scores", [wildcards.trained], ".parquet"
+        ),
+        calibration=lambda wildcards: PLAN.per_run(
+            "calibration", [wildcards.trained], ".tsv"
+        ),
+        trials=ancient(PLAN.trials(*config["evaluate_on"])),
+    output:
+        f"{RESULTS}/changes/{{trained}}.tsv",
+    log:
+        f"{RESULTS}/logs/changes/{{trained}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/changes/{{trained}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: COMPUTE["score_threads"]
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    params:
+        scores=each("scores"),
+        calibration=each("calibration"),
+        lists=trial_lists,
+        reference=lambda wildcards: PLAN.as_trained(wildcards.trained),
+        # A variance takes fewer resamples than a percentile
+        bootstrap=min(config["evaluation"]["bootstrap"], 200),
+        confidence=config["evaluation"]["confidence"],
+        trials=contents(*config["evaluate_on"]),
+        code=code.meaning("__main__.changes"),
+    message:
+        "What the variants of {wildcards.trained} change, trial by trial"
+    shell:
+        "python -m spaarsist changes {params.scores} {params.lists} {params.calibration} --reference {params.reference:q}"
+        " --bootstrap {params.bootstrap} --confidence {params.confidence} --threads {threads} --output {output:q} > {log} 2>&1"
+
+
 rule inspect:
     input:
         weights=f"{RESULTS}/checkpoints/{{run}}/model.safetensors",
@@ -320,6 +358,35 @@ rule comparisons:
     shell:
         "python -m spaarsist compare {params.metrics} {params.replicates} {params.pairs} --confidence {params.confidence}"
         " --output {output:q} > {log} 2>&1"
+
+
+# Whether systems are as good as others, where the config asks
+if config["questions"]:
+
+    rule equivalence:
+        input:
+            metrics=PLAN.per_corpus("metrics", PLAN.asked_of, ".tsv"),
+            replicates=PLAN.per_corpus("replicates", PLAN.asked_of, ".parquet"),
+        output:
+            f"{RESULTS}/tables/equivalence.tsv",
+        log:
+            f"{RESULTS}/logs/equivalence.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/equivalence.tsv"
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            metrics=each("metrics"),
+            replicates=each("replicates"),
+            questions=json.dumps({"questions": config["questions"]}),
+            confidence=config["evaluation"]["confidence"],
+            code=code.meaning("__main__.equivalence"),
+        message:
+            "Answer the questions that were asked before the run"
+        shell:
+            "python -m spaarsist equivalence {params.metrics} {params.replicates} --questions {params.questions:q}"
+            " --confidence {params.confidence} --output {output:q} > {log} 2>&1"
 
 
 rule composite:

@@ -190,6 +190,21 @@ class Replicates(NamedTuple):
     about: dict[str, Any]
     values: dict[str, pd.DataFrame]
 
+    def spread(self, resampling: str, replicates: np.ndarray) -> tuple[float, float]:
+        """Variance of what was resampled so, and its degrees of freedom: infinite over trials, few over speakers.
+
+        Few speakers vary too little when they are resampled; `SpeakerResampling.inflation` makes up for that.
+
+        Args:
+            resampling: trials or speakers.
+            replicates: of one quantity, or of a difference of paired ones, shape (n_replicates,).
+        """
+        variance, degrees_of_freedom = float(np.var(replicates, ddof=1)), np.inf
+        if resampling == "speakers":
+            degrees_of_freedom = self.about["speaker_degrees_of_freedom"]
+            variance *= self.about["n_speakers"] / degrees_of_freedom
+        return variance, degrees_of_freedom
+
 
 def read_replicates(path: Path, columns: Sequence[str] | None = None, like: Replicates | None = None) -> Replicates:
     """Read a file of replicates.

@@ -10,7 +10,7 @@ from bisect import bisect_left
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
+from scipy.special import expit, xlogy
 
 from spaarsist.config import CostModel
 from spaarsist.names import ConfigError
@@ -18,7 +18,7 @@ from spaarsist.names import ConfigError
 ASVSPOOF5 = CostModel()
 """Cost model of the ASVspoof 5 evaluation plan, the paper's."""
 
-METRICS = ("eer", "min_dcf", "act_dcf", "act_dcf_released", "gap_released", "cllr", "ece")
+METRICS = ("eer", "min_dcf", "act_dcf", "act_dcf_released", "gap_released", "cllr", "ece", "min_cllr")
 """What `compute_metrics` returns, in this order."""
 
 ECE_BINS = 15
@@ -41,6 +41,8 @@ def compute_metrics(bonafide: ArrayLike, spoof: ArrayLike, cost: CostModel = ASV
     cllr              [mean over bona fide of log2(1 + e^−s) + mean over spoofs of log2(1 + e^s)] / 2, in bits
     ece               sum over 15 equal bins (lo, hi] of P(spoof) = sigmoid(−s), 0 falling into the first, of
                       (trials in bin / trials) · |share of spoofs in bin − mean P(spoof) in bin|
+    min_cllr          Cllr after the best map of scores that keeps their order (isotonic regression, both classes
+                      weighing the same; ties merged); cllr − min_cllr is what calibration has lost
     ================  =======================================================================================
 
     Args:
@@ -49,14 +51,14 @@ def compute_metrics(bonafide: ArrayLike, spoof: ArrayLike, cost: CostModel = ASV
         cost: prior and costs.
 
     Returns:
-        The metrics of `METRICS`. eer, min_dcf and ece lie in [0, 1]; the others are at or above 0.
+        The metrics of `METRICS`. eer, min_dcf, ece and min_cllr lie in [0, 1]; the others are at or above 0.
 
     Raises:
         ConfigError: a class is empty, or a score is NaN or infinite.
 
     Source: eer, min_dcf, act_dcf and cllr follow the ASVspoof 5 evaluation package (ties unmerged);
-    act_dcf_released and ece follow the code that the paper's authors released. Cllr: Brümmer and du Preez
-    2006.
+    act_dcf_released and ece follow the code that the paper's authors released. Cllr and
+    min_cllr: Brümmer and du Preez 2006.
     """
     return RankedTrials(bonafide, spoof, cost).metrics()
 
@@ -110,6 +112,9 @@ class RankedTrials:
         self._miss_cost, self._fa_cost = cost.c_miss * (1 - cost.p_spoof), cost.c_fa * cost.p_spoof
         # Corner j of the DET curve: j bona fide trials and every spoof that ranks below the next one are rejected.
         self._spoofs_below = np.append(np.searchsorted(spoof, bonafide, side="left"), spoof.size)
+        # Only where spoofs follow can the order of trials be violated: one corner stands for a row of bona fide trials
+        steps = np.flatnonzero(np.diff(self._spoofs_below)) + 1
+        self._pools = np.unique(np.concatenate([[0], steps, [bonafide.size]]))
         self._below_threshold = {
             name: (np.searchsorted(bonafide, threshold), np.searchsorted(spoof, threshold))
             for name, threshold in (
@@ -165,7 +170,26 @@ class RankedTrials:
         for c, residuals, (bins, starts) in zip(counts, self._residuals, self._bins, strict=True):
             surplus[bins] += np.add.reduceat(c * residuals, starts)
         values["ece"] = np.abs(surplus).sum() / (n_bonafide + n_spoof)
+        pools = [sums[self._pools] / n for sums, n in ((missed, n_bonafide), (corners, n_spoof))]
+        values["min_cllr"] = _min_cllr(*(np.diff(pool, prepend=0) for pool in pools))
         return {name: float(values[name]) for name in METRICS}
+
+
+def _min_cllr(bonafide: np.ndarray, spoof: np.ndarray) -> float:
+    """Least Cllr that a map can reach which keeps the order of pools of trials, lowest scores first.
+
+    Args:
+        bonafide: share of all bona fide trials in each pool, shape (n_pools,).
+        spoof: share of all spoofs in it, same shape.
+    """
+    from scipy.optimize import isotonic_regression  # slow to import, and readers of results do without
+
+    weights = bonafide + spoof
+    some = weights > 0
+    bonafide, spoof, weights = bonafide[some], spoof[some], weights[some]
+    p_bonafide = np.clip(isotonic_regression(bonafide / weights, weights=weights).x, 0, 1)
+    bits = -(xlogy(bonafide, p_bonafide) + xlogy(spoof, 1 - p_bonafide)).sum() / np.log(2)
+    return float(bits / 2) + 0.0  # no -0
 
 
 def _eer(missed: np.ndarray, rejected: np.ndarray, n_bonafide: int, n_spoof: int) -> float:

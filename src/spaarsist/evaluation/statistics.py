@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
+from scipy.special import expit, logit, stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 from tqdm import tqdm
 
 from spaarsist.names import ConfigError
@@ -198,6 +198,71 @@ def t_test(
     reach = stdtrit(dof, upper) * error
     p = 2 * stdtr(dof, -abs(difference) / error)
     return TTest(float(p), float(difference - reach), float(difference + reach))
+
+
+class Scale(NamedTuple):
+    """A scale without ends for a quantity that has some: an interval that is symmetric there cannot leave the range.
+
+    Attributes:
+        forward: the quantity -> its place on the scale.
+        slope: derivative of `forward`.
+        inverse: a place on the scale -> the quantity.
+    """
+
+    forward: Callable[[float], float]
+    slope: Callable[[float], float]
+    inverse: Callable[[float], float]
+
+
+LOG = Scale(np.log, lambda x: 1 / x, np.exp)
+"""Of what lies above 0: actual detection costs, Cllr, sizes of changes."""
+
+LOGIT = Scale(logit, lambda x: 1 / (x * (1 - x)), expit)
+"""Of what lies between 0 and 1: error rates, shares, the normalised minimum cost."""
+
+FISHER = Scale(np.arctanh, lambda x: 1 / (1 - x * x), np.tanh)
+"""Of what lies between -1 and 1: correlations."""
+
+
+def interval_of_mean(
+    of_seeds: ArrayLike, variance: float, degrees_of_freedom: float, scale: Scale, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Confidence interval of a mean over training seeds that holds both sources of variation.
+
+    Seeds and test material are both samples, so the variance of the mean is that over test material plus, from two
+    seeds on, that of the seeds over their number; the interval is that of t with the fewest degrees of freedom of the
+    two (see `t_test`). It is symmetric on the scale, to which the error is carried over by the scale's slope.
+
+    Args:
+        of_seeds: the value of each seed, shape (n_seeds,).
+        variance: of the mean when test material is drawn anew.
+        degrees_of_freedom: of that variance; infinite where it counts as known.
+        scale: of the quantity.
+        confidence: in (0, 1).
+
+    Returns:
+        The ends; NaN twice where the mean lies at an end of its range, which has no place on the scale.
+
+    Raises:
+        ConfigError: `confidence` is out of range.
+
+    Source: delta method, e.g. Agresti 2013, Categorical Data Analysis, 3.1 and 16.1.
+    """
+    _tails(confidence)
+    of_seeds = np.asarray(of_seeds, float)
+    mean = float(of_seeds.mean())
+    parts = [(variance, degrees_of_freedom)]
+    if of_seeds.size > 1:
+        parts.append((of_seeds.var(ddof=1) / of_seeds.size, of_seeds.size - 1))
+    with np.errstate(all="ignore"):
+        centre = float(scale.forward(mean))
+        slope = float(scale.slope(mean)) if math.isfinite(centre) else math.nan
+    if not math.isfinite(slope):
+        return math.nan, math.nan
+    variances, degrees = zip(*parts, strict=True)
+    test = t_test(centre, [v * slope**2 for v in variances], degrees, confidence)
+    with np.errstate(over="ignore"):  # an interval of a logarithm may be that wide
+        return float(scale.inverse(test.low)), float(scale.inverse(test.high))
 
 
 def holm(p: ArrayLike) -> np.ndarray:

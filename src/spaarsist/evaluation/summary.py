@@ -11,7 +11,7 @@ import pandas as pd
 
 from spaarsist.artefacts import read_metadata, read_table, writing
 from spaarsist.evaluation.evaluate import Replicates, read_replicates
-from spaarsist.evaluation.statistics import percentile_interval
+from spaarsist.evaluation.statistics import LOG, LOGIT, interval_of_mean
 from spaarsist.names import ConfigError, System
 
 IDENTITY = (
@@ -23,12 +23,18 @@ RUN = ("n_params_as_run", "code_hash")
 INTERVALS = {"trials": ("ci_low", "ci_high"), "speakers": ("speakers_low", "speakers_high")}
 """Way of resampling -> names of the ends of its interval."""
 
+SCALES = dict.fromkeys(("eer", "min_dcf", "ece", "min_cllr"), LOGIT)
+"""Metrics that lie between 0 and 1; the others lie above 0 (`LOG`)."""
+
 STATISTICS = ("mean", "std", *INTERVALS["trials"], *INTERVALS["speakers"])
+VALUES = "seeds"
+"""Statistic that holds the value of every seed, as text; see `values_of`."""
+
 COUNTS = ("n_seeds", "n_speakers")
 
 
 def on(corpus: str, quantity: str, statistic: str = "mean") -> str:
-    """Name the summary's column of a metric's statistic (of `STATISTICS`) on a corpus, or of one of `COUNTS` there."""
+    """Name the summary's column of a metric's statistic (`STATISTICS`, `VALUES`) or of one of `COUNTS` on a corpus."""
     return f"{corpus}.{quantity}" if quantity in COUNTS else f"{corpus}.{quantity}.{statistic}"
 
 
@@ -48,12 +54,14 @@ def summarise(
     n_macs_linear, counter, n_frames, feature_dim, n_layers, embedding_dim` of the size that is counted;
     `n_params_as_run`, of the back-end that gave the scores; `code_hash` of the training and the scoring, joined by + if
     there are several (both empty where not given); and for each corpus, named by `on`, n_seeds, n_speakers (0 where not
-    known) and the statistics of each metric: mean, std (n - 1 over seeds; empty for one), ci_low, ci_high, speakers_low
-    and speakers_high. Fractions, pooled over all trials. Rows come in the order of `System.order`.
+    known) and the statistics of each metric: mean, std (n - 1 over seeds; empty for one), ci_low, ci_high,
+    speakers_low, speakers_high, and seeds (the value of each, in the order of the seeds, with spaces between).
+    Fractions, pooled over all trials. Rows come in the order of `System.order`.
 
-    The intervals are percentile intervals of the mean over seeds when trials, or speakers, are resampled: every
-    replicate is the mean of all seeds' metrics on one draw. They cover the sampling of test material alone; std says
-    what seeds do. Without replicates they are empty, but for ci_low and ci_high of one seed, which its metrics hold.
+    The intervals are those of a mean over seeds that are a sample, on trials (or speakers) that are one as well; see
+    `interval_of_mean`. The variance over test material is that of the bootstrap's replicates, each the mean of all
+    seeds' metrics on one draw. `SCALES` tells why no interval leaves its metric's range. Without replicates they are
+    empty, but for ci_low and ci_high of one seed, which its metrics hold.
 
     Args:
         metrics: files of `evaluation.evaluate.evaluate`, any mix of systems, seeds and corpora.
@@ -101,8 +109,10 @@ def summarise(
         hashes.setdefault(about["system"], set()).update(step.get("code_hash", "unknown") for step in steps)
     parts.append(pd.Series({s.name: "+".join(sorted(hashes.get(s.trained, []))) for s in systems}, name=RUN[1]))
 
+    results = results.sort_values("seed", kind="stable")
     groups = results.groupby(key)
     means = groups["value"].agg(mean="mean", std="std", n_seeds="count")
+    means[VALUES] = groups["value"].agg(lambda values: " ".join(f"{value:.10g}" for value in values))
     means[["ci_low", "ci_high"]] = groups[["ci_low", "ci_high"]].first().where(means["n_seeds"] == 1)
     means[["speakers_low", "speakers_high", "n_speakers"]] = math.nan, math.nan, 0
     means.update(_intervals(replicates, results, systems, confidence).set_index(key))
@@ -112,7 +122,7 @@ def summarise(
         parts += [
             part[statistic, metric].rename(on(corpus, metric, statistic))
             for metric in results["metric"].unique()
-            for statistic in STATISTICS
+            for statistic in (*STATISTICS, VALUES)
         ]
     with writing(output) as path:
         pd.concat(parts, axis=1).rename_axis("system").to_csv(path, sep="\t", float_format="%.10g")
@@ -140,12 +150,19 @@ def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[s
     return table.loc[[*systems]]
 
 
+def values_of(row: pd.Series, corpus: str, metric: str) -> list[float]:
+    """The value of every seed, in their order, of a row of the summary; none where it does not say."""
+    text = row.get(on(corpus, metric, VALUES))
+    return [float(value) for value in str(text).split()] if pd.notna(text) else []
+
+
 def _intervals(
     replicates: Sequence[Path], results: pd.DataFrame, systems: Sequence[System], confidence: float
 ) -> pd.DataFrame:
     """What replicates tell: system, corpus, metric, n_speakers, and the ends of the mean's intervals."""
     rows = []
     metrics = results["metric"].unique()
+    values = results.groupby(["system", "corpus", "metric"])["value"].agg(list).to_dict()
     seeds = results.groupby(["system", "corpus"])["seed"].agg(set).to_dict()
     files: dict[tuple[str, str], dict[int, Path]] = {}
     for path in replicates:
@@ -163,11 +180,14 @@ def _intervals(
             for metric in metrics:
                 row = {"system": system.name, "corpus": corpus, "metric": metric}
                 row["n_speakers"] = drawn[min(own)].about["n_speakers"]
+                of_seeds = values[system.name, corpus, metric]
                 for resampling, names in INTERVALS.items():
                     parts = [drawn[s].values[resampling] for s in own if resampling in drawn[s].values]
                     if parts:
                         mean = np.mean([part[f"{system.column}:{metric}"] for part in parts], axis=0)
-                        row |= zip(names, percentile_interval(mean, confidence), strict=True)
+                        material = drawn[min(own)].spread(resampling, mean)
+                        ends = interval_of_mean(of_seeds, *material, SCALES.get(metric, LOG), confidence)
+                        row |= zip(names, ends, strict=True)
                 rows.append(row)
     columns = ["system", "corpus", "metric", "n_speakers", *INTERVALS["trials"], *INTERVALS["speakers"]]
     return pd.DataFrame(rows, columns=columns)

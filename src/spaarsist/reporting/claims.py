@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from scipy.special import stdtrit
 
 from spaarsist.artefacts import read_table, refuse_mixed_code
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
@@ -67,7 +66,6 @@ _COUNTED = {
     "n_macs_linear": f"{CONVENTIONS['linear_head']}, {PAPER_FRAMES} frames",
 }
 
-CONFIDENCE = 0.95  # of the t interval over seeds; the others' is the run's
 
 _COMPARED = ("n_seeds", "value", "reference_value", "difference", "ci_low", "ci_high", "p_holm")
 
@@ -461,14 +459,12 @@ class _Run(NamedTuple):
             counter = _COUNTED.get(claim.metric, "").format(row=row)
             return _Value(name, _number(row[claim.metric], what), f"counted at {how}", counter=counter)
         stem, n_seeds = f"{corpus}.{claim.metric}", row[f"{corpus}.n_seeds"]
-        mean, std = (row.get(f"{stem}.{part}", math.nan) for part in ("mean", "std"))
+        mean = row.get(f"{stem}.mean", math.nan)
+        seeds_and = "seeds and " if n_seeds > 1 else ""
         intervals = {
-            f"bootstrap interval over {drawn}": [row.get(f"{stem}.{part}_{end}", math.nan) for end in ("low", "high")]
+            f"interval over {seeds_and}{drawn}": [row.get(f"{stem}.{part}_{end}", math.nan) for end in ("low", "high")]
             for drawn, part in (("trials", "ci"), ("speakers", "speakers"))
         }
-        if n_seeds > 1:
-            half = float(stdtrit(n_seeds - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(n_seeds)
-            intervals["t interval over seeds"] = [mean - half, mean + half]
         value = _Value(name, _number(mean, what), _seeds(n_seeds))
         known = [kind for kind, ends in intervals.items() if not any(map(math.isnan, ends))]
         if not known:
@@ -697,9 +693,9 @@ def render(ledger: pd.DataFrame) -> str:
 _NOTES = (
     "Claims without a number of their own are judged by a bound of ours, which stands in the claimed column with its "
     "sign (≤, >, within ±). Where several systems or ways of counting could be meant, each is shown. In brackets our "
-    "interval: of a system by itself the widest of the bootstrap's over trials, the bootstrap's over speakers where "
-    "they are known (both at this run's confidence) and, for several seeds, the t interval over these (95 %, wide); of "
-    "a system against another that of their paired difference, relative to the other's mean. Reproduced: the rounded "
+    "interval at this run's confidence: of a system by itself that over training seeds and trials, or over seeds and "
+    "speakers, where they are known and it is wider; of a "
+    "system against another that of their paired difference, relative to the other's mean. Reproduced: the rounded "
     "value is the claimed one, the whole interval keeps the bound or, for > 0 between systems, the difference is "
     "significant (p < 0.05 after Holm's correction over its family of comparisons); under another convention: MACs, "
     "counted as the paper counts them; for another system: the number is that of a system that the paper does not "
