@@ -39,7 +39,7 @@ def composite(composite: Path, sensitivity: Path, output_stem: Path, label: str 
     dotted line tells that systems between two rows are left out.
 
     Args:
-        composite: the first TSV of `evaluation.selection.composite`.
+        composite: the first TSV of `evaluation.composite.composite`.
         sensitivity: its second.
         output_stem, label: as in `style.save`. The TSV has one row per row of the figure: composite, rank, groups,
             first_share, rank_low, rank_high, and `share.<rank>`.
