@@ -87,7 +87,7 @@ def write_metrics(path, rows):
 def write_sizes(path, sizes):
     """A file of `complexity`: system -> (n_params, n_macs), at the paper's size."""
     rows = [{"system": name, "n_params": n_params, "n_macs": n_macs} for name, (n_params, n_macs) in sizes.items()]
-    return write_tsv(path, rows, n_macs_linear=195_045_376, counter="fvcore", **PAPER_SIZE)
+    return write_tsv(path, rows, n_macs_linear=195_045_376, n_macs_frontend=72e9, counter="fvcore", **PAPER_SIZE)
 
 
 def write_results(folder, systems, corpora, seeds=(1, 2)):

@@ -171,7 +171,7 @@ def test_the_table(tmp_path):
     text = (tmp_path / "t.md").read_text()
     rows = markdown_cells(text)
     assert rows[2][0] == "*AST-05*" and [row[0] for row in rows[3:]] == systems
-    assert rows[3][1].startswith("1.00") and rows[4][1:] == ["0.00", "1.000", "0.0", "0.0"]
+    assert rows[3][1].startswith("1.000") and rows[4][1:] == ["0.000", "1.000", "0.0", "0.0"]
     assert "Against AST-05-05:" in text and "(n = 2)" in text and "made up" in text and "By code 0123." in text
     data = pd.read_csv(tmp_path / "t.tsv", sep="\t")
     assert [*data] == [*COLUMNS] and len(data) == 2 * len(QUANTITIES)

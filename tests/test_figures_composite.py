@@ -6,27 +6,29 @@ import pytest
 
 from conftest import write_summary
 from spaarsist.config import CompositeWeights
-from spaarsist.evaluation.selection import composite as select
+from spaarsist.evaluation.composite import MEASURED
+from spaarsist.evaluation.composite import composite as select
 from spaarsist.evaluation.summary import on
 from spaarsist.names import BASELINE, LABELS, RANK_1, ConfigError
 from spaarsist.reporting.figures import composite as figures
 from spaarsist.reporting.figures.composite import N_BEST
 
-METRICS = ("eer", "min_dcf", "act_dcf", "cllr", "ece")
 LABEL = "made up; not the paper's numbers"
 
 
 def rank(folder, names, corpora, worst=()):
     """A composite file of made-up numbers; the `worst` are far behind in all but compute."""
     rng = np.random.default_rng(3)
-    table = pd.DataFrame({"n_params": 600_000, "n_macs": rng.integers(5e8, 7e8, len(names))}, index=names)
+    table = pd.DataFrame({"n_macs": rng.integers(5e8, 7e8, len(names))}, index=names)
     far = np.where(table.index.isin(worst), 9, 1)
     for corpus in corpora:
-        for metric in METRICS:
-            table[on(corpus, metric)] = far * (0.1 + 0.1 * rng.random(len(names)) + (metric == "act_dcf") * 0.2)
+        for metric in MEASURED:
+            table[on(corpus, metric)] = far * (0.1 + 0.1 * rng.random(len(names)) + (metric == "cllr") * 0.2)
     write_summary(folder / "summary.tsv", table.to_dict("index"))
     path = folder / "composite.tsv"
-    select(folder / "summary.tsv", corpora, names, CompositeWeights(), path, folder / "sensitivity.tsv", n_draws=300)
+    select(
+        folder / "summary.tsv", [], corpora, names, CompositeWeights(), path, folder / "sensitivity.tsv", n_draws=300
+    )
     return path
 
 

@@ -113,7 +113,8 @@ def inputs(tmp_path, monkeypatch):
     )  # fmt: skip
     tables = {
         "composite": pd.DataFrame(
-            {"system": ["AST-05-05", "MHFA"], "composite": [1, 0.5], "rank": [2, 1], "first_share": [0.25, 0.75]}
+            {"system": ["AST-05-05", "MHFA"], "composite": [1, 0.5], "rank": [2, 1], "first_share": [0.25, 0.75],
+             "rank_ci_low": [1, 1], "rank_ci_high": [4, 2]}
         ),
         "findings": pd.DataFrame(
             [("F1_params_mag", 611522, "parameters"), ("F3_saving", 0.0213, "fraction"), ("F10_gap", 16.6355, "nats"),
@@ -173,6 +174,7 @@ def test_values(inputs):
         "MHFA.out.cllr": r"\ensuremath{0.500}",
         "MHFA.composite": "0.50",
         "MHFA.first": "75",
+        "AST-05-05.rank.ci": "{[}1, 4{]}",
         "composite.1": "MHFA",
         "composite.2": "AST-05-05",
         "F1_params_mag": "611,522",

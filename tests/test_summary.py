@@ -52,6 +52,7 @@ def test_columns_as_they_stand_in_the_file(inputs, tmp_path):
         *("trained_graph_temperature", "trained_stack_temperature", "trained_variant", "n_params", "n_macs"),
         *(
             "n_macs_linear",
+            "n_macs_frontend",
             "counter",
             "n_frames",
             "feature_dim",

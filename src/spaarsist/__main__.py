@@ -547,14 +547,17 @@ def composite(
     system: Systems,
     output: Output,
     sensitivity: Annotated[Path, typer.Option(help="TSV of how often each system takes each rank."), FILE],
+    replicates: Replicates = [],  # noqa: B006
     weights: Annotated[str, typer.Option(help="The composite section: JSON, or a YAML file holding it.")] = "{}",
     draws: Annotated[int, typer.Option(min=1, help="Random weightings.")] = 10_000,
+    confidence: Confidence = 0.95,
 ) -> None:
-    """Rank systems by a weighted geometric mean of their ratios to the baseline, and by random weightings."""
+    """Rank systems by a weighted geometric mean of their ratios to the baseline, and say how sure the ranks are."""
     from spaarsist.config import CompositeWeights, parse
-    from spaarsist.evaluation.selection import composite as run
+    from spaarsist.evaluation.composite import composite as run
 
-    run(summary, corpus, system, parse(CompositeWeights, weights), output, sensitivity, draws)
+    weighing = parse(CompositeWeights, weights)
+    run(summary, replicates, corpus, system, weighing, output, sensitivity, draws, confidence=confidence)
 
 
 # ---------------------------------------------------------------- a look inside

@@ -91,8 +91,8 @@ class CompositeWeights:
 
     Args:
         accuracy: of EER and minDCF.
-        calibration: of actDCF - minDCF, Cllr and ECE.
-        compute: of MACs and parameters (which have no domain).
+        calibration: of Cllr - min_cllr.
+        compute: of the whole detector's MACs (which have no domain).
         in_domain: of the first evaluation corpus.
         out_of_domain: of the others.
     """

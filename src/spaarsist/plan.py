@@ -307,6 +307,12 @@ class Plan:
         """Trainings that questions of equivalence are about."""
         return self._trainings([(q["system"], q["reference"]) for q in self.config["questions"]])
 
+    @property
+    def ranked_replicates(self) -> list[str]:
+        """Replicates of what the composite score ranks; none where nothing is resampled."""
+        trainings = self._trainings([(name, name) for name in self.ranked])
+        return self.per_corpus("replicates", trainings, ".parquet") if self.config["evaluation"]["bootstrap"] else []
+
     def _trainings(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
         named = {System.parse(name).trained for pair in pairs for name in pair}
         return [name for name in self.trainings if name in named]

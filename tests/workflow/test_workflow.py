@@ -462,6 +462,7 @@ WITHOUT = {
 ALL_TABLES = {name if name in ("table1", "table2") else f"table_{name}" for name in {*TABLES} - WITHOUT}
 LABELLED = ALL_TABLES | {f"figure_{name}" for name in {*FIGURES} - WITHOUT - {*WITHOUT_CORPUS}}
 FOOTERS = ALL_TABLES | {"provenance"}  # which name the configuration: any edit makes them anew, in seconds
+QUESTION = {"asks": "So?", "system": "AST-05-01", "reference": "AST-05-05", "metric": "min_dcf", "margin": 0.1}
 FROM_METRICS = {"composite", "comparisons", *(
     result.rule for result in Plan(yaml.safe_load((REPOSITORY / "config" / "synthetic.yaml").read_text())).made
     if result.kind == "figure" and {"summary", "comparisons", "composite"} & {*result.arguments}
@@ -471,13 +472,17 @@ FROM_METRICS = {"composite", "comparisons", *(
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ({"evaluation__bootstrap": 50}, {"metrics", "summary", "figure_attacks"} | FROM_METRICS),
+        (
+            {"evaluation__bootstrap": 50},
+            {"metrics", "summary", "equivalence", "changes", "figure_attacks"} | FROM_METRICS,
+        ),
         ({"label": "another"}, LABELLED),
         (
             {"systems__in_figures": ["AST-05-05", "MHFA"]},
             {f"figure_{n}" for n in ("det", "histograms", "attacks", "calibration")},
         ),
         ({"evaluation__composite__compute": 0}, {"composite", "figure_composite"}),
+        ({"questions": [QUESTION]}, {"equivalence"}),
         (
             {"analysis__stack_temperature": [1, 3]},
             {"inspect", "findings", "figure_node_overlap", "figure_kept_nodes", "figure_stack_attention"},

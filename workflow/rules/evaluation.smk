@@ -392,6 +392,7 @@ if config["questions"]:
 rule composite:
     input:
         summary=f"{RESULTS}/tables/summary.tsv",
+        replicates=PLAN.ranked_replicates,
     output:
         composite=f"{RESULTS}/tables/composite.tsv",
         sensitivity=f"{RESULTS}/tables/composite_sensitivity.tsv",
@@ -405,10 +406,12 @@ rule composite:
     params:
         corpora=options("--corpus", config["evaluate_on"]),
         systems=options("--system", PLAN.ranked),
+        replicates=each("replicates"),
         weights=json.dumps(config["evaluation"]["composite"], sort_keys=True),
+        confidence=config["evaluation"]["confidence"],
         code=code.meaning("__main__.composite"),
     message:
         "Rank the systems by the composite score"
     shell:
-        "python -m spaarsist composite --summary {input.summary:q} {params.corpora} {params.systems}"
-        " --weights {params.weights:q} --output {output.composite:q} --sensitivity {output.sensitivity:q} > {log} 2>&1"
+        "python -m spaarsist composite --summary {input.summary:q} {params.replicates} {params.corpora} {params.systems}"
+        " --weights {params.weights:q} --confidence {params.confidence} --output {output.composite:q} --sensitivity {output.sensitivity:q} > {log} 2>&1"

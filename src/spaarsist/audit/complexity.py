@@ -27,6 +27,12 @@ from spaarsist.names import PAPER_FRAMES, ConfigError, System, Variant
 
 COUNTER = "fvcore"
 
+CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
+"""Kernel and stride of each convolution by which wav2vec 2.0 turns samples into frames."""
+
+CHANNELS = 512
+"""Of these convolutions."""
+
 
 class Size(NamedTuple):
     """What a back-end is given and gives: D features, L layers, E embedding, T frames (201 for 64,600 samples).
@@ -102,6 +108,31 @@ def count(backend: nn.Module, frames: Tensor) -> tuple[int, FlopCountAnalysis]:
     return sum(p.numel() for p in backend.parameters()), analysis
 
 
+def frontend_macs(size: Size) -> int | None:
+    """Count the MACs of the wav2vec 2.0 that gives frames of this size (XLS-R, WavLM and HuBERT are built alike).
+
+    Convolutions, linear layers and matrix products are counted; norms and activations are not (below 1 % of XLS-R).
+
+    Args:
+        size: D features, L transformer layers and T frames of the shortest excerpt that has so many.
+
+    Returns:
+        The number, or None where the front-end is no transformer (one layer), whose work is not known here.
+    """
+    if size.n_layers < 2:
+        return None
+    width, length = size.feature_dim, size.n_frames
+    macs = length * CHANNELS * width  # projection of the last convolution
+    macs += length * width * (width // 16) * 128  # positions: a grouped convolution
+    macs += size.n_layers * (4 + 2 * 4) * length * width**2  # attention's four projections, and two layers of 4 D
+    macs += size.n_layers * 2 * length**2 * width  # attention
+    for position in range(len(CONVOLUTIONS) - 1, -1, -1):
+        kernel, stride = CONVOLUTIONS[position]
+        macs += length * CHANNELS * (CHANNELS if position else 1) * kernel
+        length = (length - 1) * stride + kernel
+    return macs
+
+
 def count_by(convention: str, system: str, n_frames: int, backends: Mapping[str, BackendConfig]) -> int:
     """Count the MACs of a system at the paper's size by one of `names.CONVENTIONS`.
 
@@ -164,8 +195,9 @@ def write_complexity(
     """Count every system's back-end and write two TSVs.
 
     Args:
-        output: columns `system, n_params, n_macs, n_macs_linear, counter, n_frames, feature_dim, n_layers,
-            embedding_dim, not_counted`; n_macs by `whole`, n_macs_linear by `linear_head` at `PAPER_FRAMES`.
+        output: columns `system, n_params, n_macs, n_macs_linear, n_macs_frontend, counter, n_frames, feature_dim,
+            n_layers, embedding_dim, not_counted`; n_macs by `whole`, n_macs_linear by `linear_head` at `PAPER_FRAMES`,
+            n_macs_frontend by `frontend_macs`, empty where it is not known.
         breakdown: columns `system, kind, name, n_macs` with kind `module` or `operator`; modules include what is
             inside them. The operators of a system add up to `output`'s total; one without any has `none`, 0.
         systems: their names.
@@ -186,13 +218,13 @@ def write_complexity(
             done[key] = (n_params, n_macs, linear), not_counted, modules + operators
         numbers, not_counted, inside = done[key]
         shape = size.n_frames, size.feature_dim, size.n_layers, size.embedding_dim
-        rows.append((system, *numbers, COUNTER, *shape, not_counted))
+        rows.append((system, *numbers, frontend_macs(size), COUNTER, *shape, not_counted))
         parts += [(system, *part) for part in inside]
     _write(
         output,
         rows,
-        ("system", "n_params", "n_macs", "n_macs_linear", "counter", "n_frames", "feature_dim", "n_layers",
-         "embedding_dim", "not_counted"),
+        ("system", "n_params", "n_macs", "n_macs_linear", "n_macs_frontend", "counter", "n_frames", "feature_dim",
+         "n_layers", "embedding_dim", "not_counted"),
     )  # fmt: skip
     _write(breakdown, parts, ("system", "kind", "name", "n_macs"))
 

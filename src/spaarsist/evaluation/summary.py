@@ -18,7 +18,10 @@ IDENTITY = (
     "trained", "k_train", "k_infer", "variant", "graph_temperature", "stack_temperature",
     "trained_graph_temperature", "trained_stack_temperature", "trained_variant",
 )  # fmt: skip
-SIZE = ("n_params", "n_macs", "n_macs_linear", "counter", "n_frames", "feature_dim", "n_layers", "embedding_dim")
+SIZE = (
+    *("n_params", "n_macs", "n_macs_linear", "n_macs_frontend", "counter", "n_frames", "feature_dim", "n_layers"),
+    "embedding_dim",
+)
 RUN = ("n_params_as_run", "code_hash")
 INTERVALS = {"trials": ("ci_low", "ci_high"), "speakers": ("speakers_low", "speakers_high")}
 """Way of resampling -> names of the ends of its interval."""
@@ -51,12 +54,12 @@ def summarise(
 
     Columns: `system`; what its name says (`trained, k_train, k_infer, variant, graph_temperature, stack_temperature,
     trained_graph_temperature, trained_stack_temperature, trained_variant`, empty where it has none); `n_params, n_macs,
-    n_macs_linear, counter, n_frames, feature_dim, n_layers, embedding_dim` of the size that is counted;
-    `n_params_as_run`, of the back-end that gave the scores; `code_hash` of the training and the scoring, joined by + if
-    there are several (both empty where not given); and for each corpus, named by `on`, n_seeds, n_speakers (0 where not
-    known) and the statistics of each metric: mean, std (n - 1 over seeds; empty for one), ci_low, ci_high,
-    speakers_low, speakers_high, and seeds (the value of each, in the order of the seeds, with spaces between).
-    Fractions, pooled over all trials. Rows come in the order of `System.order`.
+    n_macs_linear, n_macs_frontend, counter, n_frames, feature_dim, n_layers, embedding_dim` of the size that is
+    counted; `n_params_as_run`, of the back-end that gave the scores; `code_hash` of the training and the scoring,
+    joined by + if there are several (both empty where not given); and for each corpus, named by `on`, n_seeds,
+    n_speakers (0 where not known) and the statistics of each metric: mean, std (n - 1 over seeds; empty for one),
+    ci_low, ci_high, speakers_low, speakers_high, and seeds (the value of each, in the order of the seeds, with spaces
+    between). Fractions, pooled over all trials. Rows come in the order of `System.order`.
 
     The intervals are those of a mean over seeds that are a sample, on trials (or speakers) that are one as well; see
     `interval_of_mean`. The variance over test material is that of the bootstrap's replicates, each the mean of all

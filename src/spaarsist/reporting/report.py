@@ -47,6 +47,7 @@ STACK_QUANTITIES = {
 COSTS = {"params": "n_params", "macs": "n_macs", "ms": "median_ms"}
 """What keys call the columns of the speed files."""
 
+_RANKED = ("composite", "rank", "rank_ci_low", "rank_ci_high", "first_share")
 _COMPARED = ("difference", "ci_low", "ci_high", "p_holm")
 ROLES = ("in", "out")
 """What the first two corpora are called in keys."""
@@ -105,6 +106,7 @@ def write_report(
     stack.<trained>.<role>.<tau>.entropy, ...   of its stack.tsv likewise, mean over layers and seeds: by temperature
     stack.<trained>.<role>.spread.<how>, ...    or by aggregation; see `STACK_QUANTITIES`
     <system>.composite, .rank, .first           composite score, its rank, the share of random weights it is first under
+    <system>.rank.ci                            interval of the rank over resamples of test material and seeds
     composite.<n>, composite.<n>.first          system on place n, and its share of first ranks
     <fact's or finding's quantity>              measured value; see `FINDING_UNITS`
     <fact>.obtained                             what the table of facts has
@@ -164,7 +166,7 @@ def write_report(
     """
     roles = {name: role for role, (name, _) in zip(ROLES, corpora, strict=False)}
     table = read_summary(summary, [name for name, _ in corpora])
-    ranked = read_table(composite, ["system", "composite", "rank", "first_share"]).set_index("system")
+    ranked = read_table(composite, ["system", *_RANKED]).set_index("system")
     found = pd.concat([read_table(p, ["quantity", "value", "unit"]) for p in (findings, facts / "quantities.tsv")])
     shown = read_table(facts / "facts.tsv", ["fact", "obtained"])
     trained = read_record(record)
@@ -469,6 +471,8 @@ def _composite_values(ranked: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for system, row in ranked.iterrows():
         yield f"{system}.composite", f"{row['composite']:.2f}"
         yield f"{system}.rank", f"{row['rank']:.0f}"
+        if not math.isnan(row["rank_ci_low"]):
+            yield f"{system}.rank.ci", escape(interval(row["rank_ci_low"], row["rank_ci_high"], 0))
         yield f"{system}.first", f"{100 * row['first_share']:.0f}"
     for place, system in enumerate(ranked.sort_values("composite", kind="stable").index, start=1):
         yield f"composite.{place}", system

@@ -36,7 +36,7 @@ def composite(composite: Path, output_stem: Path, label: str = "") -> None:
     and the paper's rank 1, wherever they stand; a dotted line tells that systems between two rows are left out.
 
     Args:
-        composite: the first TSV of `evaluation.selection.composite`.
+        composite: the first TSV of `evaluation.composite.composite`.
         output_stem, label: as in `style.save`. The TSV has one row per row of the figure: composite, groups, rank.
 
     Raises:

@@ -13,7 +13,7 @@ from spaarsist.names import ConfigError, System
 from spaarsist.reporting.tables.layout import SECTION, interval, number, write
 
 _SHOWN = {
-    "score_change": ("|Δ score|, nats", 1, 2),
+    "score_change": ("|Δ score|, nats", 1, 3),
     "rank_correlation": ("rank ρ", 1, 3),
     "flipped": ("flipped %", 100, 1),
     "flipped_retuned": ("retuned %", 100, 1),

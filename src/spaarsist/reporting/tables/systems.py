@@ -68,7 +68,7 @@ def write_table(
 
     Args:
         summary: file of `evaluation.summary.summarise`.
-        composite: file of `evaluation.selection.composite`; systems it does not rank have no composite score.
+        composite: file of `evaluation.composite.composite`; systems it does not rank have no composite score.
         kind: which of `KINDS`.
         systems: rows, in order.
         corpora: (name in the summary, title) of each corpus to show, in order.
