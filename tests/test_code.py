@@ -240,7 +240,7 @@ class TestThisPackage:
             ("models/pooling.py", "context // 2", "context // 3", {"CAMHFA"}),
             ("models/pooling.py", "self.query(keys).transpose(1, 2)", "self.query(keys)", {"MHFA", "CAMHFA"}),
             ("models/pooling.py", "frames.unsqueeze(1)", "frames[:, None]", {"MHFA", "CAMHFA", "SLS"}),
-            ("models/backend.py", "nn.Dropout(0.3)", "nn.Dropout(0.4)", {"AASIST"}),
+            ("models/backend.py", "gate: float = 0.3", "gate: float = 0.4", {"AASIST"}),
             ("evaluation/metrics.py", "def compute_metrics(", "def compute_metrics(more, ", {"all"}),
             ("models/detector.py", "nn.ReLU()", "nn.SELU()", {"all"}),
             ("data/mini/build.py", "SAMPLE_RATE // 4", "SAMPLE_RATE // 3", set()),
