@@ -8,6 +8,7 @@ import sys
 from copy import deepcopy
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ import yaml
 from conftest import REPOSITORY
 from spaarsist import artefacts
 from spaarsist.config import parse
-from spaarsist.names import ConfigError, System
+from spaarsist.names import BASELINE, ConfigError, System
 from spaarsist.plan import IN_CHECKOUT, MAKERS, Plan
 
 CONFIGS = {path: yaml.safe_load((REPOSITORY / path).read_text())
@@ -68,8 +69,12 @@ def test_what_is_trained_on_demand():
     assert json.loads(plan.recipe_of("AST-05+graph0.5"))["backend"]["options"]["temperatures"] == [0.5, 0.5, 100, 100]
     assert json.loads(plan.recipe_of("AST-05+stack1"))["backend"]["options"]["stack_temperature"] == 1
     names = {(result.kind, result.name) for result in plan.made}
-    more = {("table", "ablation_trained"), ("figure", "ablation_trained"), ("table", "temperature_trained")}
+    more = {("table", "ablation_trained"), ("table", "temperature_trained")}
     assert more <= names and more.isdisjoint({(r.kind, r.name) for r in Plan(settings()).made})
+    (ablation,) = [r.arguments for r in plan.made if (r.kind, r.name) == ("figure", "ablation")]
+    assert ["trained so", "AST-05+Mag-05-Mag", BASELINE] in [[*step] for step in ablation["steps"]]
+    assert [Path(path).stem for path in ablation["comparisons"]] == ["ablation", "ablation_trained"]
+    assert {"AST-05", "AST-05+Mag"} <= {Path(path).parts[3] for path in ablation["metrics"]}
     assert plan.families["ablation_trained"][:2] == [
         ("AST-05-05-Mag", "AST-05-05"), ("AST-05+Mag-05-Mag", "AST-05-05")
     ]  # fmt: skip

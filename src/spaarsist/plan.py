@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from hashlib import sha256
-from itertools import count, product
+from itertools import chain, count, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +72,6 @@ TABLES = {
 FIGURES = {
     "det": ("DET curves", "reporting.figures.scores.det"),
     "histograms": ("Score histograms", "reporting.figures.scores.histograms"),
-    "reliability": ("Reliability diagrams", "reporting.figures.scores.reliability"),
     "training": ("Training curves", "reporting.figures.training.training"),
     "eer_vs_macs": ("EER against MACs", "reporting.figures.systems.eer_vs_macs"),
     "k_sweep": ("k at inference as a dial", "reporting.figures.systems.k_sweep"),
@@ -80,9 +79,7 @@ FIGURES = {
     "temperature": ("Softmax temperatures", "reporting.figures.systems.temperature"),
     "composite": ("Composite score", "reporting.figures.composite.composite"),
     "macs_by_module": ("MACs by module", "reporting.figures.compute.macs_by_module"),
-    "differences": ("Differences to AASIST", "reporting.figures.differences.differences"),
-    "ablation": ("Ablation", "reporting.figures.differences.ablation"),
-    "ablation_trained": ("Ablation, trained too", "reporting.figures.differences.ablation"),
+    "ablation": ("Ablation", "reporting.figures.ablation.ablation"),
     "node_overlap": ("Which nodes survive", "reporting.figures.nodes.overlap"),
     "kept_nodes": ("Where the kept nodes are", "reporting.figures.nodes.kept"),
     "stack_attention": ("Is stack attention a mean?", "reporting.figures.nodes.stack_attention"),
@@ -104,9 +101,9 @@ FORMS = {"table": ("html", "tsv", "md", "tex"), "figure": ("png", "tsv", "pdf"),
 FACTS = "results/facts"
 """Folder of what needs no data, and no configuration."""
 
-READS_GIGABYTES = ("det", "histograms", "reliability")
-WITHOUT_CORPUS = ("latency", "detector")
-"""Tables and figures of times, in which no corpus has a part."""
+READS_GIGABYTES = ("det", "histograms")
+WITHOUT_CORPUS = ("latency", "detector", "macs_by_module")
+"""Tables and figures of times and sizes, in which no corpus has a part."""
 
 IN_CHECKOUT = {
     "table_claims": {"claims": "paper/claims.csv"},
@@ -663,11 +660,14 @@ class Plan:
         cost = {"cost": evaluation["cost_model"]}
         inspected = {"inspected": self.inspected} | corpora
         calibration = {"calibration": self.calibration}
-        baseline = {"summary": summary["summary"]} | self._family("baseline") | corpora
+        summary_alone = {"summary": summary["summary"]}
+        baseline = summary_alone | self._family("baseline") | corpora
         switched = [name + t for name in self.temperature["systems"] for t in ["", *self.switched]]
         trained_so = systems_of(self.temperatures_trained)
         lists = dict(zip(config["evaluate_on"], self.trials(*config["evaluate_on"]), strict=True))
         curves = {"scores": self.per_corpus("scores", self.drawn, ".parquet"), "trials": lists, "systems": in_figures}
+        swept = [variant for variant in ("Base", "Mag") if variant in config["systems"]["variants"]]
+        ablated = [family for family in ("ablation", "ablation_trained") if family in self.families]
         graph, _, stack, _ = config["training"]["backend"]["options"]["temperatures"]
         size, speed = {"size": config["complexity"]}, config["speed"]
         timing = {"device": speed["device"], "threads": speed["threads"]}
@@ -677,8 +677,8 @@ class Plan:
             shared = summary | corpora | cost | confidence
             return self._family(family) and {"kind": kind, "systems": systems} | self._family(family) | shared
 
-        def of_steps(family: str, steps: list[tuple[str, str, str]], **more: Any) -> dict[str, Any]:
-            return self._family(family) and {"steps": steps} | self._family(family) | corpora | more
+        def of_steps(family: str, steps: list[tuple[str, str, str]]) -> dict[str, Any]:
+            return self._family(family) and {"steps": steps} | self._family(family) | summary_alone | corpora
 
         tables = {
             "table1": of_systems("table1", self.table1, "baseline"),
@@ -686,8 +686,8 @@ class Plan:
             "temperature": of_systems("temperature", switched, "temperature"),
             "temperature_trained": of_systems("temperature", switched + trained_so, "temperature_trained"),
             "differences": {"systems": self.ranked} | baseline | confidence,
-            "ablation": of_steps("ablation", self.ablation, summary=summary["summary"]),
-            "ablation_trained": of_steps("ablation_trained", self.ablation_trained, summary=summary["summary"]),
+            "ablation": of_steps("ablation", self.ablation),
+            "ablation_trained": of_steps("ablation_trained", self.ablation_trained),
             "questions": config["questions"] and {"answers": self._table("equivalence")} | corpora | confidence,
             "changes": {"changes": self.changes, "systems": self._changed} | corpora | confidence,
             "nodes": inspected,
@@ -707,23 +707,23 @@ class Plan:
         figures = {
             "det": curves | corpora,
             "histograms": curves | corpora | cost,
-            "reliability": curves | corpora,
             "training": {"records": self.records},
-            "eer_vs_macs": {"summary": summary["summary"], "systems": self.ranked} | corpora,
-            "k_sweep": {"summary": summary["summary"], "variants": config["systems"]["variants"]}
-            | self._family("k_sweep")
-            | corpora,
+            "eer_vs_macs": summary_alone | {"systems": self.ranked} | corpora,
+            "k_sweep": summary_alone | {"variants": swept} | self._family("k_sweep") | corpora,
             "attacks": {"metrics": self.per_corpus("metrics", self.drawn, ".tsv"), "systems": in_figures} | corpora,
             "temperature": (self._family("temperature") or self._family("temperature_trained"))
-            and {"summary": summary["summary"], "trained": {"graph": graph, "stack": stack}} | corpora,
+            and summary_alone | {"trained": {"graph": graph, "stack": stack}} | corpora,
             "composite": {"composite": summary["composite"], "sensitivity": self._table("composite_sensitivity")},
             "macs_by_module": {
                 "breakdown": f"{self.results_folder}/complexity/paper_size_breakdown.tsv",
                 "systems": self._in_breakdown(),
             },
-            "differences": self._family("baseline") | {"systems": [n for n, _ in self.families["baseline"]]} | corpora,
-            "ablation": of_steps("ablation", self.ablation),
-            "ablation_trained": of_steps("ablation_trained", self.ablation_trained),
+            "ablation": {
+                "comparisons": self._comparisons(*ablated),
+                "metrics": self.per_corpus("metrics", _unique(chain(*map(self.trainings_of, ablated))), ".tsv"),
+                "steps": self.ablation + self.ablation_trained[1:],  # AASIST itself comes first in both
+            }
+            | corpora,
             "node_overlap": inspected,
             "kept_nodes": inspected,
             "stack_attention": inspected,

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(bool(OBSTACLE), reason=f"no toy Slurm cluster he
 
 ON_GPU = {"features", "dev_features", "train", "score", "inspect", "findings"}
 ON_CPU = {"corpora", "trials", "metrics", "calibrate"}
-ON_CPU |= {"figure_det", "figure_histograms", "figure_reliability"}
+ON_CPU |= {"figure_det", "figure_histograms"}
 RESULTS = Path("results", "synthetic")
 TRAINED = RESULTS / "checkpoints" / "AST-05" / "seed1"
 # Jobs are short here: Snakemake asks after 10 s, 20 s more, 30 s more, ..., and after 10 s again when one is done

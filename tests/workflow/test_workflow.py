@@ -472,7 +472,7 @@ FROM_METRICS = {"composite", "comparisons", *(
         ({"label": "another"}, LABELLED),
         (
             {"systems__in_figures": ["AST-05-05", "MHFA"]},
-            {f"figure_{n}" for n in ("det", "histograms", "reliability", "attacks", "calibration")},
+            {f"figure_{n}" for n in ("det", "histograms", "attacks", "calibration")},
         ),
         ({"evaluation__composite__compute": 0}, {"composite", "figure_composite"}),
         ({"questions": [QUESTION]}, {"equivalence"}),

@@ -1,4 +1,4 @@
-"""Figures drawn from scores: DET curves, histograms, reliability diagrams."""
+"""Figures drawn from scores: DET curves and histograms."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from spaarsist.artefacts import read_metadata
 from spaarsist.config import CostModel
 from spaarsist.evaluation.evaluate import read_scored_trials
-from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS, compute_metrics, det_curve
+from spaarsist.evaluation.metrics import ASVSPOOF5, compute_metrics, det_curve
 from spaarsist.names import ConfigError, System
-from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, TEXT_WIDTH, save, width
+from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, save, width
 
 _DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DET_POINTS = 1500  # per curve; a plotter cannot show more
 _HISTOGRAM_BINS = 30
-_FEW = 10  # trials whose share of spoofs says little
 
 _Classes = tuple[int, np.ndarray, np.ndarray]
 """Training seed, scores of the bona fide trials, scores of the spoofs."""
@@ -40,54 +39,59 @@ def det(
 ) -> None:
     """Draw DET curves of a few systems, one panel per corpus, on normal-deviate axes.
 
-    With several training seeds the curve is that of the lowest-numbered one, chosen before any result is known, and the
-    figure says so: scores of different seeds have different scales and must not be pooled. The marker is that curve's
-    EER, which is the legend's number too.
+    Every training seed has its own thin curve, since scores of different seeds have different scales and must not be
+    pooled: how far the curves of a system lie apart is what another training may give. The marker is the mean of
+    their EERs; the legend has it too, with the lowest and the highest.
 
     Args:
         scores: score files of any systems, seeds and corpora.
         trials: corpus -> trial list.
         systems: table-row names to draw, at most seven, in legend order.
         corpora: (name in the score files, title) of each panel.
-        output_stem, label: as in `style.save`.
+        output_stem, label: as in `style.save`. The TSV holds the points of every curve.
 
     Raises:
         ConfigError: a system has no scores on a corpus, a trial list is missing, or there are too many systems.
     """
-    chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
-    curves = pd.concat([_det_curve(*key, *classes) for key, classes in chosen.items()], ignore_index=True)
+    found = _of_seeds(scores, trials, systems, corpora)
+    curves = [_det_curve(*key, *of_seed) for key, of_seeds in found.items() for of_seed in of_seeds]
+    curves = pd.concat(curves, ignore_index=True)
     shown = curves[["p_miss", "p_fa"]].to_numpy()
-    low = max(shown[shown > 0].min() * 0.8, 5e-4)
-    eers = curves.groupby(["corpus", "system"], sort=False)["eer"].first()
-    high = float(np.clip(ndtr(ndtri(eers.max()) + 0.9), 0.3, 0.95))
-    large = DOT | {"ms": 5.5}
+    low = float(np.clip(shown[shown > 0].min() * 4, 5e-4, 0.05))  # less than four trials say little
+    eers = curves.groupby(["corpus", "system", "seed"], sort=False)["eer"].first()
+    high = float(np.clip(ndtr(ndtri(eers.max()) + 0.7), 0.3, 0.95))
+    looks = {
+        system: {"color": colour, "ls": dashes, "marker": marker, **DOT, "ms": 5.5}
+        for system, colour, dashes, marker in zip(systems, COLOURS, DASHES, MARKERS, strict=False)
+    }
     with mpl.rc_context(STYLE):
         rows = 3.5, 0.2 + 0.14 * len(systems)  # inches for the panels and for the legends under them
-        figure = Figure(figsize=(width(len(corpora)), sum(rows)), layout="constrained")
+        figure = Figure(figsize=(width(len(corpora)), 0.4 + sum(rows)), layout="constrained")
+        figure.suptitle("Errors at every threshold", fontsize=9.5, weight="bold")
         panels, feet = figure.subplots(2, len(corpora), squeeze=False, height_ratios=rows)
         for axes, foot, (corpus, title) in zip(panels, feet, corpora, strict=True):
-            for index, system in enumerate(systems):
-                look = {"color": COLOURS[index], "ls": DASHES[index], "marker": MARKERS[index]}
-                eer = eers[corpus, system]
-                curve = curves[(curves["corpus"] == corpus) & (curves["system"] == system)]
-                # Rates of 0 and 1 lie at infinity: draw them just outside the frame.
-                points = ndtri(curve[["p_fa", "p_miss"]].clip(low / 4, 1 - (1 - high) / 4).to_numpy())
-                axes.plot(*points.T, color=look["color"], ls=look["ls"], zorder=3 + 0.1 * index)
-                if 0 < eer < 1:
-                    axes.plot(ndtri(eer), ndtri(eer), **look, **large, zorder=5)
+            names = []
+            for index, (system, style) in enumerate(looks.items()):
+                of_system = curves[(curves["corpus"] == corpus) & (curves["system"] == system)]
+                for _, curve in of_system.groupby("seed"):
+                    # Rates of 0 and 1 lie at infinity: draw them just outside the frame.
+                    points = ndtri(curve[["p_fa", "p_miss"]].clip(low / 4, 1 - (1 - high) / 4).to_numpy())
+                    axes.plot(*points.T, color=style["color"], ls=style["ls"], lw=0.7, zorder=3 + 0.1 * index)
+                own = eers[corpus, system]
+                if 0 < own.mean() < 1:
+                    axes.plot(*[ndtri(own.mean())] * 2, **style | {"ls": ""}, zorder=5)
+                spread = f" ({100 * own.min():.1f} to {100 * own.max():.1f})" if len(own) > 1 else ""
+                names.append(f"{NAMES.get(system, system)}, EER {100 * own.mean():.1f} %{spread}")
             axes.axline((0, 0), slope=1, color="0.75", lw=0.6, zorder=1)
-            handles = [
-                Line2D([], [], color=COLOURS[i], ls=DASHES[i], marker=MARKERS[i], **large) for i in range(len(systems))
-            ]
-            names = [f"{NAMES.get(s, s)}, EER {100 * eers[corpus, s]:.2f} %" for s in systems]
             foot.axis("off")
-            foot.legend(handles, names, loc="center", handlelength=4)
+            foot.legend([Line2D([], [], **style) for style in looks.values()], names, loc="center", handlelength=4)
             ticks = _det_ticks(low, high)
             text = [f"{100 * tick:g}" for tick in ticks]
             limits = ndtri([low, high])
             axes.set(xticks=ndtri(ticks), yticks=ndtri(ticks), xticklabels=text, yticklabels=text)
             axes.set(xlim=limits, ylim=limits, aspect="equal")
             axes.set(title=title, xlabel="Spoofs accepted (%)", ylabel="Bona fide rejected (%)")
+        note = "Nearer the lower left is better; a thin curve is a training seed, a marker the mean EER of its seeds"
         save(figure, curves, output_stem, note, label)
 
 
@@ -127,10 +131,14 @@ def histograms(
     not comparable. Both classes have the same area, whatever their sizes. Marked are the threshold at which the EER is
     reached and Bayes' threshold of the costs, which actDCF applies.
 
-    Arguments, choice of the seed and errors are those of `det`; `cost` is the model of the costs whose Bayes threshold
-    is marked. The TSV has a row per bin: low and high edge (nats), n_bonafide, n_spoof.
+    Only the lowest-numbered training seed is shown, chosen before any result is known. Arguments and errors are those
+    of `det`; `cost` is the model of the costs whose Bayes threshold is marked. The TSV has a row per bin: low and high
+    edge (nats), n_bonafide, n_spoof.
     """
-    chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
+    found = _of_seeds(scores, trials, systems, corpora, n_seeds=1)
+    chosen = {key: of_seed for key, (of_seed,) in found.items()}
+    seeds = sorted({seed for seed, *_ in chosen.values()})
+    note = f"Training seed {' or '.join(map(str, seeds))}, the lowest of each system"
     edges = {  # equal scores get a bin of width 1 around them
         system: np.histogram_bin_edges(
             np.concatenate([values for corpus, _ in corpora for values in chosen[corpus, system][1:]]), _HISTOGRAM_BINS
@@ -170,60 +178,6 @@ def histograms(
         save(figure, pd.concat(shown, ignore_index=True), output_stem, f"Higher is more bona fide  ·  {note}", label)
 
 
-def reliability(
-    scores: Sequence[Path],
-    trials: Mapping[str, Path],
-    systems: Sequence[str],
-    corpora: Sequence[tuple[str, str]],
-    output_stem: Path,
-    label: str = "",
-) -> None:
-    """Draw reliability diagrams of P(spoof) = sigmoid(-score): a row per corpus, a column per system.
-
-    A dot is one of the 15 bins of the ECE: the share of spoofs among its trials against their mean P(spoof); it is
-    hollow where the bin holds fewer than 10 trials. A grey bar is the bin's share of all trials, on the same axis. The
-    ECE is the mean distance of the dots from the diagonal (the stems), weighted by the bars.
-
-    Arguments, choice of the seed and errors are those of `det`. The TSV has a row per bin: low and high edge (the bin
-    is (low, high], with 0 in the first), n_trials, mean_p_spoof and share_spoof (both empty where there is no trial).
-    """
-    chosen, note = _of_lowest_seed(scores, trials, systems, corpora)
-    edges = np.linspace(0, 1, ECE_BINS + 1)
-    bar = {"fc": "0.82", "ec": "none"}
-    dots = {f"Bin of {_FEW} or more trials": COLOURS[0], "of fewer": "white"}
-    with mpl.rc_context(STYLE):
-        figure, panels = _grid(systems, corpora, "Share of spoofs", min(2.4, (TEXT_WIDTH - 0.6) / len(systems)))
-        shown = []
-        for (corpus, system), (seed, *classes) in chosen.items():
-            p_spoof = expit(-np.concatenate(classes))
-            is_spoof = np.repeat([0, 1], [values.size for values in classes])
-            index = np.maximum(np.searchsorted(edges, p_spoof) - 1, 0)
-            n_trials = np.bincount(index, minlength=ECE_BINS)
-            with np.errstate(invalid="ignore"):  # empty bins have neither mean nor share
-                mean = np.bincount(index, p_spoof, ECE_BINS) / n_trials
-                share = np.bincount(index, is_spoof, ECE_BINS) / n_trials
-            ece = compute_metrics(*classes)["ece"]
-            axes = panels[corpus, system]
-            axes.stairs(n_trials / p_spoof.size, edges, fill=True, **bar)
-            axes.plot([0, 1], [0, 1], color="0.5", lw=0.8)
-            axes.vlines(mean, mean, share, color=COLOURS[0], lw=0.9)
-            some = n_trials > 0
-            face = np.where(n_trials[some] < _FEW, "white", COLOURS[0])
-            axes.scatter(mean[some], share[some], 12, face, ec=COLOURS[0], lw=0.8, clip_on=False, zorder=3)
-            axes.set_title(f"{axes.get_title()}ECE {ece:.3f}")
-            axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
-            axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"] if system == systems[0] else [])
-            axes.set(xlabel="P(spoof)", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-            identity = {"corpus": corpus, "system": system, "seed": seed, "ece": ece}
-            columns = {"low": edges[:-1], "high": edges[1:], "n_trials": n_trials}
-            shown.append(pd.DataFrame({**identity, **columns, "mean_p_spoof": mean, "share_spoof": share}))
-        handles = [Line2D([], [], ls="", marker="o", ms=3.5, mec=COLOURS[0], mfc=face) for face in dots.values()]
-        names = [*dots, "Its share of all trials"]
-        figure.legend([*handles, Patch(**bar)], names, loc="outside upper center", ncols=3)
-        text = f"Above the diagonal: more spoofs than predicted  ·  {note}"
-        save(figure, pd.concat(shown, ignore_index=True), output_stem, text, label)
-
-
 def _grid(
     systems: Sequence[str], corpora: Sequence[tuple[str, str]], ylabel: str, height: float
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
@@ -250,10 +204,14 @@ def _two_lines(system: str) -> str:
     return name if len(name) < 15 else "-\n".join(name.rsplit("-", 1))
 
 
-def _of_lowest_seed(
-    scores: Sequence[Path], trials: Mapping[str, Path], systems: Sequence[str], corpora: Sequence[tuple[str, str]]
-) -> tuple[dict[tuple[str, str], _Classes], str]:
-    """(corpus, system) -> its scores under the lowest training seed, in drawing order; and a note that says so."""
+def _of_seeds(
+    scores: Sequence[Path],
+    trials: Mapping[str, Path],
+    systems: Sequence[str],
+    corpora: Sequence[tuple[str, str]],
+    n_seeds: int | None = None,
+) -> dict[tuple[str, str], list[_Classes]]:
+    """(corpus, system) -> its scores under each training seed, by rising seed; of `n_seeds`, the lowest."""
     if not 0 < len(systems) <= len(DASHES):
         raise ConfigError(f"a readable figure holds 1 to {len(DASHES)} systems; got {len(systems)}")
     files: dict[tuple[str, str], list[tuple[int, Path]]] = {}
@@ -261,7 +219,7 @@ def _of_lowest_seed(
         metadata = read_metadata(path)
         files.setdefault((metadata["corpus"], metadata["system"]), []).append((metadata["seed"], path))
     rows = [System.parse(name) for name in systems]
-    found, drawn, given = {}, set(), set()
+    found: dict[tuple[str, str], list[_Classes]] = {(corpus, name): [] for corpus, _ in corpora for name in systems}
     for corpus, _ in corpora:
         if corpus not in trials:
             raise ConfigError(f"no trial list was given for corpus {corpus!r}")
@@ -269,19 +227,12 @@ def _of_lowest_seed(
             wanted = [row for row in rows if row.trained == trained]
             if (corpus, trained) not in files:
                 raise ConfigError(f"no scores of {wanted[0].name} on corpus {corpus!r}")
-            seed, path = min(files[corpus, trained])
-            drawn.add(seed)
-            given |= {other for other, _ in files[corpus, trained]}
-            _, listed, frame = read_scored_trials(path, trials[corpus])
-            is_bonafide = (listed["label"] == "bonafide").to_numpy()
-            for row in wanted:
-                if row.column not in frame:
-                    raise ConfigError(f"{path}: no scores of {row.name} on corpus {corpus!r}")
-                values = frame[row.column].to_numpy()
-                found[corpus, row.name] = seed, values[is_bonafide], values[~is_bonafide]
-    note = f"Training seed {' or '.join(map(str, sorted(drawn)))}"
-    if len(drawn) > 1:
-        note += ", the lowest of each system"
-    elif len(given) > 1:
-        note += f", the lowest of {len(given)}"
-    return {(corpus, system): found[corpus, system] for corpus, _ in corpora for system in systems}, note
+            for seed, path in sorted(files[corpus, trained])[:n_seeds]:
+                _, listed, frame = read_scored_trials(path, trials[corpus])
+                is_bonafide = (listed["label"] == "bonafide").to_numpy()
+                for row in wanted:
+                    if row.column not in frame:
+                        raise ConfigError(f"{path}: no scores of {row.name} on corpus {corpus!r}")
+                    values = frame[row.column].to_numpy()
+                    found[corpus, row.name].append((seed, values[is_bonafide], values[~is_bonafide]))
+    return found

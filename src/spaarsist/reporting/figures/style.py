@@ -6,7 +6,7 @@ The same input gives the same bytes: the files carry no date.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from spaarsist.artefacts import writing
@@ -67,6 +68,15 @@ def look(colour: ArrayLike, fill: float, shape: str) -> dict[str, object]:
 def width(panels: int) -> float:
     """Width in inches of a figure with that many panels side by side."""
     return TEXT_WIDTH * min(1, 0.6 * panels)
+
+
+def head(figure: Figure, title: str, styles: Mapping[str, Mapping[str, object]], ncols: int) -> None:
+    """Put above the panels what the figure is about and, in so many columns, a legend: name -> style of a line."""
+    legend = figure.legend(
+        [Line2D([], [], **style) for style in styles.values()], [*styles], loc="outside upper center", ncols=ncols,
+        title=title, title_fontproperties={"size": 9.5, "weight": "bold"},
+    )  # fmt: skip
+    legend.get_title().set_parse_math(False)
 
 
 def part_rows(axes: Axes, names: Sequence[str]) -> None:
