@@ -75,7 +75,7 @@ FIGURES = {
     "training": ("Training curves", "reporting.figures.training.training"),
     "eer_vs_macs": ("EER against MACs", "reporting.figures.systems.eer_vs_macs"),
     "k_sweep": ("k at inference as a dial", "reporting.figures.systems.k_sweep"),
-    "attacks": ("EER by attack", "reporting.figures.systems.attacks"),
+    "attacks": ("EER by attack", "reporting.figures.attacks.attacks"),
     "temperature": ("Softmax temperatures", "reporting.figures.systems.temperature"),
     "composite": ("Composite score", "reporting.figures.composite.composite"),
     "macs_by_module": ("MACs by module", "reporting.figures.compute.macs_by_module"),
@@ -708,9 +708,11 @@ class Plan:
             "det": curves | corpora,
             "histograms": curves | corpora | cost,
             "training": {"records": self.records},
-            "eer_vs_macs": summary_alone | {"systems": self.ranked} | corpora,
+            "eer_vs_macs": summary_alone | {"systems": self.ranked, "named": self.table2} | corpora,
             "k_sweep": summary_alone | {"variants": swept} | self._family("k_sweep") | corpora,
-            "attacks": {"metrics": self.per_corpus("metrics", self.drawn, ".tsv"), "systems": in_figures} | corpora,
+            "attacks": {"metrics": self.per_corpus("metrics", self.drawn, ".tsv"), "systems": in_figures}
+            | corpora
+            | confidence,
             "temperature": (self._family("temperature") or self._family("temperature_trained"))
             and summary_alone | {"trained": {"graph": graph, "stack": stack}} | corpora,
             "composite": {"composite": summary["composite"], "sensitivity": self._table("composite_sensitivity")},
