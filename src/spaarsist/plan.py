@@ -653,8 +653,6 @@ class Plan:
         config, in_figures = self.config, self.config["systems"]["in_figures"]
         summary = {name: self._table(name) for name in ("summary", "composite")}
         corpora = {"corpora": [(name, self.corpora[name]["title"]) for name in config["evaluate_on"]]}
-        dev = config["select_on"]
-        dev_too = {"corpora": [(dev, self.corpora[dev]["title"]), *corpora["corpora"]]}
         evaluation = config["evaluation"]
         confidence = {"confidence": evaluation["confidence"]}
         cost = {"cost": evaluation["cost_model"]}
@@ -715,7 +713,7 @@ class Plan:
             | confidence,
             "temperature": (self._family("temperature") or self._family("temperature_trained"))
             and summary_alone | {"trained": {"graph": graph, "stack": stack}} | corpora,
-            "composite": {"composite": summary["composite"], "sensitivity": self._table("composite_sensitivity")},
+            "composite": {"composite": summary["composite"]},
             "macs_by_module": {
                 "breakdown": f"{self.results_folder}/complexity/paper_size_breakdown.tsv",
                 "systems": self._in_breakdown(),
@@ -729,7 +727,7 @@ class Plan:
             "node_overlap": inspected,
             "kept_nodes": inspected,
             "stack_attention": inspected,
-            "calibration": calibration | {"systems": in_figures} | dev_too,
+            "calibration": calibration | {"systems": in_figures} | corpora,
             "latency": tables["latency"],
         }
         of_back_ends = {"systems": speed["systems"]} | timing
