@@ -1,5 +1,6 @@
 """What `spaarsist show` prints, from made-up tables: rows, verdicts, files, and trainings by other code."""
 
+import pandas as pd
 import pytest
 
 from conftest import write_record, write_scores, write_summary, write_tsv
@@ -52,6 +53,15 @@ def test_the_whole_screen(results):
         f"All 2 tables: {results}/tables/, {results}/tables/table1.md first",
         f"All 3 figures: {results}/figures/",
     ]
+
+
+def test_few_seeds_are_shown_by_their_range(results):
+    table = pd.read_csv(results / "tables" / "table2.tsv", sep="\t")
+    table["home.eer.seeds"] = ["0.11 0.15 0.1103", "0.05"]
+    table["wild.eer.seeds"] = [" ".join(["0.4"] * 6), "1"]
+    table.to_csv(results / "tables" / "table2.tsv", sep="\t", index=False)
+    lines = overview(results).splitlines()
+    assert lines[4].endswith("12.3 (11.0 to 15.0)   40.0 ± 0.0") and lines[5].split()[-2:] == ["5.0", "100.0"]
 
 
 def test_trainings_by_another_state_of_the_code_are_named(results):

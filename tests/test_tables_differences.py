@@ -61,15 +61,14 @@ def test_differences_cell_by_cell(summary, tmp_path):
     write_differences(summary, comparisons, SYSTEMS, CORPORA, tmp_path / "t", "made up", "By code 0123.", 0.9)
     rows = rows_of(read(tmp_path / "t", "md"))
     assert [*rows] == ["*Home & garden*", *SYSTEMS, "*Wild_100 %*"]
-    nothing = ["–", "–"]
-    assert rows["AST-05-05"][0][1:6] == ["10.00 ± 1.00", "[8.00, 12.00]", "[7.00, 14.00]", *nothing]
-    assert rows["AST-05-05"][1][6:] == ["0.300", *nothing, *nothing]
+    assert rows["AST-05-05"][0][1:5] == ["10.00 ± 1.00", "[8.00, 12.00]", "[7.00, 14.00]", "–"]
+    assert rows["AST-05-05"][1][5:] == ["0.300", "–", "–", "–"]
     assert rows["AST-05-01-Mag"][0][1:4] == ["7.95 ± 2.00", "[6.00, 9.00]", "[5.00, 12.34]"]
-    not_quite = ["−0.020 [−0.050, 0.000]", "0.050"]
-    assert rows["AST-05-01-Mag"][0][4:6] == ["−2.04 [−5.00, +0.01]", "0.050"]
-    assert rows["AST-05-01-Mag"][1][9:] == not_quite and rows["MHFA"][1][9:] == not_quite
-    assert rows["MHFA"][1][4:6] == [r"+10.00\* [+9.00, +11.00]", "< 0.001"]
-    assert rows["MHFA"][0][9:] == [r"−0.020\* [−0.050, 0.000]", "0.050"]
+    not_quite = ["−0.020 [−0.050, 0.000]"]
+    assert rows["AST-05-01-Mag"][0][4] == "−2.04 [−5.00, +0.01]"
+    assert rows["AST-05-01-Mag"][1][8:] == not_quite and rows["MHFA"][1][8:] == not_quite
+    assert rows["MHFA"][1][4] == r"+10.00\* [+9.00, +11.00]"
+    assert rows["MHFA"][0][8:] == [r"−0.020\* [−0.050, 0.000]"]
     table = pd.read_csv(tmp_path / "t.tsv", sep="\t").set_index(["corpus", "system", "metric"])
     assert len(table) == 2 * 3 * 2 and np.isnan(table.loc[("home", "AST-05-05", "eer"), "difference"])
     row = table.loc[("wild", "MHFA", "eer")]
@@ -83,6 +82,21 @@ def test_differences_cell_by_cell(summary, tmp_path):
     tex = read(tmp_path / "t", "tex")
     assert "made up" in tex and "By code 0123." in tex and r"\label{tab:t}" in tex
     assert tex.count("{*} {[}") == 2, "as many stars as in Markdown"
+
+
+def test_few_seeds_are_shown_as_values(summary, tmp_path):
+    pairs = [(system, "AST-05-05") for system in SYSTEMS[1:]]
+    comparisons = family(tmp_path / "f.tsv", [*pairs, ("MHFA", "AST-05-01-Mag")])
+    table = pd.read_csv(summary, sep="\t")
+    table[on("home", "eer", "seeds")] = ["0.09 0.1104", "0.0795", " ".join(["0.2"] * 6)]
+    table.to_csv(summary, sep="\t", index=False)
+    write_differences(summary, comparisons, SYSTEMS, CORPORA[:1], tmp_path / "t")
+    write_ablation(summary, comparisons, STEPS, CORPORA[:1], tmp_path / "a")
+    rows, steps = (rows_of(read(tmp_path / name, "md")) for name in "ta")
+    wanted = ["10.00<br>9.0 11.0", "7.95 ± 2.00", "20.00 ± 0.00"]
+    assert [rows[system][0][1] for system in SYSTEMS] == wanted
+    assert [rows[0][3] for name, rows in steps.items() if not name.startswith("*")] == ["10.00", *wanted[1:]]
+    assert "9.0 11.0" not in read(tmp_path / "t", "tex")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ import pandas as pd
 from spaarsist.artefacts import DECIDES_SCORES, read_metadata, read_record, read_table, trials_hash
 from spaarsist.code import backends, meaning
 from spaarsist.config import ConfigError
+from spaarsist.evaluation.summary import on, values_of
 from spaarsist.names import BASELINE, LIGHT, PAPER_FRAMES
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
 from spaarsist.reporting.tables.facts import COUNTED, PRINTED, read_counts
+from spaarsist.reporting.tables.layout import MOST_VALUES
 
 
 def overview(results: Path) -> str:
@@ -109,7 +111,10 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 
 def _eer(row: pd.Series, corpus: str) -> str:
-    mean, std = (100 * row[f"{corpus}.eer.{statistic}"] for statistic in ("mean", "std"))
+    mean, std = (100 * row[on(corpus, "eer", statistic)] for statistic in ("mean", "std"))
+    values = [100 * value for value in values_of(row, corpus, "eer")]
+    if 1 < len(values) <= MOST_VALUES:
+        return f"{mean:.1f} ({min(values):.1f} to {max(values):.1f})"
     return f"{mean:.1f}" if math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 

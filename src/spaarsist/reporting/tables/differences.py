@@ -11,7 +11,7 @@ import pandas as pd
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
 from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, ConfigError
-from spaarsist.reporting.tables.layout import SECTION, interval, mean_text, number, p_text, write
+from spaarsist.reporting.tables.layout import MOST_VALUES, SECTION, interval, number, over_seeds, write
 
 FEW_SEEDS, FEW_SPEAKERS = 3, 10
 """Fewer than these are warned of."""
@@ -117,22 +117,22 @@ def write_differences(
     table, family = read_summary(summary, [name for name, _ in corpora], systems), read_family(comparisons)
     data, rows, keys = [], [], []
     for corpus, title in corpora:
-        rows.append([f"{SECTION}{title}", *[""] * 5 * len(TESTED)])
+        rows.append([f"{SECTION}{title}", *[""] * 4 * len(TESTED)])
         for system in systems:
             cells = [system]
             for metric, (_, scale, digits) in TESTED.items():
                 own = table.loc[system, [on(corpus, metric, statistic) for statistic in _SUMMARY]].to_numpy(float)
                 _, _, *ends = own * scale
-                cells.append(_mean(table.loc[system], corpus, metric, scale, digits))
+                cells.append(over_seeds(table.loc[system], corpus, metric, scale, digits))
                 cells += [interval(*ends[:2], digits), interval(*ends[2:], digits)]
                 values = dict(zip(_SUMMARY.values(), own, strict=True))
                 of_file = {"corpus": corpus, "system": system, "metric": metric, **values}
                 if system == BASELINE:
-                    cells += ["–", "–"]
+                    cells.append("–")
                 else:
                     keys.append((system, BASELINE, corpus, metric))
                     found = find(comparisons, family, *keys[-1])
-                    cells += [difference(found, scale, digits, " "), p_text(found["p_holm"])]
+                    cells.append(difference(found, scale, digits, " "))
                     of_file |= {"reference": BASELINE, **found.to_dict()}
                 data.append(of_file)
             rows.append(cells)
@@ -142,7 +142,7 @@ def write_differences(
     heads = [
         (heading, head)
         for heading, _, _ in TESTED.values()
-        for head in ("mean", f"{over} trials", f"{over} speakers", "Δ to baseline", "p (Holm)")
+        for head in ("mean", f"{over} trials", f"{over} speakers", "Δ to baseline")
     ]
     write(
         output_stem,
@@ -150,11 +150,14 @@ def write_differences(
         pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples([("", "System"), *heads])),
         heading="Differences from the baseline",
         subject=f"EER and minDCF of each system, and how they differ from those of {BASELINE}.",
-        notes="Means ± standard deviations are over training seeds; bootstrap intervals are the mean's; differences of "
-        f"EER are in percentage points. {note_on_tests(family, family.loc[keys], corpora)}",
+        notes="Means are over training seeds; below them, in Markdown and HTML, the value of each (of more than "
+        f"{MOST_VALUES} seeds ± their standard deviation). Intervals are the mean's and hold training seeds besides; "
+        "differences of EER are in percentage points. "
+        f" {note_on_tests(family, family.loc[keys], corpora)}",
         tex_label=f"tab:{output_stem.name}",
         label=label,
         footer=footer,
+        brief_latex=True,
     )
 
 
@@ -206,7 +209,7 @@ def write_ablation(
                 text += f"\n{number(100 * change, 1, '+')} %" if is_relative else f"\n{number(change, 0, '+')}"
             cells.append(text)
         for corpus, _ in corpora:
-            cells.append(_mean(table.loc[system], corpus, "eer", 100, 2))
+            cells.append(over_seeds(table.loc[system], corpus, "eer", 100, 2).partition("\n")[0])
             for metric, (_, scale, digits) in _ABLATED.items():
                 of_corpus = {"corpus": corpus, "metric": metric, "mean": table.loc[system, on(corpus, metric)]}
                 if system == reference:
@@ -231,19 +234,14 @@ def write_ablation(
         heading="Ablation",
         subject="What each change to the back-end alone, and then several together, do to cost and error.",
         notes=f"Below a step stand its system and, unless it is {BASELINE}, the reference; below a cost its change "
-        "from there. Parameters and multiply-adds (MACs) are of the exported back-end. EER: mean ± standard deviation "
-        "over training seeds; its differences are in percentage points. "
+        "from there. Parameters and multiply-adds (MACs) are of the exported back-end. EER: mean over training seeds, "
+        f"of more than {MOST_VALUES} ± their standard deviation; its differences are in percentage points. "
         f"{note_on_tests(family, family.loc[keys], corpora)} "
         "Differences of Cllr (bits) are not tested.",
         tex_label=f"tab:{output_stem.name}",
         label=label,
         footer=footer,
     )
-
-
-def _mean(row: pd.Series, corpus: str, metric: str, scale: float, digits: int) -> str:
-    """Mean over seeds and, where there are several, the standard deviation."""
-    return mean_text(*(scale * row[on(corpus, metric, statistic)] for statistic in ("mean", "std")), digits)
 
 
 def difference(comparison: pd.Series, scale: float, digits: int, gap: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from spaarsist.artefacts import writing
+from spaarsist.evaluation.summary import on, values_of
 from spaarsist.names import BASELINE, RANK_1
 
 SECTION = "# "
@@ -20,6 +21,9 @@ SECTION = "# "
 
 ROWS_PER_PAGE = 60
 """Lines of a LaTeX float, at 6 points; what is longer goes on in another."""
+
+MOST_VALUES = 5
+"""Up to so many seeds, tables show the value of each."""
 
 _ROOMY = 110  # characters across the page that leave room for 7 points
 _NUMBER = re.compile(r"[\d\s.,:;%/*†‡±×+\-−–<>≤≥()\[\]]*")
@@ -96,6 +100,25 @@ def mean_text(mean: float, std: float, digits: int) -> str:
     """A mean for readers, with its standard deviation where there is one; NaN is a dash."""
     text = number(mean, digits)
     return text if math.isnan(mean) or math.isnan(std) else f"{text} ± {number(std, digits)}"
+
+
+def over_seeds(row: pd.Series, corpus: str, metric: str, scale: float, digits: int) -> str:
+    """A mean over training seeds for readers, and how they scatter.
+
+    Up to `MOST_VALUES` seeds their values stand in a second line, with a decimal less; the standard deviation of so few
+    would say less. Of more seeds it stands behind the mean.
+
+    Args:
+        row: of the summary.
+        corpus, metric: which of its means.
+        scale: factor of the values.
+        digits: decimals of the mean.
+    """
+    values = values_of(row, corpus, metric)
+    mean, std = (scale * row[on(corpus, metric, statistic)] for statistic in ("mean", "std"))
+    if 1 < len(values) <= MOST_VALUES:
+        return f"{number(mean, digits)}\n{' '.join(number(scale * value, digits - 1) for value in values)}"
+    return mean_text(mean, std, digits)
 
 
 def interval(low: float, high: float, digits: int, sign: str = "") -> str:

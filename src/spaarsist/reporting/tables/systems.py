@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +11,12 @@ import pandas as pd
 
 from spaarsist.artefacts import read_table
 from spaarsist.config import CostModel
+from spaarsist.evaluation.comparison import SIGNIFICANCE
 from spaarsist.evaluation.metrics import ASVSPOOF5, ECE_BINS
 from spaarsist.evaluation.summary import on, read_summary
 from spaarsist.names import BASELINE, PAPER_FRAMES, RANK_1, ConfigError
 from spaarsist.reporting.tables.differences import TESTED, find, note_on_stars, read_family, star
-from spaarsist.reporting.tables.layout import SECTION, interval, number, write
+from spaarsist.reporting.tables.layout import MOST_VALUES, SECTION, interval, number, over_seeds, write
 
 SHOWN = {"eer": "EER %", "min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr", "ece": "ECE"}
 """Metrics in the readable tables, with their headings; the TSV holds every metric of the summary."""
@@ -60,9 +61,10 @@ def write_table(
     """Write one table as `<output_stem>.tsv` (for machines), `.md`, `.tex` and `.html` (for readers).
 
     The TSV holds the systems' rows of the summary, their composite score and, with comparisons,
-    `<corpus>.<metric>.p_holm` of EER and minDCF. A cell of the readable ones holds the mean over training seeds and,
-    from two seeds on, the standard deviation (n - 1). EER and minDCF bear a star where they differ significantly from
-    the system's reference and, in Markdown and HTML, their bootstrap intervals.
+    `<corpus>.<metric>.p_holm` of EER and minDCF. A cell of the readable ones holds the mean over training seeds and, of
+    more than `layout.MOST_VALUES` seeds, the standard deviation (n - 1). EER and minDCF bear a star where they differ
+    significantly from the system's reference, the best of those that are significantly better than the baseline is set
+    off, and in Markdown and HTML stand their intervals and, of few seeds, the EER of each.
 
     Args:
         summary: file of `evaluation.summary.summarise`.
@@ -86,15 +88,16 @@ def write_table(
     table = read_summary(summary, [name for name, _ in corpora], systems)
     ranked = read_table(composite, ["system", "composite"]).set_index("system")["composite"]
     parts = [table, ranked.reindex(table.index)]
-    notes = ""
+    notes, better = "", {}
     if comparisons is not None:
         family = read_family(comparisons)
         tests = _tests(comparisons, family, systems, corpora)
         p_holm = tests["p_holm"].droplevel("reference").unstack(["corpus", "metric"])
         parts.append(p_holm.set_axis([on(*key, "p_holm") for key in p_holm], axis=1))
         notes = _note_on_tests(family, tests, systems, corpora) if len(tests) else ""
+        better = _better(tests)
     table = pd.concat(parts, axis=1).copy()  # in one piece, or pandas warns
-    shown, best = _cells(table, corpora)
+    shown, best = _cells(table, corpora, better)
     if kind == "table1" and table["k_train"].nunique() > 1:
         shown, best = _in_sections(table["k_train"], shown, best)
     write(
@@ -103,7 +106,7 @@ def write_table(
         shown,
         heading=KINDS[kind].heading,
         subject=KINDS[kind].subject,
-        notes=_notes(table, corpora, cost, confidence) + notes,
+        notes=_notes(table, corpora, cost, confidence, bool(better)) + notes,
         tex_label=KINDS[kind].label,
         label=label,
         footer=footer,
@@ -129,6 +132,15 @@ def _tests(
     return family.loc[keys]
 
 
+def _better(tests: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """(corpus, metric) -> the systems that are significantly better than the baseline."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for (system, reference, *where), test in tests.iterrows():
+        if reference == BASELINE and test["p_holm"] < SIGNIFICANCE and test["difference"] < 0:
+            found.setdefault(tuple(where), []).append(system)
+    return found
+
+
 def _note_on_tests(
     family: pd.DataFrame, tests: pd.DataFrame, systems: Sequence[str], corpora: Sequence[tuple[str, str]]
 ) -> str:
@@ -142,7 +154,9 @@ def _note_on_tests(
     )
 
 
-def _notes(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], cost: CostModel, confidence: float) -> str:
+def _notes(
+    table: pd.DataFrame, corpora: Sequence[tuple[str, str]], cost: CostModel, confidence: float, better: bool
+) -> str:
     """How to read the table."""
     sentences = []
     if table["k_train"].notna().any():
@@ -151,16 +165,21 @@ def _notes(table: pd.DataFrame, corpora: Sequence[tuple[str, str]], cost: CostMo
             "keeps."
         )
     seeds = sorted({int(n) for name, _ in corpora for n in table[on(name, "n_seeds")]} - {0})
+    where = "in the Markdown and HTML forms of this table"
     if seeds == [1]:
         sentences.append("One training seed.")
     else:
-        sentences.append(f"Mean ± standard deviation over training seeds (n = {', '.join(map(str, seeds))}; rough).")
+        sentences.append(f"Mean over training seeds (n = {', '.join(map(str, seeds))}).")
+        if seeds[0] <= MOST_VALUES:
+            sentences.append(f"Of up to {MOST_VALUES} seeds the EER of each stands below their mean {where}.")
+        if seeds[-1] > MOST_VALUES:
+            sentences.append(f"Of more than {MOST_VALUES} seeds ± their standard deviation.")
     if any(table[on(name, metric, "ci_low")].notna().any() for name, _ in corpora for metric in TESTED):
-        where = "the Markdown and HTML forms of this table"
-        sentences.append(
-            f"{100 * confidence:g} % bootstrap intervals over trials stand below EER and minDCF in {where}."
-        )
-    sentences.append("Lower is better; the best of each column is underlined.")
+        over = "trials" if seeds == [1] else "trials and training seeds"
+        sentences.append(f"{100 * confidence:g} % intervals over {over} stand below EER and minDCF {where}.")
+    sentences.append("Lower is better.")
+    if better:
+        sentences.append(f"Underlined: the best of what is significantly better than {BASELINE}.")
     if table["composite"].notna().any():
         sentences.append(f"Composite: our score over accuracy, calibration and compute, 1 = {BASELINE}.")
     ways = table[["counter", "n_frames", "feature_dim"]].drop_duplicates().itertuples(index=False)
@@ -183,18 +202,18 @@ def _smaller_in_the_run(table: pd.DataFrame) -> bool:
     return bool((run.notna() & (run != table["n_params"])).any())
 
 
-def _cells(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Texts of the readable tables, and which of them are set off: the named systems, and the best of each column."""
+def _cells(
+    table: pd.DataFrame, corpora: Sequence[tuple[str, str]], better: Mapping[tuple[str, str], Sequence[str]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Texts of the readable tables, and which of them are set off: the named systems, and what `write_table` says."""
     heads, texts, marks = [("", "System")], [], []
     texts.append([system + _MARKS.get(system, [""])[0] for system in table.index])
     marks.append([system in _MARKS for system in table.index])
 
-    def add(group: str, heading: str, column: list[str], values: pd.Series | None = None, digits: int = 0) -> None:
+    def add(group: str, heading: str, column: list[str], marked: Sequence[bool] | None = None) -> None:
         heads.append((group, heading))
         texts.append(column)
-        rounded = ["–"] * len(table) if values is None else [number(value, digits) for value in values]
-        best = number(math.nan if values is None else values.min(), digits)
-        marks.append([value == best != "–" for value in rounded])
+        marks.append([False] * len(table) if marked is None else [*marked])
 
     add("", "Params", [f"{n:,.0f}" for n in table["n_params"]])
     add("MACs (M)", "all", [f"{n / 1e6:.1f}" for n in table["n_macs"]])
@@ -204,16 +223,18 @@ def _cells(table: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> tuple[pd.
     for corpus, title in corpora:
         for metric, heading in SHOWN.items():
             scale, digits = (100, 2) if metric == "eer" else (1, 3)
-            parts = [table[on(corpus, metric, part)] * scale for part in ("mean", "std", "ci_low", "ci_high")]
             p_holm = table.get(on(corpus, metric, "p_holm"), pd.Series(math.nan, table.index))
             column = []
-            for p, mean, std, *ends in zip(p_holm, *parts, strict=True):
-                text = number(mean, digits) + ("" if math.isnan(std) else f" ± {number(std, digits)}") + star(p)
+            for p, (_, row) in zip(p_holm, table.iterrows(), strict=True):
+                text, _, values = over_seeds(row, corpus, metric, scale, digits).partition("\n")
+                ends = [row[on(corpus, metric, end)] * scale for end in ("ci_low", "ci_high")]
                 has_interval = metric in TESTED and not math.isnan(ends[0])
-                column.append(f"{text}\n{interval(*ends, digits)}" if has_interval else text)
-            add(title, heading, column, parts[0], digits)
+                lines = [text + star(p), values if metric == "eer" else "", interval(*ends, digits) * has_interval]
+                column.append("\n".join(filter(None, lines)))
+            means = table[on(corpus, metric)]
+            add(title, heading, column, means == means[means.index.isin(better.get((corpus, metric), ()))].min())
     if table["composite"].notna().any():
-        add("", "Composite", [number(value, 2) for value in table["composite"]], table["composite"], 2)
+        add("", "Composite", [number(value, 2) for value in table["composite"]])
     columns = pd.MultiIndex.from_tuples(heads)
     shown, marked = (pd.DataFrame(zip(*cells, strict=True), columns=columns) for cells in (texts, marks))
     return shown, marked
