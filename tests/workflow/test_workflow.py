@@ -15,7 +15,7 @@ import yaml
 from snakemake.utils import update_config
 
 from conftest import REPOSITORY, stub_conda
-from spaarsist.plan import FIGURES, TABLES, Plan
+from spaarsist.plan import FIGURES, TABLES, WITHOUT_CORPUS, Plan
 
 
 def snakemake(folder, *arguments, checkout=REPOSITORY, path=""):
@@ -126,7 +126,7 @@ TRAINED_TOO = {"ablation__trained": ["Mag"], "temperature__trained": {"k_train":
 def test_trained_on_demand(run, tmp_path):
     """What config/trained.yaml adds: one more training each, scored as that variant alone, beside the switched one."""
     dry = snakemake(run[0], "-np", "--configfile", write_config(tmp_path / "c.yaml", **TRAINED_TOO))
-    expected = {"train": 2, "score": 4, "table_ablation_trained": 1, "figure_ablation_trained": 1}
+    expected = {"train": 2, "score": 4, "table_ablation_trained": 1, "figure_ablation": 1}
     assert (expected | {"table_temperature_trained": 1}).items() <= jobs(dry).items()
     assert re.search(r'--system AST-05\+Mag .*"variant": "Mag"', dry.stdout)
     assert "--pair AST-05+Mag-05-Mag/AST-05-05-Mag" in dry.stdout and "--variant 05-Mag " in dry.stdout
@@ -453,7 +453,7 @@ def test_what_was_not_refused_is_tried_again(run, tmp_path):
 
 WITHOUT = {"latency", "detector", "temperature_trained", "ablation_trained"}  # this config asks for none of them
 ALL_TABLES = {name if name in ("table1", "table2") else f"table_{name}" for name in {*TABLES} - WITHOUT}
-LABELLED = ALL_TABLES | {f"figure_{name}" for name in {*FIGURES} - WITHOUT}
+LABELLED = ALL_TABLES | {f"figure_{name}" for name in {*FIGURES} - WITHOUT - {*WITHOUT_CORPUS}}
 FOOTERS = ALL_TABLES | {"provenance"}  # which name the configuration: any edit makes them anew, in seconds
 QUESTION = {"asks": "So?", "system": "AST-05-01", "reference": "AST-05-05", "metric": "min_dcf", "margin": 0.1}
 FROM_METRICS = {"composite", "comparisons", *(
