@@ -23,7 +23,7 @@ from spaarsist.reporting.tables.layout import SECTION
 _MEANS = {
     "mean, significant": look(COLOURS[0], 1, "D") | {"ms": 4.5}, "mean": look(COLOURS[0], 0, "D") | {"ms": 4.5}
 }  # fmt: skip
-_SEED = {"marker": "o", "ms": 2.6, "color": "0.45", "mew": 0, "ls": ""}
+_SEED = {"marker": "o", "ms": 3, "color": "0.15", "mew": 0, "ls": ""}
 _BAR = {"color": COLOURS[0], "lw": 1}
 _FARTHEST = 2.5  # a seed is drawn in its place up to this multiple of the largest mean
 _LEAST = 1.0  # points: noise is not blown up to fill the figure

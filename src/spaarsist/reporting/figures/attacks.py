@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from spaarsist.evaluation.statistics import LOGIT, interval_of_mean
 from spaarsist.names import ConfigError
-from spaarsist.reporting.figures.style import COLOURS, MARKERS, NAMES, STYLE, head, look, save, width
+from spaarsist.reporting.figures.style import COLOURS, MARKERS, NAMES, STYLE, TEXT_WIDTH, head, look, save
 from spaarsist.reporting.seeds import read_eers
 
 KINDS = {
@@ -31,6 +31,7 @@ KINDS = {
 _COLUMNS = ["corpus", "kind", "attack", "system", "eer", "ci_low", "ci_high", "n_seeds", "n_spoof"]
 _ALL, _OTHER = "all attacks pooled", "Other"
 _HEADING = 0.7  # height of a heading, in rows
+_MOST_INCHES = 7.0  # of all rows: a page holds no more
 
 
 def attacks(
@@ -68,7 +69,7 @@ def attacks(
         titles = ", ".join(title for _, title in corpora)
         text = f"No corpus of this run names its attacks: {titles}. An EER by attack needs attack_id in a trial list."
         with mpl.rc_context(STYLE):
-            figure = Figure(figsize=(width(2), 0.75), layout="constrained")
+            figure = Figure(figsize=(TEXT_WIDTH, 0.75), layout="constrained")
             figure.suptitle(textwrap.fill(text, 100), fontsize=8.5, parse_math=False)
             save(figure, points, output_stem, "", label)
         return
@@ -79,8 +80,8 @@ def attacks(
         for system, colour, marker in zip(systems, COLOURS, MARKERS, strict=False)
     }
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x", "ytick.major.size": 0}):
-        row_height = max(0.2, 0.08 * len(systems))
-        figure = Figure(figsize=(width(len(drawn)), 1.2 + row_height * n_rows), layout="constrained")
+        row_height = min(max(0.2, 0.1 * len(systems)), _MOST_INCHES / n_rows)
+        figure = Figure(figsize=(TEXT_WIDTH, 1.2 + row_height * n_rows), layout="constrained")
         panels = figure.subplots(1, len(drawn), squeeze=False, sharex=True)[0]
         for axes, (corpus, title) in zip(panels, drawn, strict=True):
             _draw(axes, points[points["corpus"] == corpus], rows[corpus], looks)
@@ -90,7 +91,7 @@ def attacks(
         reached = 100 * points[["eer", "ci_high"]].max(axis=None)
         panels[0].set_xlim(0, min(100, 1.03 * reached) or 1)
         named = {NAMES.get(system, system): style for system, style in looks.items()}
-        head(figure, "Which spoofs are found out", named, ncols=min(4, 2 * len(drawn)))
+        head(figure, "Which spoofs are found out", named, ncols=4)
         note = [f"Mean over training seeds with its {100 * confidence:g} % interval over seeds and trials"]
         note.append("in brackets: spoofs of that attack, which stand against all bona fide trials")
         seeds = ", ".join(map(str, sorted({*points["n_seeds"]})))

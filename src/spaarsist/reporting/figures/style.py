@@ -74,7 +74,7 @@ def head(figure: Figure, title: str, styles: Mapping[str, Mapping[str, object]],
     """Put above the panels what the figure is about and, in so many columns, a legend: name -> style of a line."""
     legend = figure.legend(
         [Line2D([], [], **style) for style in styles.values()], [*styles], loc="outside upper center", ncols=ncols,
-        title=title, title_fontproperties={"size": 9.5, "weight": "bold"},
+        handlelength=2.8, title=title, title_fontproperties={"size": 9.5, "weight": "bold"},
     )  # fmt: skip
     legend.get_title().set_parse_math(False)
 

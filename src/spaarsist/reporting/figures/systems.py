@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
@@ -92,7 +91,7 @@ def eer_vs_macs(
         if not points["system"].isin(looks).all():
             styles["other AASIST configurations"] = _OTHER
         head(figure, "What a back-end costs, and how much it errs", styles, ncols=min(4, 2 * len(corpora)))
-        notes = [f"Bars: {_spread_note(points)}", "staircase: no other is both cheaper and better"]
+        notes = [f"Bars: {_spread_note(points)}", "staircase: no other is both as cheap and as good"]
         save(figure, points, output_stem, "; ".join([*notes, "costs at the paper's size"]), label)
 
 
@@ -314,15 +313,14 @@ def temperature(
         entries["as trained"] = {"color": "0.3", "ls": ":", "lw": 0.9}
         if (points["how"] == "trained so").any():
             entries["trained at that temperature"] = star | {"mec": "0.2"}
-        handles = [Line2D([], [], **style) for style in entries.values()]
-        figure.legend(handles, [*entries], loc="outside upper center", ncols=min(4, 2 * len(corpora)), handlelength=3.2)
+        head(figure, "What softmax temperatures do to the EER", entries, ncols=min(4, 2 * len(corpora)))
         save(figure, points, output_stem, f"Bars: {_spread_note(points)}", label)
 
 
 def _temperature_points(summary: Path, corpora: Sequence[str], trained: Mapping[str, float]) -> pd.DataFrame:
     """One row per corpus, place of the temperature and system: the system without it (`of`), temperature, EER."""
     table = read_summary(summary, corpora)
-    varied = table[table[_TEMPERATURES].notna().sum(axis=1) == 1]
+    varied = table[table[_TEMPERATURES].notna().sum(axis=1) == 1].copy()  # in one piece, or pandas warns
     varied = varied.assign(of=[re.sub(r"\+(graph|stack)[0-9.]+", "", name) for name in varied.index])
     switched = varied[varied[["graph_temperature", "stack_temperature"]].notna().any(axis=1)]
     systems = (varied if switched.empty else switched)["of"].unique()
