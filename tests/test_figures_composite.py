@@ -48,7 +48,8 @@ def test_many_systems_the_best_and_the_two_that_matter(many, tmp_path, drawn):
     best = list(table.index[:N_BEST])
     wanted = best + [name for name in table.index[N_BEST:] if name in (BASELINE, RANK_1)]
     assert list(shown.index) == wanted and RANK_1 not in best
-    pd.testing.assert_frame_equal(shown, table.loc[wanted, ["composite", "accuracy", "calibration", "compute", "rank"]])
+    pd.testing.assert_frame_equal(shown, table.loc[wanted, [*shown]])
+    assert [*shown] == ["composite", "accuracy", "calibration", "compute", "rank", "rank_ci_low", "rank_ci_high"]
     (figure,) = drawn
     assert figure.note.endswith(f"among 40, {40 - len(wanted)} of them not shown") and "formula is ours" in figure.note
     (axes,) = figure.axes
@@ -65,6 +66,16 @@ def test_many_systems_the_best_and_the_two_that_matter(many, tmp_path, drawn):
     assert len(gaps) == 1  # the dotted line before those far behind
     y = axes.get_ylim()
     assert y[0] > len(wanted) - 1 and y[1] < 0  # the best on top
+
+
+def test_ranks_have_their_intervals_where_they_are_known(many, tmp_path, drawn):
+    table = pd.read_csv(many, sep="\t")
+    table.loc[0, ["rank_ci_low", "rank_ci_high"]] = 1, 7.5
+    table.to_csv(many, sep="\t", index=False)
+    figures.composite(many, tmp_path / "figure")
+    first, second, *_ = [text.get_text() for text in drawn[0].axes[0].get_yticklabels()]
+    assert first == f"{table['system'][0]}  1 [1, 7.5]" and second.endswith("  2")
+    assert "its rank with the interval over resamples" in drawn[0].note
 
 
 def test_what_lies_far_beyond_all_composites_is_written_at_the_edge(many, tmp_path, drawn):

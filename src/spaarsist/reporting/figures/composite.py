@@ -37,12 +37,13 @@ def composite(composite: Path, output_stem: Path, label: str = "") -> None:
 
     Args:
         composite: the first TSV of `evaluation.composite.composite`.
-        output_stem, label: as in `style.save`. The TSV has one row per row of the figure: composite, groups, rank.
+        output_stem, label: as in `style.save`. The TSV has one row per row of the figure: composite, groups, rank and
+            the ends of its interval.
 
     Raises:
         ConfigError: the file is unreadable, lacks columns or has no rows.
     """
-    columns = ["system", *_MARKS, "rank"]
+    columns = ["system", *_MARKS, "rank", "rank_ci_low", "rank_ci_high"]
     table = read_table(composite, columns, ["system"], [*_MARKS, "rank"], dtype={"system": str})[columns]
     if table.empty:
         raise ConfigError(f"{composite}: holds no system")
@@ -55,16 +56,23 @@ def composite(composite: Path, output_stem: Path, label: str = "") -> None:
         _draw_scores(axes, shown)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         names = [
-            f"{row.system} ({_KNOWN[row.system]})  {row.rank}" if row.system in _KNOWN else f"{row.system}  {row.rank}"
-            for row in shown.itertuples()
+            f"{row.system} ({_KNOWN[row.system]})" if row.system in _KNOWN else row.system for row in shown.itertuples()
         ]
+        sure = shown["rank_ci_low"].notna()
+        ranks = [
+            f"{row.rank} [{row.rank_ci_low:g}, {row.rank_ci_high:g}]" if known else f"{row.rank}"
+            for row, known in zip(shown.itertuples(), sure, strict=True)
+        ]
+        names = [f"{name}  {rank}" for name, rank in zip(names, ranks, strict=True)]
         axes.set_yticks(range(len(shown)), names)
         for text, system in zip(axes.get_yticklabels(), shown["system"], strict=True):
             text.set_weight("bold" if system in _KNOWN else "normal")
         for row in np.flatnonzero(np.diff(shown.index) > 1):  # systems are left out between these two rows
             axes.axhline(row + 0.5, color="0.4", lw=0.7, ls=(0, (1, 2)))
         head(figure, "Composite score and what it is made of", {n: m | {"ls": ""} for n, m in _MARKS.items()}, ncols=4)
-        note = f"The formula is ours, the paper prints none. Beside a name: rank among {len(table)}"
+        note = "The formula is ours, the paper prints none. Beside a name: its rank"
+        note += " with the interval over resamples of test material and training seeds" * bool(sure.any())
+        note += f", among {len(table)}"
         save(figure, shown, output_stem, note + f", {n_hidden} of them not shown" * bool(n_hidden), label)
 
 

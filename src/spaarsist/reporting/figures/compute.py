@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from spaarsist.artefacts import read_table
 from spaarsist.names import ConfigError, System
-from spaarsist.reporting.figures.style import COLOURS, NAMES, STYLE, TEXT_WIDTH, save
+from spaarsist.reporting.figures.style import COLOURS, HEADLINE, NAMES, STYLE, TEXT_WIDTH, save
 
 _WORDS = {
     "projection": "input projection",
@@ -90,7 +90,13 @@ def macs_by_module(breakdown: Path, systems: Sequence[str], output_stem: Path, l
             axes.spines[side].set_visible(False)
         _bracket(axes, table, shares, totals)
         if looks:
-            figure.legend(loc="outside upper center", ncols=6, handlelength=1.4)
+            figure.legend(
+                loc="outside upper center",
+                ncols=6,
+                handlelength=1.4,
+                title="Where the multiply-adds are",
+                title_fontproperties=HEADLINE,
+            )
         save(figure, parts, output_stem, "At the bars' ends: all multiply-adds of the back-end", label)
 
 

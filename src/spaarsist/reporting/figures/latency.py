@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spaarsist.reporting.figures.style import COLOURS, STYLE, look, part_rows, save, width
+from spaarsist.reporting.figures.style import COLOURS, HEADLINE, STYLE, look, part_rows, save, width
 from spaarsist.reporting.tables.latency import FORMS, SUBJECT, conditions, read_backend
 
 _LOOKS = {
@@ -51,7 +51,14 @@ def latency(backend: Path, output_stem: Path) -> None:
         handles = [Line2D([], [], ls="", **_LOOKS[form]) for form in forms]
         handles.append(Line2D([], [], ls="", marker="|", ms=9, mew=_FLOOR["lw"], color=_FLOOR["color"]))
         names = [*(FORMS[form] for form in forms), "floor"]
-        figure.legend(handles, names, loc="outside upper center", ncols=6 if len(batch_sizes) > 1 else 3)
+        figure.legend(
+            handles,
+            names,
+            loc="outside upper center",
+            ncols=6 if len(batch_sizes) > 1 else 3,
+            title="How long a back-end takes",
+            title_fontproperties=HEADLINE,
+        )
         note = (
             "Bars: interquartile range, centred on the median; floor: the time of a system's multiply-adds at the rate "
             f"of the back-end's convolutions alone; {conditions(table)}"

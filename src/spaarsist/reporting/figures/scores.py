@@ -19,7 +19,7 @@ from spaarsist.config import CostModel
 from spaarsist.evaluation.evaluate import read_scored_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, compute_metrics, det_curve
 from spaarsist.names import ConfigError, System
-from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, save, width
+from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, HEADLINE, MARKERS, NAMES, STYLE, save, width
 
 _DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DET_POINTS = 1500  # per curve; a plotter cannot show more
@@ -67,7 +67,7 @@ def det(
     with mpl.rc_context(STYLE):
         rows = 3.5, 0.2 + 0.14 * len(systems)  # inches for the panels and for the legends under them
         figure = Figure(figsize=(width(len(corpora)), 0.4 + sum(rows)), layout="constrained")
-        figure.suptitle("Errors at every threshold", fontsize=9.5, weight="bold")
+        figure.suptitle("Errors at every threshold", fontproperties=HEADLINE)
         panels, feet = figure.subplots(2, len(corpora), squeeze=False, height_ratios=rows)
         for axes, foot, (corpus, title) in zip(panels, feet, corpora, strict=True):
             names = []
@@ -174,7 +174,14 @@ def histograms(
             shown.append(pd.DataFrame({**identity, **columns}))
         handles = [Patch(**look) for look in looks.values()]
         handles += [Line2D([], [], color="0.1", ls=dashes, lw=0.9) for dashes in marks.values()]
-        figure.legend(handles, [*looks, *marks], loc="outside upper center", ncols=2 if len(systems) == 1 else 4)
+        figure.legend(
+            handles,
+            [*looks, *marks],
+            loc="outside upper center",
+            ncols=2 if len(systems) == 1 else 4,
+            title="How the scores of both classes lie",
+            title_fontproperties=HEADLINE,
+        )
         save(figure, pd.concat(shown, ignore_index=True), output_stem, f"Higher is more bona fide  ·  {note}", label)
 
 

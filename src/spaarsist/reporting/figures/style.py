@@ -70,13 +70,15 @@ def width(panels: int) -> float:
     return TEXT_WIDTH * min(1, 0.6 * panels)
 
 
+HEADLINE = {"size": 9.5, "weight": "bold"}
+"""Font of what a figure is about, above its legend."""
+
+
 def head(figure: Figure, title: str, styles: Mapping[str, Mapping[str, object]], ncols: int) -> None:
     """Put above the panels what the figure is about and, in so many columns, a legend: name -> style of a line."""
-    legend = figure.legend(
-        [Line2D([], [], **style) for style in styles.values()], [*styles], loc="outside upper center", ncols=ncols,
-        handlelength=2.8, title=title, title_fontproperties={"size": 9.5, "weight": "bold"},
-    )  # fmt: skip
-    legend.get_title().set_parse_math(False)
+    handles = [Line2D([], [], **style) for style in styles.values()]
+    place = {"loc": "outside upper center", "ncols": ncols, "handlelength": 2.8}
+    figure.legend(handles, [*styles], **place, title=title, title_fontproperties=HEADLINE)
 
 
 def part_rows(axes: Axes, names: Sequence[str]) -> None:

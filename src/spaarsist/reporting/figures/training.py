@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spaarsist.artefacts import read_record, read_table
 from spaarsist.names import ConfigError
-from spaarsist.reporting.figures.style import COLOURS, STYLE, save, width
+from spaarsist.reporting.figures.style import COLOURS, HEADLINE, STYLE, save, width
 
 _PER_ROW = 7  # panels side by side that are still readable
 _MEASURES = {"dev_eer": ("Dev EER (%)", 100), "train_loss": ("Training loss", 1)}
@@ -74,7 +74,14 @@ def training(records: Sequence[Path], output_stem: Path, label: str = "") -> Non
             pairs[index, 1].set_xlabel("Epoch")
         legend = {"One training seed": line, "Epoch that was kept": ring, "A stage begins": stage}
         handles = [Line2D([], [], **style) for style in legend.values()]
-        figure.legend(handles, legend.keys(), loc="outside upper center", ncols=3)
+        figure.legend(
+            handles,
+            legend.keys(),
+            loc="outside upper center",
+            ncols=3,
+            title="How trainings went",
+            title_fontproperties=HEADLINE,
+        )
         save(figure, shown, output_stem, "Under each name: dev EER of the epochs that were kept", label)
 
 
