@@ -17,8 +17,6 @@ SEEDS = [
     if (RESULTS / "checkpoints" / "AST-05" / f"seed{seed}").exists()  # CI makes the first alone
 ]
 
-TRAINED = {path.parent.name for path in (RESULTS / "checkpoints").glob("*/seed1")}  # CI trains five of eight
-
 pytestmark = pytest.mark.skipif(
     not (RESULTS / "tables" / "table1.tsv").exists(), reason="no results/mini; `make demo` makes them"
 )
@@ -32,11 +30,11 @@ def eer(seed, corpus):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_baseline_learns_and_generalises_as_it_should(seed):
-    """Far from chance on dev, worse on unseen attacks, worse yet out of domain, but better than chance there too."""
+    """Far from chance on voices that it was trained on, worse on others, but better than chance there too."""
     record = json.loads((RESULTS / "checkpoints" / "AST-05" / f"seed{seed}" / "model.json").read_text())
     assert record["dev_eer"] <= 0.15
-    assert record["dev_eer"] < eer(seed, "asvspoof5_eval") < 0.28
-    assert eer(seed, "asvspoof5_eval") < eer(seed, "in_the_wild") < 0.5
+    assert eer(seed, "seen_voices") < 0.2
+    assert eer(seed, "seen_voices") < eer(seed, "unseen_voices") < 0.45
 
 
 def read(name):
@@ -45,20 +43,13 @@ def read(name):
 
 def test_the_tables_are_complete_and_labelled():
     table = read("table1").set_index("system")
-    rows = {"AST-05": 18, "AST-03": 12, "AST-01": 6}  # six variants at each k at or below that of training
-    assert len(table) == sum(rows[name] for name in rows if name in TRAINED)
+    assert len(table) == 18 + 12  # six variants at each k at or below that of training
     assert {"AST-05-05", "AST-03-01-Mag"} <= set(table.index)
     sizes = ["n_params", "n_macs", "n_macs_linear"]
     assert table.loc["AST-05-05", sizes].tolist() == [611_784, 713_035_196, 195_045_376]
     assert table.loc["AST-03-01-MagMean", sizes].tolist() == [586_434, 697_832_060, 153_209_344]
     others = read("table2").set_index("system")
-    expected = {
-        "AST-05-05": 611_784, "AST-03-01-Mag": 611_522, "AASIST-L": 388_104, "Mean-pool": 0, "MHFA": 4_461_904,
-        "CA-MHFA": 4_494_640, "SLS": 24_446_979,
-    }  # fmt: skip
-    assert others["n_params"].to_dict() == {
-        name: n for name, n in expected.items() if name.startswith("AST-") or name in TRAINED
-    }
+    assert others["n_params"].to_dict() == {"AST-05-05": 611_784, "AST-03-01-Mag": 611_522, "Mean-pool": 0}
     for name in ("table1", "table2", "temperature", "claims"):
         for ending in ("md", "tex", "html"):
             assert "mini corpora" in (RESULTS / "tables" / f"{name}.{ending}").read_text()
@@ -77,13 +68,13 @@ def test_the_ledger_judges_what_it_can_and_nothing_else():
     assert not set(ledger.loc[~accuracy, "verdict"]) & {"not run", "inconclusive"}  # none lacks what it needs
 
 
-def test_every_back_end_learns():
-    """In its better seed at least, but for one: SLS and AASIST with a tenth of the nodes do not always take off."""
-    best = {}
-    for path in (RESULTS / "checkpoints").glob("*/seed*/model.json"):
-        record = json.loads(path.read_text())
-        best[record["system"]] = min(record["dev_eer"], best.get(record["system"], 1))
-    assert {*best} == TRAINED and sorted(best.values())[-2] < 0.3 and max(best.values()) < 0.4, best
+def test_every_training_learns():
+    """However much worse than AASIST: far from chance on the development set."""
+    eers = {
+        path.parent.relative_to(RESULTS).as_posix(): json.loads(path.read_text())["dev_eer"]
+        for path in (RESULTS / "checkpoints").glob("*/seed*/model.json")
+    }
+    assert len(eers) == 3 * len(SEEDS) and max(eers.values()) < 0.3, eers
 
 
 def test_the_readme_counts_the_verdicts():
