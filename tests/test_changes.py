@@ -106,7 +106,12 @@ def test_speakers_count_where_they_say_less(tmp_path):
         found[known] = run(folder, [scores], {"05": 0, "01": 0}).loc["AST-05-01", "home", "score_change"]
     widths = {known: row["ci_high"] - row["ci_low"] for known, row in found.items()}
     assert widths[True] > 1.5 * widths[False] > 0 and [found[k]["n_speakers"] for k in (True, False)] == [6, 0]
-    assert SpeakerResampling([speakers[::2], speakers[1::2]]).degrees_of_freedom == 5
+    draw, distance = SpeakerResampling([speakers[::2], speakers[1::2]], 0), np.abs(moved - BASE)
+    in_classes = np.concatenate([distance[::2], distance[1::2]])
+    replicates = [np.average(in_classes, weights=np.concatenate(draw(replicate))) for replicate in range(200)]
+    error = (np.var(replicates, ddof=1) * 6 / 5) ** 0.5  # six speakers of one stratum
+    ends = [distance.mean() * np.exp(sign * stats.t.ppf(0.975, 5) * error / distance.mean()) for sign in (-1, 1)]
+    assert [found[True]["ci_low"], found[True]["ci_high"]] == pytest.approx(ends, rel=1e-6)
 
 
 def test_threads_change_nothing(tmp_path):

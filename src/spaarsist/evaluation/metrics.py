@@ -112,9 +112,9 @@ class RankedTrials:
         self._miss_cost, self._fa_cost = cost.c_miss * (1 - cost.p_spoof), cost.c_fa * cost.p_spoof
         # Corner j of the DET curve: j bona fide trials and every spoof that ranks below the next one are rejected.
         self._spoofs_below = np.append(np.searchsorted(spoof, bonafide, side="left"), spoof.size)
-        # Only where spoofs follow can the order of trials be violated: one corner stands for a row of bona fide trials
-        steps = np.flatnonzero(np.diff(self._spoofs_below)) + 1
-        self._pools = np.unique(np.concatenate([[0], steps, [bonafide.size]]))
+        # Only where spoofs follow can the order of trials be violated: one corner stands for a row of bona fide trials,
+        # and those above all spoofs cost nothing
+        self._pools = np.append(0, np.flatnonzero(np.diff(self._spoofs_below)) + 1)
         self._below_threshold = {
             name: (np.searchsorted(bonafide, threshold), np.searchsorted(spoof, threshold))
             for name, threshold in (
