@@ -1,8 +1,8 @@
-"""Two small corpora of real recordings against real spoofing methods, in the layouts of ASVspoof 5 and In-the-Wild.
+"""Small corpora of real recordings against real spoofing methods, in the layout of ASVspoof 5.
 
-`build_mini` takes a few hundred freely licensed recordings (`recordings`), cuts them into excerpts, remakes half of the
+`build_mini` takes some thousand freely licensed recordings (`recordings`), cuts them into excerpts, remakes half of the
 clips by the methods of `vocoders` and sends every clip, bona fide or spoof, through the same `channel`.
-`build_synthetic` writes the same layouts from made-up signals, without recordings or network.
+`build_synthetic` writes the layouts of ASVspoof 5 and In-the-Wild from made-up signals, without recordings or network.
 """
 
 from __future__ import annotations
@@ -677,9 +677,8 @@ Seed {seed}; versions and digests in `record.json`; each clip's method and recor
 
 ## Attacks
 
-The ids follow ASVspoof 5's ranges (A01–A08 train, A09–A16 dev, A17–A32 eval): a method that recurs elsewhere
-has another id there. They are this corpus's own: other methods than those of ASVspoof 5. AC1 is copy-synthesis of
-the excerpt, AC2 voice conversion, AC3 text-to-speech.
+They are this corpus's own: other methods than those of ASVspoof 5. AC1 is copy-synthesis of the excerpt, AC2 voice
+conversion, AC3 text-to-speech.
 
 {attacks}
 
@@ -704,8 +703,8 @@ clips of its split, the cue that tells most (all are in `record.json`):
 
 
 MADE_FROM = """\
-Real recordings of eight people, remade by real spoofing methods. Adapted for this corpus: cut, joined, vocoded,
-filtered, mixed with noise and coded. Only the layout is that of the corpus whose name the folder bears.
+Real recordings of sixteen voices, remade by real spoofing methods. Adapted for this corpus: cut, joined, vocoded,
+filtered, mixed with noise and coded. Only the layout of the protocols is ASVspoof 5's.
 
 How a clip is made: a speaker's recordings are trimmed, brought to one level, joined in random order and cut near
 random lengths at a quiet place. Each excerpt (1.5–3.5 s) gives two trials: itself, bona fide, and a spoof of it; a
@@ -715,9 +714,9 @@ codec in which the recordings are distributed, silence before and after, random 
 noise, band-pass, level and, where the split has one, a codec. Synthetic speech from text first passes the codec of
 distribution once by itself, as the recordings did.
 
-No recording is in two splits. Unlike in ASVspoof 5, train, dev and eval share their six speakers (each split names
-them with its own prefix): too few free voices were found to part them and still train on more than a handful. The
-two speakers of the out-of-domain corpus occur nowhere else.
+No recording is in two splits. Unlike in ASVspoof 5, train, dev, eval and text_to_speech share their eight voices (each
+split names them with its own prefix). The eight unseen voices occur nowhere else. A voice of the stamps is the recordings
+of one language whose median pitch lies in one range: that they are one person's was not established.
 
 The recordings may be had from their publishers or as Debian packages; the licence texts are
 <https://creativecommons.org/licenses/by-sa/3.0/>, <https://creativecommons.org/licenses/by/3.0/> and
