@@ -715,8 +715,8 @@ noise, band-pass, level and, where the split has one, a codec. Synthetic speech 
 distribution once by itself, as the recordings did.
 
 No recording is in two splits. Unlike in ASVspoof 5, train, dev, eval and text_to_speech share their eight voices (each
-split names them with its own prefix). The eight unseen voices occur nowhere else. A voice of the stamps is the recordings
-of one language whose median pitch lies in one range: that they are one person's was not established.
+split names them with its own prefix). The eight unseen voices occur nowhere else. A voice of the stamps is the
+recordings of one language whose median pitch lies in one range: that they are one person's was not established.
 
 The recordings may be had from their publishers or as Debian packages; the licence texts are
 <https://creativecommons.org/licenses/by-sa/3.0/>, <https://creativecommons.org/licenses/by/3.0/> and

@@ -83,8 +83,8 @@ class Recording:
 def manifest(path: Path = MANIFEST) -> list[Recording]:
     """The recordings used, in fixed order.
 
-    They were picked once by machine: 0.8–6 s after trimming (stamps: 0.7–6 s), not clipped, at least a third of the frames
-    voiced. Of the stamps in a language, 240 (Russian and Catalan: 400) whose median pitch is that of most.
+    They were picked once by machine: 0.8–6 s after trimming (stamps: 0.7–6 s), not clipped, at least a third of the
+    frames voiced. Of the stamps in a language, 240 (Russian and Catalan: 400) whose median pitch is that of most.
     """
     with path.open(encoding="utf-8", newline="") as stream:
         return [Recording(**row) for row in csv.DictReader(stream, delimiter="\t")]
