@@ -388,7 +388,6 @@ class TestOtherBackends:
             ("AST-03", {}),
             ("AST-05+stack1", {}),
             ("AST-05+graph3", {"stack_temperature": 1.0}),
-            ("AST-05", {"size": "L"}),
         ],
     )
     def test_a_name_that_says_something_else(self, synthetic, recipe, tmp_path, name, options):
