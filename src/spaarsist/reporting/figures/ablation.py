@@ -70,7 +70,7 @@ def ablation(
             for point in points[points["corpus"] == corpus].to_dict("records"):
                 _draw(axes, point, limits)
             axes.set_title(textwrap.fill(title, 40), parse_math=False)
-            axes.set_xlabel("ΔEER (points; above 0: worse)")
+            axes.set_xlabel("ΔEER (points)")
         panels[0].set_xlim(limits)
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
         panels[0].set_yticks(range(len(rows)), [_row_name(*row) for row in rows])

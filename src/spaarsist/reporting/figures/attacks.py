@@ -86,7 +86,7 @@ def attacks(
         for axes, (corpus, title) in zip(panels, drawn, strict=True):
             _draw(axes, points[points["corpus"] == corpus], rows[corpus], looks)
             axes.set_ylim(n_rows, 0)
-            axes.set_title(title, parse_math=False)
+            axes.set_title(title, loc="right", parse_math=False)  # a long one has room above the names
             axes.set_xlabel("EER (%)")
         reached = 100 * points[["eer", "ci_high"]].max(axis=None)
         panels[0].set_xlim(0, min(100, 1.03 * reached) or 1)

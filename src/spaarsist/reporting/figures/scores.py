@@ -19,7 +19,7 @@ from spaarsist.config import CostModel
 from spaarsist.evaluation.evaluate import read_scored_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, compute_metrics, det_curve
 from spaarsist.names import ConfigError, System
-from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, HEADLINE, MARKERS, NAMES, STYLE, save, width
+from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, HEADLINE, MARKERS, NAMES, STYLE, head, save, width
 
 _DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DET_POINTS = 1500  # per curve; a plotter cannot show more
@@ -65,9 +65,10 @@ def det(
         for system, colour, dashes, marker in zip(systems, COLOURS, DASHES, MARKERS, strict=False)
     }
     with mpl.rc_context(STYLE):
-        rows = 3.5, 0.2 + 0.14 * len(systems)  # inches for the panels and for the legends under them
-        figure = Figure(figsize=(width(len(corpora)), 0.4 + sum(rows)), layout="constrained")
-        figure.suptitle("Errors at every threshold", fontproperties=HEADLINE)
+        rows = 9 / (len(corpora) + 1) + 0.5, 0.2 + 0.14 * len(systems)  # inches for panels and the legends under them
+        figure = Figure(figsize=(width(len(corpora)), 0.9 + sum(rows)), layout="constrained")
+        named = {NAMES.get(system, system): style for system, style in looks.items()}
+        head(figure, "Errors at every threshold", named, ncols=4)
         panels, feet = figure.subplots(2, len(corpora), squeeze=False, height_ratios=rows)
         for axes, foot, (corpus, title) in zip(panels, feet, corpora, strict=True):
             names = []
@@ -81,7 +82,7 @@ def det(
                 if 0 < own.mean() < 1:
                     axes.plot(*[ndtri(own.mean())] * 2, **style | {"ls": ""}, zorder=5)
                 spread = f" ({100 * own.min():.1f} to {100 * own.max():.1f})" if len(own) > 1 else ""
-                names.append(f"{NAMES.get(system, system)}, EER {100 * own.mean():.1f} %{spread}")
+                names.append(f"EER {100 * own.mean():.1f} %{spread}")
             axes.axline((0, 0), slope=1, color="0.75", lw=0.6, zorder=1)
             foot.axis("off")
             foot.legend([Line2D([], [], **style) for style in looks.values()], names, loc="center", handlelength=4)
