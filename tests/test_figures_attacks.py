@@ -41,7 +41,7 @@ def test_every_attack_stands_under_its_kind_with_mean_and_interval(tmp_path, dra
     files = write(tmp_path)
     figures.attacks(files, SYSTEMS, CORPORA, tmp_path / "x")
     (axes,) = drawn[0].axes  # the other corpus has no attacks
-    assert axes.get_title() == "mini, seen voices"
+    assert axes.get_title("right") == "mini, seen voices"
     assert names(axes) == [
         *("Copy-synthesis", "griffin lim linear (41)", "world copy (40)", "Voice conversion", "psola (40)"),
         *("Text-to-speech", "speak (1,234)", "all attacks pooled (1,300)"),
