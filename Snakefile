@@ -9,18 +9,15 @@ min_version("9.0")
 sys.path.insert(0, f"{workflow.basedir}/src")
 from spaarsist.config import ConfigError, read_mapping
 
-
-def end(error):
-    """Stop as verbs do: in one line, where Snakemake would show its own lines too."""
-    sys.exit(f"spaarsist: config: {error}")
-
+# A wrong configuration stops this as it stops verbs: in one line, where Snakemake would show its own lines too
+REFUSED = "spaarsist: config: {}"
 
 # Snakemake names no line of what is no YAML, and of two equal keys it takes the last
 try:
     for path in workflow.overwrite_configfiles or [f"{workflow.basedir}/config.yaml"]:
         read_mapping(str(path))
 except ConfigError as error:
-    end(error)
+    sys.exit(REFUSED.format(error))
 
 # A file given by --configfile is a whole configuration: the default one must not shine through it.
 if not workflow.overwrite_configfiles:

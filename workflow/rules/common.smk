@@ -9,7 +9,7 @@ from spaarsist.plan import FACTS, FORMS, IN_CHECKOUT, Plan, fingerprint
 try:
     PLAN = Plan(config)
 except ConfigError as error:
-    end(error)
+    sys.exit(REFUSED.format(error))
 RESULTS = PLAN.results_folder
 FEATURES = PLAN.features_folder
 ENVIRONMENT = "../../environment.yml"

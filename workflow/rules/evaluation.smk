@@ -145,8 +145,11 @@ rule inspect:
 # All trainings at once: they meet the same waveforms, which take longer to make than to look at
 rule probe:
     input:
-        weights=PLAN.per_run("checkpoints", PLAN.k_train, "/model.safetensors"),
-        records=PLAN.per_run("checkpoints", PLAN.k_train, "/model.json"),
+        expand(
+            "{folder}/{name}",
+            folder=PLAN.per_run("checkpoints", PLAN.k_train),
+            name=["model.safetensors", "model.json"],
+        ),
         trials=ancient(f"{RESULTS}/trials/{{corpus}}.tsv"),
     output:
         directory(f"{RESULTS}/probes/{{corpus}}"),
