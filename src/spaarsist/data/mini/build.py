@@ -775,58 +775,48 @@ def glide(rng: Generator, base_hz: float, length: int) -> np.ndarray:
 MADE_UP = {f.__name__: f for f in (monotone, hollow, stepped, glide)}
 """Name -> made-up attack of the synthetic corpora."""
 
-MADE_UP_SPLITS = tuple(
-    Split(name, prefix, folder, protocol, voices, pairs, attacks, codecs, conditions, enrolment)
-    for name, prefix, folder, protocol, voices, pairs, attacks, codecs, conditions, enrolment in (
-        (
-            "train",
-            "T",
-            "flac_T",
-            "ASVspoof5.train.tsv",
-            SEEN[:6],
-            24,
-            {"A01": "monotone", "A02": "hollow"},
-            ("-",),
-            STUDIO,
-            0,
-        ),
-        (
-            "dev",
-            "D",
-            "flac_D",
-            "ASVspoof5.dev.track_1.tsv",
-            SEEN[:6],
-            12,
-            {"A09": "monotone", "A10": "hollow"},
-            ("-",),
-            STUDIO,
-            2,
-        ),
-        (
-            "eval",
-            "E",
-            "flac_E_eval",
-            "ASVspoof5.eval.track_1.tsv",
-            SEEN[:6],
-            16,
-            {"A17": "monotone", "A18": "hollow", "A19": "stepped", "A20": "glide"},
-            ("-", "C05", "C11"),
-            STUDIO,
-            2,
-        ),
-        (
-            "in_the_wild",
-            "W",
-            "release_in_the_wild",
-            "meta.csv",
-            UNSEEN[:2],
-            12,
-            {"W1": "stepped", "W2": "glide"},
-            ("C05",),
-            FIELD,
-            0,
-        ),
-    )
+MADE_UP_SPLITS = (
+    Split(
+        "train",
+        "T",
+        "flac_T",
+        "ASVspoof5.train.tsv",
+        voices=SEEN[:6],
+        pairs=24,
+        attacks={"A01": "monotone", "A02": "hollow"},
+    ),
+    Split(
+        "dev",
+        "D",
+        "flac_D",
+        "ASVspoof5.dev.track_1.tsv",
+        voices=SEEN[:6],
+        pairs=12,
+        attacks={"A09": "monotone", "A10": "hollow"},
+        enrolment=2,
+    ),
+    Split(
+        "eval",
+        "E",
+        "flac_E_eval",
+        "ASVspoof5.eval.track_1.tsv",
+        voices=SEEN[:6],
+        pairs=16,
+        attacks={"A17": "monotone", "A18": "hollow", "A19": "stepped", "A20": "glide"},
+        codecs=("-", "C05", "C11"),
+        enrolment=2,
+    ),
+    Split(
+        "in_the_wild",
+        "W",
+        "release_in_the_wild",
+        "meta.csv",
+        voices=UNSEEN[:2],
+        pairs=12,
+        attacks={"W1": "stepped", "W2": "glide"},
+        codecs=("C05",),
+        channel=FIELD,
+    ),
 )
 
 

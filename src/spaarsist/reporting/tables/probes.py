@@ -205,13 +205,17 @@ def _counts(rows: pd.DataFrame, corpora: Sequence[tuple[str, str]]) -> str:
     return f"Clips of a class: {', '.join(parts)}. Training seeds: {seeds}."
 
 
+def _with_interval(change: float, low: float, high: float, digits: int) -> str:
+    return f"{number(change, digits, '+')} {interval(low, high, digits, '+')}"
+
+
 def _kept_cell(row: Mapping[str, float] | None) -> str:
     if row is None:
         return "–"
     change, low, high, before, after, lowest, highest = (
         100 * row[name] for name in ("difference", "low", "high", "before", "after", "lowest_seed", "highest_seed")
     )
-    text = f"{number(change, 1, '+')} {interval(low, high, 1, '+')}"
+    text = _with_interval(change, low, high, 1)
     seeds = f"; seeds {number(lowest, 1, '+')} to {number(highest, 1, '+')}" if highest > lowest else ""
     return f"{text}\n{before:.0f} → {after:.0f} %{seeds}"
 
@@ -219,7 +223,7 @@ def _kept_cell(row: Mapping[str, float] | None) -> str:
 def _score_cell(row: Mapping[str, float] | None) -> str:
     if row is None:
         return "–"
-    return f"{number(row['score_change'], 2, '+')} {interval(row['score_low'], row['score_high'], 2, '+')}"
+    return _with_interval(row["score_change"], row["score_low"], row["score_high"], 2)
 
 
 def _points(row: Mapping[str, float] | None, name: str, digits: int) -> str:
@@ -227,7 +231,7 @@ def _points(row: Mapping[str, float] | None, name: str, digits: int) -> str:
     if row is None:
         return "–"
     mean, low, high = (100 * row[key] for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{number(mean, digits, '+')} {interval(low, high, digits, '+')}"
+    return _with_interval(mean, low, high, digits)
 
 
 def _nodes(found: Mapping[tuple, Mapping], scorer: str, crop: str, cell: tuple[str, str]) -> dict[str, Mapping | None]:
@@ -247,5 +251,5 @@ def _border_cell(rows: Mapping[str, Mapping | None]) -> str:
             100 * row[name] for name in ("border", "low", "high", "lowest_seed", "highest_seed")
         )
         seeds = f"; {number(lowest, 0, '+')} to {number(highest, 0, '+')}" if highest > lowest else ""
-        lines.append(f"{number(mean, 0, '+')} {interval(low, high, 0, '+')}{seeds}")
+        lines.append(f"{_with_interval(mean, low, high, 0)}{seeds}")
     return " /\n".join(lines)
