@@ -26,7 +26,7 @@ OBSTACLE = obstacle()
 pytestmark = pytest.mark.skipif(bool(OBSTACLE), reason=f"no toy Slurm cluster here: {OBSTACLE}")
 
 ON_GPU = {"features", "dev_features", "train", "score", "inspect", "findings"}
-ON_CPU = {"corpora", "trials", "metrics", "calibrate"}
+ON_CPU = {"corpora", "trials", "metrics", "calibrate", "changes"}
 ON_CPU |= {"figure_det", "figure_histograms"}
 RESULTS = Path("results", "synthetic")
 TRAINED = RESULTS / "checkpoints" / "AST-05" / "seed1"
