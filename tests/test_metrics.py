@@ -132,9 +132,26 @@ def test_weights_are_repetitions(data, bonafide, spoof):
     counts = [
         data.draw(st.lists(st.integers(0, 3), min_size=len(s), max_size=len(s)).filter(any)) for s in (bonafide, spoof)
     ]
-    weighted = RankedTrials(bonafide, spoof).metrics(*counts)
+    ranked = RankedTrials(bonafide, spoof)
+    weighted = ranked.metrics(*counts)
     repeated = compute_metrics(np.repeat(bonafide, counts[0]), np.repeat(spoof, counts[1]))
     assert weighted == pytest.approx(repeated, abs=1e-12)
+    together = ranked.metrics(*(np.array([np.ones(len(c), int), c, c]) for c in counts))
+    for metric, once in compute_metrics(bonafide, spoof).items():
+        wanted = [once, weighted[metric], weighted[metric]]
+        assert together[metric] == pytest.approx(wanted, abs=1e-12), "resamples at once are resamples one by one"
+
+
+def test_many_resamples_at_once_are_those_one_by_one():
+    """Their classes may differ in size, and one regression serves all of them."""
+    rng = np.random.default_rng(0)
+    bonafide, spoof = np.round(rng.normal(1, 1, 90), 1), rng.normal(0, 1, 70)
+    counts = [rng.integers(0, 4, (50, scores.size)) for scores in (bonafide, spoof)]
+    ranked = RankedTrials(bonafide, spoof)
+    together = ranked.metrics(*counts)
+    for resample, given_counts in enumerate(zip(*counts, strict=True)):
+        alone = ranked.metrics(*given_counts)
+        assert {metric: values[resample] for metric, values in together.items()} == pytest.approx(alone, abs=1e-13)
 
 
 def test_counts_may_be_large():
@@ -155,9 +172,9 @@ def test_small_types_of_counts_do_not_wrap_around():
     assert RankedTrials(bonafide, spoof).metrics(*counts.astype(np.uint8)) == wanted
 
 
-@pytest.mark.parametrize("counts", [[1, 1], [[1, 1, 1]], [1.0, 1.0, 1.0], [True] * 3])
+@pytest.mark.parametrize("counts", [[1, 1], [[1, 1, 1]], [1.0, 1.0, 1.0], [True] * 3, [[[1, 1, 1]]]])
 def test_refuses_counts_that_are_not_one_integer_for_each_trial(counts):
-    with pytest.raises(ConfigError, match="expected 3 integers"):
+    with pytest.raises(ConfigError, match=r"expected 3 integers|as many resamples"):
         RankedTrials([1.0, 2, 3], [0.0, 1, 2]).metrics(counts, [1, 1, 1])
 
 

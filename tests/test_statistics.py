@@ -99,7 +99,7 @@ class TestSpeakers:
         resampling = SpeakerResampling((bonafide, spoof))
 
         def total(*counts):
-            return {"total": values @ np.concatenate(counts)}
+            return {"total": np.concatenate(counts, axis=1) @ values}
 
         got = bootstrap({"x": total}, resampling, 4000)["x"]["total"].var() * resampling.inflation
         wanted = 0.0
@@ -117,7 +117,7 @@ class TestSpeakers:
 class TestBootstrap:
     def test_all_statistics_share_the_draws(self):
         def spy(*counts):
-            return {"first": counts[0][0], "last": counts[1][-1]}
+            return {"first": counts[0][:, 0], "last": counts[1][:, -1]}
 
         both = bootstrap({"a": spy, "b": spy}, TrialResampling((7, 5)), 20)
         for metric in ("first", "last"):
@@ -168,7 +168,7 @@ class TestBootstrap:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            bootstrap({"x": fails}, TrialResampling((2000, 2000)), 4000)
+            bootstrap({"x": fails}, TrialResampling((40_000, 40_000)), 4000)  # a batch each
         assert len(calls) < 4000
 
     def test_refuses_none(self):
@@ -270,7 +270,7 @@ class TestT:
             for way, (resampling, inflation, dof) in ways.items():
 
                 def mean(even, odd, values=values):
-                    return {"mean": (values[::2] @ even + values[1::2] @ odd) / (even.sum() + odd.sum())}
+                    return {"mean": (even @ values[::2] + odd @ values[1::2]) / (even.sum(axis=1) + odd.sum(axis=1))}
 
                 variance = bootstrap({"x": mean}, resampling, 50)["x"]["mean"].var(ddof=1) * inflation
                 found[way] += t_test(values.mean(), [variance], [dof]).p < 0.05

@@ -94,7 +94,9 @@ def measure(
                 raise ConfigError(f"{path}: holds other variants than the scores of other seeds; score again")
             draws, n_speakers = _draws(listed, classes, seed)
             for way, draw in draws.items() if n_bootstrap > 1 else ():
-                found = bootstrap({"": changes}, draw, n_bootstrap, threads, f"{corpus}, seed {training_seed}: {way}")
+                found = bootstrap(
+                    {"": changes.resampled}, draw, n_bootstrap, threads, f"{corpus}, seed {training_seed}: {way}"
+                )
                 sums = drawn.setdefault(way, dict.fromkeys(values[0], 0))
                 drawn[way] = {key: sums[key] + replicates for key, replicates in found[""].items()}
         for key in values[0]:
@@ -156,9 +158,14 @@ class _Changes:
             }
             self._of_systems[system] = means, np.unique(values, return_inverse=True)[1]
 
-    def __call__(self, *counts: np.ndarray) -> dict[str, float]:
-        """`<system>:<quantity>` -> value; see `Statistic`. Without counts every trial counts once."""
-        times = np.concatenate(counts).astype(float) if counts else np.ones(self._reference.size)
+    def resampled(self, *counts: np.ndarray) -> dict[str, np.ndarray]:
+        """`<system>:<quantity>` -> values; see `Statistic`."""
+        drawn = [self(times) for times in np.concatenate(counts, axis=1)]
+        return {key: np.array([found[key] for found in drawn]) for key in drawn[0]}
+
+    def __call__(self, counts: np.ndarray | None = None) -> dict[str, float]:
+        """`<system>:<quantity>` -> value. Without counts every trial counts once."""
+        times = np.ones(self._reference.size) if counts is None else counts.astype(float)
         n = times.sum()
         of_reference = _centred_ranks(self._reference, times)
         length = np.sum(times * of_reference**2)

@@ -6,7 +6,7 @@ never a percentage.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -110,11 +110,11 @@ class RankedTrials:
         bonafide, spoof = (scores[order] for scores, order in zip(classes, self._orders, strict=True))
 
         self._miss_cost, self._fa_cost = cost.c_miss * (1 - cost.p_spoof), cost.c_fa * cost.p_spoof
-        # Corner j of the DET curve: j bona fide trials and every spoof that ranks below the next one are rejected.
-        self._spoofs_below = np.append(np.searchsorted(spoof, bonafide, side="left"), spoof.size)
-        # Only where spoofs follow can the order of trials be violated: one corner stands for a row of bona fide trials,
-        # and those above all spoofs cost nothing
-        self._pools = np.append(0, np.flatnonzero(np.diff(self._spoofs_below)) + 1)
+        # Corner j of the DET curve: j bona fide trials and every spoof that ranks below the next one are rejected. Only
+        # where spoofs follow can it turn: of a row of bona fide trials the first corner stands for all.
+        spoofs_below = np.append(np.searchsorted(spoof, bonafide, side="left"), spoof.size)
+        turns = np.append(0, np.flatnonzero(np.diff(spoofs_below)) + 1)
+        self._corners = turns, spoofs_below[turns]
         self._below_threshold = {
             name: (np.searchsorted(bonafide, threshold), np.searchsorted(spoof, threshold))
             for name, threshold in (
@@ -133,95 +133,113 @@ class RankedTrials:
 
     def metrics(
         self, bonafide_counts: ArrayLike | None = None, spoof_counts: ArrayLike | None = None
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """All of `METRICS`, each trial counted so many times.
 
         Args:
-            bonafide_counts: integers >= 0 with a positive sum, shape (n_bonafide,), in the order in which the scores
-                were given; without them every trial counts once. Small types (uint8) are fastest.
-            spoof_counts: the same of the spoofs, shape (n_spoof,).
+            bonafide_counts: integers >= 0 with a positive sum, in the order in which the scores were given, shape
+                (n_bonafide,), or (n_resamples, n_bonafide) for many resamples at once; without them every trial
+                counts once. Small types (uint8) are fastest.
+            spoof_counts: the same of the spoofs, shape (n_spoof,) or (n_resamples, n_spoof).
+
+        Returns:
+            A float each, or one vector each of shape (n_resamples,).
 
         Raises:
             ConfigError: there is not one integer for each trial.
         """
+        given_counts = (bonafide_counts, spoof_counts)
+        shapes = {np.shape(given)[:-1] for given in given_counts if given is not None} or {()}
+        if len(shapes) > 1:
+            raise ConfigError(f"expected counts of as many resamples for both classes; got {sorted(shapes)}")
         counts = [
-            np.ones(order.size, np.uint8) if given is None else _ordered(given, order)
-            for given, order in zip((bonafide_counts, spoof_counts), self._orders, strict=True)
+            np.ones((1, order.size), np.uint8) if given is None else _ordered(given, order)
+            for given, order in zip(given_counts, self._orders, strict=True)
         ]
         missed, rejected = (_running_sum(c) for c in counts)
-        n_bonafide, n_spoof = int(missed[-1]), int(rejected[-1])
+        n_bonafide, n_spoof = (sums[:, -1:].astype(np.int64) for sums in (missed, rejected))
         norm = min(self._miss_cost, self._fa_cost)
 
         def cost(miss: np.ndarray, rejected: np.ndarray) -> np.ndarray:
             return self._miss_cost * (miss / n_bonafide) + self._fa_cost * ((n_spoof - rejected) / n_spoof)
 
-        corners = rejected[self._spoofs_below]
+        corners = [sums[:, places] for sums, places in zip((missed, rejected), self._corners, strict=True)]
         values = {
-            "eer": _eer(missed, corners, n_bonafide, n_spoof),
-            "min_dcf": cost(missed, corners).min() / norm,  # costs are linear between corners: no need to look there
+            "eer": _eer(*corners, n_bonafide, n_spoof),
+            "min_dcf": cost(*corners).min(axis=1) / norm,  # costs are linear between corners: no need to look there
         }
         for name, (bonafide_below, spoofs_below) in self._below_threshold.items():
-            values[name] = cost(missed[bonafide_below], rejected[spoofs_below]) / norm
+            values[name] = cost(missed[:, [bonafide_below]], rejected[:, [spoofs_below]])[:, 0] / norm
         values["gap_released"] = values["act_dcf_released"] - values["min_dcf"]
         # Sums, not dot products: the last digits of these depend on how many threads the linear algebra library takes.
-        bits = [np.sum(c * b) for c, b in zip(counts, self._bits, strict=True)]
-        values["cllr"] = (bits[0] / n_bonafide + bits[1] / n_spoof) / 2
-        surplus = np.zeros(ECE_BINS)
+        bits = [np.sum(c * b, axis=1) for c, b in zip(counts, self._bits, strict=True)]
+        values["cllr"] = (bits[0] / n_bonafide[:, 0] + bits[1] / n_spoof[:, 0]) / 2
+        surplus = np.zeros((n_bonafide.size, ECE_BINS))
         for c, residuals, (bins, starts) in zip(counts, self._residuals, self._bins, strict=True):
-            surplus[bins] += np.add.reduceat(c * residuals, starts)
-        values["ece"] = np.abs(surplus).sum() / (n_bonafide + n_spoof)
-        pools = [sums[self._pools] / n for sums, n in ((missed, n_bonafide), (corners, n_spoof))]
-        values["min_cllr"] = _min_cllr(*(np.diff(pool, prepend=0) for pool in pools))
-        return {name: float(values[name]) for name in METRICS}
+            surplus[:, bins] += np.add.reduceat(c * residuals, starts, axis=1)
+        values["ece"] = np.abs(surplus).sum(axis=1) / (n_bonafide + n_spoof)[:, 0]
+        shares = (sums / n for sums, n in zip(corners, (n_bonafide, n_spoof), strict=True))
+        # Above the last corner come bona fide trials alone, which cost nothing
+        values["min_cllr"] = _min_cllr(*(np.diff(share, prepend=0, axis=1) for share in shares))
+        return {name: values[name] if () not in shapes else float(values[name][0]) for name in METRICS}
 
 
-def _min_cllr(bonafide: np.ndarray, spoof: np.ndarray) -> float:
+def _min_cllr(bonafide: np.ndarray, spoof: np.ndarray) -> np.ndarray:
     """Least Cllr that a map can reach which keeps the order of pools of trials, lowest scores first.
 
     Args:
-        bonafide: share of all bona fide trials in each pool, shape (n_pools,).
+        bonafide: share of all bona fide trials in each pool, shape (n_resamples, n_pools).
         spoof: share of all spoofs in it, same shape.
+
+    Returns:
+        Shape (n_resamples,).
     """
     from scipy.optimize import isotonic_regression  # slow to import, and readers of results do without
 
+    resample, pool = np.nonzero(bonafide + spoof)
+    bonafide, spoof = bonafide[resample, pool], spoof[resample, pool]
     weights = bonafide + spoof
-    some = weights > 0
-    bonafide, spoof, weights = bonafide[some], spoof[some], weights[some]
-    p_bonafide = np.clip(isotonic_regression(bonafide / weights, weights=weights).x, 0, 1)
-    bits = -(xlogy(bonafide, p_bonafide) + xlogy(spoof, 1 - p_bonafide)).sum() / np.log(2)
-    return float(bits / 2) + 0.0  # no -0
+    # One regression for all resamples: each lies wholly above the one before, so that no block reaches across two
+    blocks = isotonic_regression(bonafide / weights + 2 * resample, weights=weights).blocks[:-1]
+    bonafide, spoof = (np.add.reduceat(share, blocks) for share in (bonafide, spoof))
+    weights = bonafide + spoof
+    bits = -(xlogy(bonafide, bonafide / weights) + xlogy(spoof, spoof / weights)) / np.log(2)
+    return np.bincount(resample[blocks], weights=bits) / 2 + 0.0  # no -0
 
 
-def _eer(missed: np.ndarray, rejected: np.ndarray, n_bonafide: int, n_spoof: int) -> float:
-    """Equal error rate from the corners of a DET curve.
+def _eer(missed: np.ndarray, rejected: np.ndarray, n_bonafide: np.ndarray, n_spoof: np.ndarray) -> np.ndarray:
+    """Equal error rates from the corners of DET curves.
 
     Between two corners the curve first walks through bona fide trials (missed grows), then through spoofs (rejected
-    grows), one trial at a time. Where the error rates cross is found in whole numbers, of Python's unbounded kind; the
-    point before or after the crossing is then chosen as the official package does, in the same floating-point
-    operations.
+    grows), one trial at a time. Where the error rates cross is found in whole numbers; the point before or after the
+    crossing is then chosen as the official package does, in the same floating-point operations.
 
     Args:
-        missed: bona fide trials rejected at each corner, integers, shape (corners,), the last being all of them.
-        rejected: spoofs rejected there, same shape.
-        n_bonafide: number of bona fide trials.
-        n_spoof: number of spoofs.
+        missed: bona fide trials rejected at each corner, integers, shape (n_resamples, corners).
+        rejected: spoofs rejected there, same shape, the last being all of them.
+        n_bonafide: number of bona fide trials, int64, shape (n_resamples, 1).
+        n_spoof: number of spoofs, same shape.
+
+    Returns:
+        Shape (n_resamples,).
     """
-
-    def crossed(corner: int) -> bool:
-        return int(missed[corner]) * n_spoof >= (n_spoof - int(rejected[corner])) * n_bonafide
-
-    corner = bisect_left(range(missed.size), True, key=crossed)
-    accepted_before = n_spoof - int(rejected[max(corner - 1, 0)])
+    if int(n_bonafide.max()) * int(n_spoof.max()) >= 2**63:  # their products need Python's unbounded integers
+        n_bonafide, n_spoof = n_bonafide.astype(object), n_spoof.astype(object)
+    accepted = n_spoof - rejected
+    corner = (missed * n_spoof >= accepted * n_bonafide).argmax(axis=1)  # the first at or past the crossing
+    each = np.arange(corner.size)
+    accepted_before, miss = accepted[each, np.maximum(corner - 1, 0)], missed[each, corner]
+    n_bonafide, n_spoof = n_bonafide[:, 0], n_spoof[:, 0]
     # First point at or past the crossing, and the one a single trial before it.
-    miss = int(missed[corner])
-    if miss * n_spoof >= accepted_before * n_bonafide:  # crossed among the bona fide trials
-        after = -(-accepted_before * n_bonafide // n_spoof), accepted_before
-        before = after[0] - 1, after[1]
-    else:
-        after = miss, miss * n_spoof // n_bonafide
-        before = after[0], after[1] + 1
-    rates = [(m / n_bonafide, f / n_spoof) for m, f in (before, after)]
-    return sum(min(rates, key=lambda rate: abs(rate[0] - rate[1]))) / 2  # the first of two that are equally close
+    among_bonafide = miss * n_spoof >= accepted_before * n_bonafide
+    after = (
+        np.where(among_bonafide, -(-accepted_before * n_bonafide // n_spoof), miss),
+        np.where(among_bonafide, accepted_before, miss * n_spoof // n_bonafide),
+    )
+    before = after[0] - among_bonafide, after[1] + ~among_bonafide
+    rates = np.array([(m / n_bonafide, f / n_spoof) for m, f in (before, after)], float)
+    nearest = np.abs(rates[:, 0] - rates[:, 1]).argmin(axis=0)  # the first of two that are equally close
+    return rates.sum(axis=1)[nearest, each] / 2
 
 
 def _finite(scores: ArrayLike, name: str) -> np.ndarray:
@@ -235,14 +253,16 @@ def _finite(scores: ArrayLike, name: str) -> np.ndarray:
 
 
 def _ordered(counts: ArrayLike, order: np.ndarray) -> np.ndarray:
+    """Counts in the order of the scores, one row per resample."""
     counts = np.asarray(counts)
-    if counts.shape != order.shape or counts.dtype.kind not in "iu":
+    if counts.ndim not in (1, 2) or counts.shape[-1] != order.size or counts.dtype.kind not in "iu":
         raise ConfigError(f"expected {order.size} integers, one for each trial; got {counts.dtype} {counts.shape}")
-    return counts[order]
+    return np.atleast_2d(counts)[:, order]
 
 
 def _running_sum(counts: np.ndarray) -> np.ndarray:
-    """Cumulative sum, led by 0: (n,) -> (n + 1,)."""
-    total = np.zeros(counts.size + 1, np.int32 if int(counts.max()) * counts.size < 2**31 else np.int64)
-    np.cumsum(counts, dtype=total.dtype, out=total[1:])
+    """Cumulative sums of rows, led by 0: (n_resamples, n) -> (n_resamples, n + 1)."""
+    n_resamples, size = counts.shape
+    total = np.zeros((n_resamples, size + 1), np.int32 if int(counts.max()) * size < 2**31 else np.int64)
+    np.cumsum(counts, axis=1, dtype=total.dtype, out=total[:, 1:])
     return total

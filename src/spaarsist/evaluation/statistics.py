@@ -17,8 +17,11 @@ from spaarsist.names import ConfigError
 Draw = Callable[[int], list[np.ndarray]]
 """Number of a replicate -> how often it holds each trial: integers, one vector per class."""
 
-Statistic = Callable[..., Mapping[str, float]]
-"""Takes the vectors of a `Draw`, one argument per class, and returns metric -> value."""
+Statistic = Callable[..., Mapping[str, np.ndarray]]
+"""Takes stacked draws, one argument per class of shape (n_draws, n_trials), and returns metric -> values (n_draws,)."""
+
+BATCH = 2**16
+"""Counts that a statistic is given at once, if one draw has no more: what it makes of them should fit into a cache."""
 
 
 class TrialResampling:
@@ -105,14 +108,14 @@ def bootstrap(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Compute bootstrap replicates of several statistics.
 
-    Every statistic sees the same draws, so differences between two of them are paired. One replicate is held at a time
-    by each thread: memory does not grow with their number.
+    Every statistic sees the same draws, so differences between two of them are paired. Each thread holds few draws at
+    a time, of many trials one (`BATCH`): memory does not grow with their number.
 
     Args:
-        statistics: name -> function of the counts of each class.
+        statistics: name -> function of the counts of each class, see `Statistic`.
         draw: `TrialResampling`, `SpeakerResampling` or the like; called by several threads at once.
         n_replicates: number of replicates, > 0.
-        threads: replicates computed at once. It changes nothing but the time.
+        threads: batches computed at once. It changes nothing but the time.
         progress: name of a progress bar; empty for none.
 
     Returns:
@@ -124,18 +127,23 @@ def bootstrap(
     if n_replicates < 1:
         raise ConfigError(f"a bootstrap needs replicates; got {n_replicates}")
 
-    def one(replicate: int) -> list[Mapping[str, float]]:
-        counts = draw(replicate)
+    size = max(1, BATCH // sum(counts.size for counts in draw(0)))
+    batches = [range(first, min(first + size, n_replicates)) for first in range(0, n_replicates, size)]
+
+    def one(batch: range) -> list[Mapping[str, np.ndarray]]:
+        counts = [np.stack(of_class) for of_class in zip(*map(draw, batch), strict=True)]
         return [statistic(*counts) for statistic in statistics.values()]
 
     found: list[dict[str, np.ndarray]] = [{} for _ in statistics]
-    with ThreadPoolExecutor(threads) as pool:
-        results = pool.map(one, range(n_replicates))
-        shown = tqdm(results, progress, n_replicates, unit="resample", disable=not progress)
-        for replicate, values in enumerate(shown):
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(None, progress, n_replicates, unit="resample", disable=not progress) as bar,
+    ):
+        for batch, values in zip(batches, pool.map(one, batches), strict=True):
             for columns, metrics in zip(found, values, strict=True):
-                for metric, value in metrics.items():
-                    columns.setdefault(metric, np.empty(n_replicates))[replicate] = value
+                for metric, drawn in metrics.items():
+                    columns.setdefault(metric, np.empty(n_replicates))[batch.start : batch.stop] = drawn
+            bar.update(len(batch))
     return dict(zip(statistics, found, strict=True))
 
 
