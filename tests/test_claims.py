@@ -94,6 +94,7 @@ def verdict(tmp_path):
         ledger = judge(
             write_claims(tmp_path / "claims.csv", claim),
             summary_of(tmp_path / "summary.tsv", systems),
+            tmp_path / "summary.tsv",  # which has the columns of sizes, too
             write_findings(tmp_path / "findings.tsv", findings),
             None,
             corpora,
@@ -292,6 +293,7 @@ class TestEquals:
         ledger = judge(
             write_claims(tmp_path / "claims.csv", *claims),
             summary_of(tmp_path / "summary.tsv", systems),
+            tmp_path / "summary.tsv",
             write_findings(tmp_path / "findings.tsv", FINDINGS),
             None,
             CORPORA,
@@ -703,6 +705,7 @@ def files(tmp_path):
     return {
         "claims": CLAIMS,
         "summary": summary_of(tmp_path / "summary.tsv", systems),
+        "sizes": tmp_path / "summary.tsv",
         "findings": write_findings(tmp_path / "findings.tsv", FINDINGS),
         "corpora": CORPORA,
     }
@@ -738,6 +741,13 @@ class TestTheLedger:
         assert ledger["ours"]["C2a"].startswith("154.706 M (AST-03-01-Mag, linear layers alone")
         assert ledger["ours"]["C4c"] == "-4.1 % (AST-03-01-MagMean); 0.0 % (AST-03-01-Mag)"
         assert ledger["ours"]["S17"] == "4,461.9 k"
+
+    def test_sizes_are_judged_of_systems_that_were_not_trained(self, files, tmp_path):
+        files["summary"] = summary_of(tmp_path / "fewer.tsv", {"AST-05-05": {}})
+        ledger = judge(**files, output_stem=None, paper_corpora=True).set_index("claim_id")
+        assert ledger["ours"]["C2a"].startswith("154.706 M (AST-03-01-Mag, linear layers alone")
+        assert ledger["verdict"]["C4a"] == "reproduced for another system"
+        assert ledger.loc["C5b", ["verdict", "why"]].to_list() == ["not run", "no AST-03-01-Mag in this run"]
 
     @pytest.mark.parametrize(
         ("quantity", "value", "claim_id"),

@@ -36,10 +36,13 @@ from spaarsist.config import (
     shown,
 )
 from spaarsist.departures import Departure, departures
-from spaarsist.names import AS_TRAINED, BASELINE, LIGHT, System, Variant, ratio_code, system_name
+from spaarsist.names import AS_TRAINED, BASELINE, LIGHT, RANK_1, System, Variant, ratio_code, system_name
 
 CHECKOUT = Path(__file__).parents[2]
 """Folder that the package lies in; with `paper/`, where it is a checkout."""
+
+SWEPT = ("Base", "Mag")
+"""Variants whose k is swept at inference."""
 
 STEPS = {
     "Mag": "magnitude, so no gate",
@@ -206,6 +209,7 @@ class Plan:
         self.k_train = {f"AST-{ratio_code(k)}": k for k in systems["k_train"]}
         swept = {*systems["k_infer"], *systems["k_sweep"], *(i for _, i in systems["also"])}
         self.ratios = sorted({*systems["k_train"], *swept})
+        self.swept = [variant for variant in SWEPT if variant in systems["variants"]]
         self.pairs = [(t, i) for t, i in product(systems["k_train"], systems["k_infer"]) if i <= t]
         temperatures = [(where, t) for where in ("graph", "stack") for t in self.temperature[where]]
         self.switched = [f"+{where}{t:g}" for where, t in temperatures]
@@ -227,6 +231,8 @@ class Plan:
         self.trainings |= {name: [] for name in config["backends"]}
         self.trainings |= self.temperatures_trained | self.variants_trained
         self.systems = systems_of(self.trainings)
+        # The paper's own as well, whose sizes the ledger judges in any run
+        self.sized = _unique([*self.systems, BASELINE, RANK_1, f"{RANK_1}Mean"])
 
     def _ablation(self) -> list[tuple[str, str, str]]:
         """Steps of the ablation: title, system and what it departs from; a title alone is a heading."""
@@ -265,9 +271,14 @@ class Plan:
         return steps
 
     def _columns(self, name: str) -> list[str]:
-        """Score columns of an AASIST: every k_infer of Table 1 and of the sweep, the ablation's, the temperatures."""
+        """Score columns of an AASIST: its rows of Table 1, the sweep's, the ablation's, the temperatures."""
         start = f"{name}-"
-        found = [_column(k, v) for k, v in product(self.ratios, self.config["systems"]["variants"])]
+        in_table1 = {i for t, i in [*self.pairs, *self.config["systems"]["also"]] if t == self.k_train[name]}
+        found = [
+            _column(k, v)
+            for k, v in product(self.ratios, self.config["systems"]["variants"])
+            if v in self.swept or k in in_table1
+        ]
         found += [system.removeprefix(start) for _, system, _ in self.ablation if system.startswith(start)]
         for k in self.config["analysis"]["k_infer"]:  # whose score changes are set beside it
             found += [_column(k, "Base"), _column(k, "Mag")]
@@ -287,9 +298,7 @@ class Plan:
             "ablation": [(name, other) for _, name, other in self.ablation if name != other],
             "k_sweep": [
                 (f"{name}-{_column(k, v)}", f"{name}-{_column(k_train, v)}")
-                for (name, k_train), k, v in product(
-                    self.k_train.items(), self.ratios, self.config["systems"]["variants"]
-                )
+                for (name, k_train), k, v in product(self.k_train.items(), self.ratios, self.swept)
                 if k != k_train
             ],
             "temperature": switched,
@@ -674,7 +683,6 @@ class Plan:
         trained_so = systems_of(self.temperatures_trained)
         lists = dict(zip(config["evaluate_on"], self.trials(*config["evaluate_on"]), strict=True))
         curves = {"scores": self.per_corpus("scores", self.drawn, ".parquet"), "trials": lists, "systems": in_figures}
-        swept = [variant for variant in ("Base", "Mag") if variant in config["systems"]["variants"]]
         ablated = [family for family in ("ablation", "ablation_trained") if family in self.families]
         graph, _, stack, _ = config["training"]["backend"]["options"]["temperatures"]
         size, speed = {"size": config["complexity"]}, config["speed"]
@@ -705,6 +713,7 @@ class Plan:
             "calibration": calibration | {"systems": self.ranked} | corpora,
             "claims": {
                 "summary": summary["summary"],
+                "sizes": f"{self.results_folder}/complexity/paper_size.tsv",
                 "findings": self._table("findings"),
                 "comparisons": self._comparisons("baseline", "temperature", "temperature_trained"),
                 "paper_corpora": config["paper_corpora"],
@@ -719,7 +728,7 @@ class Plan:
             "histograms": curves | corpora | cost,
             "training": {"records": self.records},
             "eer_vs_macs": summary_alone | {"systems": self.ranked, "named": self.table2} | corpora,
-            "k_sweep": summary_alone | {"variants": swept} | self._family("k_sweep") | corpora,
+            "k_sweep": summary_alone | {"variants": self.swept} | self._family("k_sweep") | corpora,
             "attacks": {"metrics": self.per_corpus("metrics", self.drawn, ".tsv"), "systems": in_figures}
             | corpora
             | confidence,

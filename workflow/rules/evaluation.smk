@@ -210,7 +210,7 @@ for size, (record, size_options) in SIZES.items():
         conda:
             ENVIRONMENT
         params:
-            systems=options("--system", PLAN.systems),
+            systems=options("--system", PLAN.sized),
             backends=json.dumps(config["backends"], sort_keys=True),
             size=size_options,
             code=code.meaning("__main__.complexity"),

@@ -92,7 +92,7 @@ def summarise(
     systems = sorted((System.parse(name) for name in results["system"].unique()), key=lambda s: s.order)
     names = [s.name for s in systems]
 
-    size = _by_system(complexity, SIZE)
+    size = read_sizes(complexity)
     if unknown := [name for name in names if name not in size.index]:
         raise ConfigError(f"no size in {', '.join(map(str, complexity))} of {', '.join(unknown)}")
     identity = {
@@ -104,7 +104,7 @@ def summarise(
         for s in systems
     }  # fmt: skip
     parts = [pd.DataFrame.from_dict(identity, orient="index", columns=IDENTITY), size.loc[names]]
-    parts.append(_by_system(as_run, ["n_params"])["n_params"].reindex(names).rename(RUN[0]))
+    parts.append(read_sizes(as_run, ["n_params"])["n_params"].reindex(names).rename(RUN[0]))
     hashes: dict[str, set[str]] = {}
     for path in scores:
         about = read_metadata(path)
@@ -153,6 +153,20 @@ def read_summary(summary: Path, corpora: Sequence[str] = (), systems: Sequence[s
     return table.loc[[*systems]]
 
 
+def read_sizes(paths: Sequence[Path], columns: Sequence[str] = SIZE) -> pd.DataFrame:
+    """Read these columns of files of `audit.complexity.write_complexity`: index `system`; empty without files.
+
+    Raises:
+        ConfigError: a file is unreadable or lacks columns, or two contradict each other.
+    """
+    if not paths:
+        return pd.DataFrame(columns=columns)
+    table = _read(paths, columns, numbers=["n_params"])[["system", *columns]].drop_duplicates().set_index("system")
+    if contradictory := {*table.index[table.index.duplicated()]}:
+        raise ConfigError(f"two files contradict each other on {', '.join(sorted(contradictory))}")
+    return table
+
+
 def values_of(row: pd.Series, corpus: str, metric: str) -> list[float]:
     """The value of every seed, in their order, of a row of the summary; none where it does not say."""
     text = row.get(on(corpus, metric, VALUES))
@@ -194,16 +208,6 @@ def _intervals(
                 rows.append(row)
     columns = ["system", "corpus", "metric", "n_speakers", *INTERVALS["trials"], *INTERVALS["speakers"]]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _by_system(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
-    """These columns of all files, index `system`; empty without files."""
-    if not paths:
-        return pd.DataFrame(columns=columns)
-    table = _read(paths, columns, numbers=["n_params"])[["system", *columns]].drop_duplicates().set_index("system")
-    if contradictory := {*table.index[table.index.duplicated()]}:
-        raise ConfigError(f"two files contradict each other on {', '.join(sorted(contradictory))}")
-    return table
 
 
 def _read(

@@ -22,7 +22,7 @@ import pandas as pd
 
 from spaarsist.artefacts import read_table, refuse_mixed_code
 from spaarsist.evaluation.comparison import SIGNIFICANCE, read_comparisons
-from spaarsist.evaluation.summary import read_summary
+from spaarsist.evaluation.summary import read_sizes, read_summary
 from spaarsist.names import CONVENTIONS, PAPER_FRAMES, ConfigError
 from spaarsist.reporting.tables.layout import SECTION, p_text, write
 
@@ -244,6 +244,7 @@ def _parse(fields: dict[str, str]) -> Claim:
 def judge(
     claims: Path,
     summary: Path,
+    sizes: Path,
     findings: Path,
     output_stem: Path | None,
     corpora: Sequence[tuple[str, str]],
@@ -281,6 +282,7 @@ def judge(
     Args:
         claims: `paper/claims.csv`.
         summary: file of `evaluation.summary.summarise`.
+        sizes: file of `audit.complexity.write_complexity` at the paper's size, of systems not trained in this run as well.
         findings: file of `audit.findings.measure`: what this run's trainings show.
         output_stem: path of the outputs without their endings; None writes nothing.
         corpora: (name in the summary, title), in domain first, then out of domain.
@@ -304,6 +306,7 @@ def judge(
     refuse_mixed_code(f"{summary}: code_hash", _states_of_code(systems))
     run = _Run(
         systems,
+        read_sizes([sizes]),
         _read(findings, "quantity", ["value", "how"]),
         {"in_domain": names[:1], "out_of_domain": names[1:2], "both": names[:2] if len(names) > 1 else []},
         paper_corpora,
@@ -343,7 +346,7 @@ def judge_facts(facts: Path, quantities: Path) -> pd.DataFrame:
     Raises:
         ConfigError: a file is unreadable, lacks columns or is not what it should be (see `read_claims`).
     """
-    run = _Run(pd.DataFrame(), _read(quantities, "quantity", ["value", "how"]), {}, False, {})
+    run = _Run(pd.DataFrame(), pd.DataFrame(), _read(quantities, "quantity", ["value", "how"]), {}, False, {})
     return pd.DataFrame([_judge(fact, run) for fact in read_claims(facts)], columns=LEDGER_COLUMNS)
 
 
@@ -400,6 +403,7 @@ class _Run(NamedTuple):
     """
 
     systems: pd.DataFrame
+    sizes: pd.DataFrame
     findings: pd.DataFrame
     corpora: dict[str, list[str]]
     paper_corpora: bool
@@ -412,7 +416,7 @@ class _Run(NamedTuple):
             raise _NotJudged("not comparable", claim.note)
         if claim.comparable == PAPER_CORPORA and not self.paper_corpora:
             raise _NotJudged("not run", "other corpora or another front-end than the paper's")
-        table = self.findings if claim.is_finding else self.systems
+        table = self.sizes if claim.metric in PAPER_SIZE else self.findings if claim.is_finding else self.systems
         corpora = self.corpora[claim.corpus] if claim.corpus else [""]
         if not corpora:
             raise _NotJudged("not run", f"no corpus {claim.corpus} in this run")
@@ -450,14 +454,15 @@ class _Run(NamedTuple):
         what = f"{claim.metric} of {name}"
         if claim.is_finding:
             return _Value(name, _number(self.findings.loc[name, "value"], name), self.findings.loc[name, "how"])
-        row = self.systems.loc[name]
         if claim.metric in PAPER_SIZE:
+            row = self.sizes.loc[name]
             paper = PAPER_SIZE[claim.metric]
             how, wanted = (", ".join(f"{column} {size[column]}" for column in paper) for size in (row, paper))
             if how != wanted:
                 raise _NotJudged("not comparable", f"counted at {how}, not at the paper's {wanted}")
             counter = _COUNTED.get(claim.metric, "").format(row=row)
             return _Value(name, _number(row[claim.metric], what), f"counted at {how}", counter=counter)
+        row = self.systems.loc[name]
         stem, n_seeds = f"{corpus}.{claim.metric}", row[f"{corpus}.n_seeds"]
         mean = row.get(f"{stem}.mean", math.nan)
         seeds_and = "seeds and " if n_seeds > 1 else ""
