@@ -45,7 +45,8 @@ def test_the_sweep_scores_what_its_figure_shows_and_no_more():
     """Beyond the rows of Table 1, k is swept of Base and Mag alone."""
     changes = {"k_train": [0.5], "k_infer": [0.5], "variants": ["Base", "Mag", "Uni"], "k_sweep": [1.0]}
     changes |= {"in_table2": ["AST-05-05"], "in_figures": ["AST-05-05"]}
-    config = settings(temperature__systems=["AST-05-05"], **{f"systems__{key}": value for key, value in changes.items()})
+    config = settings(temperature__systems=["AST-05-05"], analysis__k_infer=[0.5])
+    config["systems"] |= changes
     columns = Plan(config).trainings["AST-05"]
     assert {"05-Uni", "10", "10-Mag"} <= {*columns} and "10-Uni" not in columns
 

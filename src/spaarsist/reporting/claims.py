@@ -282,7 +282,7 @@ def judge(
     Args:
         claims: `paper/claims.csv`.
         summary: file of `evaluation.summary.summarise`.
-        sizes: file of `audit.complexity.write_complexity` at the paper's size, of systems not trained in this run as well.
+        sizes: file of `audit.complexity.write_complexity` at the paper's size; of systems not trained, too.
         findings: file of `audit.findings.measure`: what this run's trainings show.
         output_stem: path of the outputs without their endings; None writes nothing.
         corpora: (name in the summary, title), in domain first, then out of domain.
