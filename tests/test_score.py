@@ -292,7 +292,7 @@ class TestImport:
             (("E_1\t1", "E_2\thigh", "E_3\t0"), KEY, r"s\.tsv, line 3: the score is 'high'"),
             (("E_1\t1", "E_2\t", "E_3\t0"), KEY, r"s\.tsv, line 3: the score is ''"),
             (("E_1\t1", "E_2", "E_3\t0"), KEY, r"s\.tsv, line 3: not 2 columns"),
-            (("E_1\t1", "E_2\t1", "E_1\t0"), KEY, r"s\.tsv, line 4: E_1 was there before"),
+            (("E_1\t1", "E_2\t1", "E_1\t0"), KEY, r"s\.tsv, line 4: E_1 was already on line 2"),
             (("E_1\t1", "E_2\t1"), KEY, r"s\.tsv: trials of .*k\.tsv not scored: 1, e\.g\. E_3"),
             (("E_1\t1", "E_2\t1", "E_3\t0", "E_4\t0"), KEY, r"s\.tsv: trials that .* does not list: 1, e\.g\. E_4"),
             (("E_1\t1",), ("E_1\tgenuine",), r"k\.tsv, line 2: label 'genuine'"),

@@ -440,6 +440,33 @@ def score(
 
 
 @verb(WORTH)
+def evaluate(
+    scores: Annotated[list[Path], _files("Table of names and scores, or a score file (Parquet)")],
+    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Table of names and labels, or a trial list.")],
+    output: OutputFolder,
+    cost_model: Costs = "{}",
+    bootstrap: Annotated[int, typer.Option(min=2, help="Resamples for intervals and tests.")] = 1000,
+    confidence: Confidence = 0.95,
+    threads: Threads = 2,
+) -> None:
+    """Evaluate systems of which only scores are known: metrics, paired tests, DET curves, histograms."""
+    from spaarsist.artefacts import writing
+    from spaarsist.config import CostModel, parse
+    from spaarsist.evaluation.side_by_side import evaluate_systems, read_systems
+    from spaarsist.reporting.figures.scores import draw_side_by_side
+    from spaarsist.reporting.overview import evaluated
+
+    cost = parse(CostModel, cost_model)
+    systems = read_systems(scores, key)
+    found = evaluate_systems(systems, cost, bootstrap, confidence, threads=threads)
+    for name, table in found._asdict().items():
+        with writing(output / f"{name}.tsv") as path:
+            table.to_csv(path, sep="\t", index=False, float_format="%.10g")
+    draw_side_by_side(systems, key.stem, output, cost)
+    print(evaluated(found, confidence, bootstrap))
+
+
+@verb(WORTH)
 def metrics(
     scores: InputFile,
     trial_list: InputFile,

@@ -175,29 +175,9 @@ def read_trials(path: Path, *, both_classes: bool = False) -> pd.DataFrame:
     return table.astype({"n_samples": int})
 
 
-def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row of a TSV with a header.
-
-    Raises:
-        ConfigError: it is unreadable, lacks a column that is needed or has it twice, or a line is no row of it.
-    """
-    return _read_table(path, _read_lines(path, ""), "\t", needed)
-
-
-def write_key(key: Path, output: Path) -> list[str]:
-    """Turn a key of the ASVspoof 5 package (`filename<TAB>cm-label`) into a trial list without recordings.
-
-    Returns:
-        The ids of its trials, in order.
-
-    Raises:
-        ConfigError: it is no such key; names the line.
-    """
-    rows = read_rows(key, ("filename", "cm-label"))
-    trials = [Trial(number, row["filename"], "-", row["cm-label"]) for number, row in rows]
-    _check(key, trials, 0)
-    _write([(*trial[1:], 0) for trial in trials], output)
-    return [trial.trial_id for trial in trials]
+def write_key(labels: Mapping[str, str], output: Path) -> None:
+    """Write a key (name of a trial -> label, see `spaarsist.data.score_lists`) as a trial list without recordings."""
+    _write([(name, "-", label, "-", "-", "-", 0) for name, label in labels.items()], output)
 
 
 def _write(rows: Sequence[tuple], output: Path) -> pd.DataFrame:

@@ -123,7 +123,9 @@ def evaluate(
             found[resampling] = bootstrap(statistics, draw, n_bootstrap, threads, progress)
         if condition == "pooled":
             pooled = found
-            _doubt(scores, frame, ranked)
+            for column, trials_of_column in ranked.items():
+                if said := doubt(frame[column].to_numpy(), trials_of_column.metrics()["eer"]):
+                    tqdm.write(f"{scores}, column {column}: {said}", file=sys.stderr)
         for column, trials_of_column in ranked.items():
             identity = (
                 *(system_name(metadata["system"], column), metadata["seed"], column),
@@ -149,16 +151,21 @@ def evaluate(
         table.to_csv(path, sep="\t", index=False, float_format="%.10g")
 
 
-def _doubt(scores: Path, frame: pd.DataFrame, ranked: dict[str, RankedTrials]) -> None:
-    """Say on stderr which columns can hardly be what they should be."""
-    for column, trials in ranked.items():
-        if frame[column].nunique() == 1:
-            doubt = f"every score is {frame[column].iloc[0]:g}: these metrics say nothing of the system"
-        elif (eer := trials.metrics()["eer"]) > 0.5:
-            doubt = f"an EER of {100 * eer:.1f} % is worse than chance; higher scores must mean more bona fide"
-        else:
-            continue
-        tqdm.write(f"{scores}, column {column}: {doubt}", file=sys.stderr)
+def doubt(scores: np.ndarray, eer: float) -> str:
+    """Say why scores can hardly be what they should be; empty if nothing speaks against them.
+
+    Args:
+        scores: of all trials, shape (n,).
+        eer: their equal error rate.
+    """
+    if (scores == scores[0]).all():
+        return f"every score is {scores[0]:g}: these metrics say nothing of the system"
+    if eer > 0.5:
+        return (
+            f"an EER of {100 * eer:.1f} % is worse than chance; higher scores must mean more bona fide, so the sign "
+            "may be wrong"
+        )
+    return ""
 
 
 def _table(

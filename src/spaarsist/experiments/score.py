@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -28,11 +27,11 @@ from spaarsist.artefacts import (
     provenance,
     read_metadata,
     read_scores,
-    reject,
     trials_hash,
     writing,
 )
-from spaarsist.data.protocol import read_rows, read_trials, write_key
+from spaarsist.data.protocol import read_trials, write_key
+from spaarsist.data.score_lists import read_key, read_score_list, refuse_strangers
 from spaarsist.experiments.excerpts import Excerpts, reading
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, System, Variant, column_as_trained
@@ -240,13 +239,13 @@ def export_scores(scores: Path, output: Path, column: str) -> None:
 def import_scores(
     scores: Path, key: Path, output: Path, trial_list: Path, system: str, *, corpus: str = "", seed: int = 0
 ) -> None:
-    """Turn scores and key as the ASVspoof 5 package reads them into a score file and a trial list of this package.
+    """Turn scores and key of another system, as tables of text, into a score file and a trial list of this package.
 
     Scores become one column of float64, in the key's order. The trial list has no recordings: it serves evaluation.
 
     Args:
-        scores: TSV with a header: `filename`, `cm-score` (higher = more bona fide; nats where they are log odds).
-        key: TSV with a header: `filename`, `cm-label` (bonafide or spoof).
+        scores: see `read_score_list`; higher = more bona fide, nats where they are log odds.
+        key: see `read_key`.
         output: the score file to write.
         trial_list: the trial list to write.
         system: name of the system, such as `Mine`, or a row of the tables, such as `AST-03-01-Mag`.
@@ -259,21 +258,10 @@ def import_scores(
     """
     distinct([output, trial_list], [scores, key])
     row = System.parse(system)
-    found: dict[str, float] = {}
-    for number, cells in read_rows(scores, ("filename", "cm-score")):
-        name, text = cells["filename"], cells["cm-score"]
-        if name in found:
-            raise ConfigError(f"{scores}, line {number}: {name} was there before")
-        try:
-            found[name] = float(text)
-        except ValueError:
-            found[name] = math.nan
-        if not math.isfinite(found[name]):
-            raise ConfigError(f"{scores}, line {number}: the score is {text!r}, not a finite number")
+    found, labels = read_score_list(scores), read_key(key)
+    refuse_strangers(scores, found, key, labels)
     with writing(trial_list) as path:
-        ids = write_key(key, path)
-        reject([name for name in ids if name not in found], f"{scores}: trials of {key} not scored")
-        reject(found.keys() - {*ids}, f"{scores}: trials that {key} does not list")
+        write_key(labels, path)
         metadata = {
             "system": row.trained,
             "seed": seed,
@@ -281,4 +269,5 @@ def import_scores(
             "trial_list": trials_hash(path),
             "imported_from": file_hash(scores),
         }
-        _write(output, {"trial_id": np.array(ids, object), row.column: np.array([found[i] for i in ids])}, metadata)
+        columns = {"trial_id": np.array([*labels], object), row.column: np.array([found[name] for name in labels])}
+        _write(output, columns, metadata)

@@ -10,11 +10,21 @@ import pandas as pd
 from spaarsist.artefacts import DECIDES_SCORES, read_metadata, read_record, read_table, trials_hash
 from spaarsist.code import backends, meaning
 from spaarsist.config import ConfigError
+from spaarsist.evaluation.comparison import TESTED
+from spaarsist.evaluation.side_by_side import Evaluation
 from spaarsist.evaluation.summary import on, values_of
 from spaarsist.names import BASELINE, LIGHT, PAPER_FRAMES
 from spaarsist.reporting.claims import VERDICTS, counts, read_ledger
 from spaarsist.reporting.tables.facts import COUNTED, PRINTED, read_counts
-from spaarsist.reporting.tables.layout import MOST_VALUES
+from spaarsist.reporting.tables.layout import MOST_VALUES, interval, number, p_text
+
+EVALUATED = {
+    "eer": ("EER %", 100, 2),
+    "min_dcf": ("minDCF", 1, 3),
+    "act_dcf": ("actDCF", 1, 3),
+    "cllr": ("Cllr (bits)", 1, 3),
+}
+"""Metrics that `evaluated` shows -> heading, factor, decimals."""
 
 
 def overview(results: Path) -> str:
@@ -93,6 +103,44 @@ def facts(folder: Path) -> str:
             "saving_against_length.png (and .pdf, .tsv)",
         ]
     )
+
+
+def evaluated(evaluation: Evaluation, confidence: float, n_resamples: int) -> str:
+    """Tell how systems do on the trials of a key, and how they differ from the first.
+
+    Args:
+        evaluation: of these systems.
+        confidence: of its intervals.
+        n_resamples: that these rest on.
+    """
+    found = evaluation.metrics.set_index(["system", "metric"])
+    n_bonafide, n_spoof = found[["n_bonafide", "n_spoof"]].iloc[0].astype(int)
+    rows = [["system", *(heading for heading, _, _ in EVALUATED.values())]]
+    for system in found.index.unique("system"):
+        cells = []
+        for metric, (_, scale, digits) in EVALUATED.items():
+            value, *ends = scale * found.loc[(system, metric), ["value", "ci_low", "ci_high"]]
+            cells.append(f"{number(value, digits)} {interval(*ends, digits)}")
+        rows.append([system, *cells])
+    lines = [f"{n_bonafide:,} bona fide trials, {n_spoof:,} spoofs", "", *_aligned(rows), ""]
+    lines += [
+        f"{100 * confidence:g} % intervals over trials, {n_resamples:,} resamples. EER and minDCF need the order",
+        "of scores alone; actDCF and Cllr take them for log-likelihood ratios in nats.",
+    ]
+    if evaluation.comparisons.empty:
+        return "\n".join(lines)
+    compared = evaluation.comparisons.set_index(["system", "metric"])
+    rows = [[f"less {compared['reference'].iloc[0]}"]]
+    rows[0] += [cell for metric in TESTED for cell in (EVALUATED[metric][0], "p (Holm)")]
+    for system in compared.index.unique("system"):
+        cells = []
+        for metric in TESTED:
+            _, scale, digits = EVALUATED[metric]
+            row = compared.loc[(system, metric)]
+            value, *ends = (scale * row[end] for end in ("difference", "ci_low", "ci_high"))
+            cells += [f"{number(value, digits, '+')} {interval(*ends, digits, '+')}", p_text(row["p_holm"])]
+        rows.append([system, *cells])
+    return "\n".join([*lines, "", *_aligned(rows)])
 
 
 def _saved(n_macs: int, baseline: int) -> str:

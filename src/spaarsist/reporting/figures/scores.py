@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.special import ndtr, ndtri
+from tqdm import tqdm
 
 from spaarsist.artefacts import read_metadata
 from spaarsist.config import CostModel
 from spaarsist.evaluation.evaluate import read_scored_trials
 from spaarsist.evaluation.metrics import ASVSPOOF5, compute_metrics, det_curve
+from spaarsist.evaluation.side_by_side import Systems
 from spaarsist.names import ConfigError, System
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, HEADLINE, MARKERS, NAMES, STYLE, head, save, width
 
@@ -25,8 +28,14 @@ _DET_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.
 _DET_POINTS = 1500  # per curve; a plotter cannot show more
 _HISTOGRAM_BINS = 30
 
+MOST_SYSTEMS = len(DASHES)
+"""That one figure can show apart."""
+
 _Classes = tuple[int, np.ndarray, np.ndarray]
 """Training seed, scores of the bona fide trials, scores of the spoofs."""
+
+OfSeeds = Mapping[tuple[str, str], Sequence[_Classes]]
+"""(corpus, system) -> its scores under each training seed; every system on every corpus."""
 
 
 def det(
@@ -53,7 +62,19 @@ def det(
     Raises:
         ConfigError: a system has no scores on a corpus, a trial list is missing, or there are too many systems.
     """
-    found = _of_seeds(scores, trials, systems, corpora)
+    note = "Nearer the lower left is better; a thin curve is a training seed, a marker the mean EER of its seeds"
+    draw_det(_of_seeds(scores, trials, systems, corpora), corpora, output_stem, note, label)
+
+
+def draw_det(found: OfSeeds, corpora: Sequence[tuple[str, str]], output_stem: Path, note: str, label: str = "") -> None:
+    """Draw DET curves of scores at hand, see `det`.
+
+    Args:
+        found: the scores, the systems in legend order.
+        corpora: as in `det`.
+        output_stem, note, label: as in `style.save`.
+    """
+    systems = [*dict.fromkeys(system for _, system in found)]
     curves = [_det_curve(*key, *of_seed) for key, of_seeds in found.items() for of_seed in of_seeds]
     curves = pd.concat(curves, ignore_index=True)
     shown = curves[["p_miss", "p_fa"]].to_numpy()
@@ -92,7 +113,6 @@ def det(
             axes.set(xticks=ndtri(ticks), yticks=ndtri(ticks), xticklabels=text, yticklabels=text)
             axes.set(xlim=limits, ylim=limits, aspect="equal")
             axes.set(title=title, xlabel="Spoofs accepted (%)", ylabel="Bona fide rejected (%)")
-        note = "Nearer the lower left is better; a thin curve is a training seed, a marker the mean EER of its seeds"
         save(figure, curves, output_stem, note, label)
 
 
@@ -137,9 +157,22 @@ def histograms(
     edge (nats), n_bonafide, n_spoof.
     """
     found = _of_seeds(scores, trials, systems, corpora, n_seeds=1)
+    seeds = sorted({seed for ((seed, *_),) in found.values()})
+    note = f"Higher is more bona fide  ·  Training seed {' or '.join(map(str, seeds))}, the lowest of each system"
+    draw_histograms(found, corpora, output_stem, note, label, cost)
+
+
+def draw_histograms(
+    found: OfSeeds,
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    note: str,
+    label: str = "",
+    cost: CostModel = ASVSPOOF5,
+) -> None:
+    """Draw histograms of scores at hand, one seed of each system; see `histograms`, and `draw_det` for arguments."""
     chosen = {key: of_seed for key, (of_seed,) in found.items()}
-    seeds = sorted({seed for seed, *_ in chosen.values()})
-    note = f"Training seed {' or '.join(map(str, seeds))}, the lowest of each system"
+    systems = [*dict.fromkeys(system for _, system in found)]
     edges = {  # equal scores get a bin of width 1 around them
         system: np.histogram_bin_edges(
             np.concatenate([values for corpus, _ in corpora for values in chosen[corpus, system][1:]]), _HISTOGRAM_BINS
@@ -183,7 +216,26 @@ def histograms(
             title="How the scores of both classes lie",
             title_fontproperties=HEADLINE,
         )
-        save(figure, pd.concat(shown, ignore_index=True), output_stem, f"Higher is more bona fide  ·  {note}", label)
+        save(figure, pd.concat(shown, ignore_index=True), output_stem, note, label)
+
+
+def draw_side_by_side(systems: Systems, title: str, output: Path, cost: CostModel = ASVSPOOF5) -> None:
+    """Draw DET curves and histograms of systems of which only scores are known, on one set of trials.
+
+    Of more than a figure can show, the first are drawn; stderr says so.
+
+    Args:
+        systems: their scores.
+        title: what the trials are.
+        output: folder that gets `det` and `histograms`, each as PNG, PDF and TSV.
+        cost: as in `histograms`.
+    """
+    shown = [*systems][:MOST_SYSTEMS]
+    if len(systems) > len(shown):
+        tqdm.write(f"figures: of {len(systems)} systems the first {len(shown)} are drawn", file=sys.stderr)
+    found = {(title, system): [(0, *systems[system])] for system in shown}
+    draw_det(found, [(title, title)], output / "det", "Nearer the lower left is better; a marker is the EER")
+    draw_histograms(found, [(title, title)], output / "histograms", "Higher is more bona fide", cost=cost)
 
 
 def _grid(
@@ -218,10 +270,10 @@ def _of_seeds(
     systems: Sequence[str],
     corpora: Sequence[tuple[str, str]],
     n_seeds: int | None = None,
-) -> dict[tuple[str, str], list[_Classes]]:
-    """(corpus, system) -> its scores under each training seed, by rising seed; of `n_seeds`, the lowest."""
-    if not 0 < len(systems) <= len(DASHES):
-        raise ConfigError(f"a readable figure holds 1 to {len(DASHES)} systems; got {len(systems)}")
+) -> OfSeeds:
+    """Scores by rising seed; of `n_seeds`, the lowest."""
+    if not 0 < len(systems) <= MOST_SYSTEMS:
+        raise ConfigError(f"a readable figure holds 1 to {MOST_SYSTEMS} systems; got {len(systems)}")
     files: dict[tuple[str, str], list[tuple[int, Path]]] = {}
     for path in scores:
         metadata = read_metadata(path)
