@@ -252,15 +252,15 @@ def export_scores(
 
 @verb(PEOPLE)
 def import_scores(
-    scores: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-score.")],
-    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TSV: filename, cm-label.")],
+    scores: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Table of names and scores.")],
+    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Table of names and labels.")],
     output: Output,
     trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores."), FILE],
     system: Annotated[str, typer.Option(help="Name of the system that made them, e.g. Mine.")],
     corpus: Corpus = "",
     seed: Annotated[int, typer.Option(min=0, help="Of its training.")] = 0,
 ) -> None:
-    """Take over scores and key as the official ASVspoof 5 package reads them, to evaluate and draw them here."""
+    """Take over scores and key, as the ASVspoof 5 package reads them or `evaluate` does, into files of this package."""
     from spaarsist.experiments.score import import_scores as run
 
     run(scores, key, output, trial_list, system, corpus=corpus, seed=seed)

@@ -25,6 +25,9 @@ KEYS = ("cm-label", "cm_label", "label")
 
 SEPARATORS = ("\t", ",", " ")
 
+LARGEST = 1e30
+"""Of a score's size; sums of larger ones need not be finite."""
+
 Value = TypeVar("Value", float, str)
 
 
@@ -66,7 +69,7 @@ def refuse_strangers(scores: Path, scored: Collection[str], key: Path, listed: C
         ConfigError: tells how many are missing or left over, and a few of both.
     """
     missing, surplus = ([n for n in one if n not in other] for one, other in ((listed, scored), (scored, listed)))
-    others = f", but {len(surplus)} that it does not list, such as {surplus[0]}" if surplus else ""
+    others = f" (while {len(surplus)} are scored that it does not list, such as {surplus[0]})" if surplus else ""
     reject(missing, f"{scores}: trials of {key} not scored{others}")
     reject(surplus, f"{scores}: trials that {key} does not list")
 
@@ -76,8 +79,8 @@ def _score(text: str) -> float:
         value = math.nan if "_" in text else float(text)  # Python takes 1_0 for ten
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"the score is {text!r}, not a finite number")
+    if not abs(value) <= LARGEST:
+        raise ValueError(f"the score is {text!r}, not a finite number (up to {LARGEST:g})")
     return value
 
 

@@ -130,7 +130,7 @@ def evaluated(evaluation: Evaluation, confidence: float, n_resamples: int) -> st
     if evaluation.comparisons.empty:
         return "\n".join(lines)
     compared = evaluation.comparisons.set_index(["system", "metric"])
-    rows = [[f"less {compared['reference'].iloc[0]}"]]
+    rows = [[f"difference from {compared['reference'].iloc[0]}"]]
     rows[0] += [cell for metric in TESTED for cell in (EVALUATED[metric][0], "p (Holm)")]
     for system in compared.index.unique("system"):
         cells = []

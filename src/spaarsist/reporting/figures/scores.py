@@ -66,13 +66,21 @@ def det(
     draw_det(_of_seeds(scores, trials, systems, corpora), corpora, output_stem, note, label)
 
 
-def draw_det(found: OfSeeds, corpora: Sequence[tuple[str, str]], output_stem: Path, note: str, label: str = "") -> None:
+def draw_det(
+    found: OfSeeds,
+    corpora: Sequence[tuple[str, str]],
+    output_stem: Path,
+    note: str,
+    label: str = "",
+    names: Mapping[str, str] = NAMES,
+) -> None:
     """Draw DET curves of scores at hand, see `det`.
 
     Args:
         found: the scores, the systems in legend order.
         corpora: as in `det`.
         output_stem, note, label: as in `style.save`.
+        names: system -> what the figure calls it, where that is something else.
     """
     systems = [*dict.fromkeys(system for _, system in found)]
     curves = [_det_curve(*key, *of_seed) for key, of_seeds in found.items() for of_seed in of_seeds]
@@ -86,13 +94,14 @@ def draw_det(found: OfSeeds, corpora: Sequence[tuple[str, str]], output_stem: Pa
         for system, colour, dashes, marker in zip(systems, COLOURS, DASHES, MARKERS, strict=False)
     }
     with mpl.rc_context(STYLE):
-        rows = 9 / (len(corpora) + 1) + 0.5, 0.2 + 0.14 * len(systems)  # inches for panels and the legends under them
+        # Inches for panels and for the legends under them
+        rows = min(3.8, 9 / (len(corpora) + 1)) + 0.5, 0.2 + 0.14 * len(systems)
         figure = Figure(figsize=(width(len(corpora)), 0.9 + sum(rows)), layout="constrained")
-        named = {NAMES.get(system, system): style for system, style in looks.items()}
-        head(figure, "Errors at every threshold", named, ncols=4)
+        named = {names.get(system, system): style for system, style in looks.items()}
+        head(figure, "Errors at every threshold", named, ncols=4 if len(corpora) > 1 else 2)
         panels, feet = figure.subplots(2, len(corpora), squeeze=False, height_ratios=rows)
         for axes, foot, (corpus, title) in zip(panels, feet, corpora, strict=True):
-            names = []
+            eers_told = []
             for index, (system, style) in enumerate(looks.items()):
                 of_system = curves[(curves["corpus"] == corpus) & (curves["system"] == system)]
                 for _, curve in of_system.groupby("seed"):
@@ -103,10 +112,10 @@ def draw_det(found: OfSeeds, corpora: Sequence[tuple[str, str]], output_stem: Pa
                 if 0 < own.mean() < 1:
                     axes.plot(*[ndtri(own.mean())] * 2, **style | {"ls": ""}, zorder=5)
                 spread = f" ({100 * own.min():.1f} to {100 * own.max():.1f})" if len(own) > 1 else ""
-                names.append(f"EER {100 * own.mean():.1f} %{spread}")
+                eers_told.append(f"EER {100 * own.mean():.1f} %{spread}")
             axes.axline((0, 0), slope=1, color="0.75", lw=0.6, zorder=1)
             foot.axis("off")
-            foot.legend([Line2D([], [], **style) for style in looks.values()], names, loc="center", handlelength=4)
+            foot.legend([Line2D([], [], **style) for style in looks.values()], eers_told, loc="center", handlelength=4)
             ticks = _det_ticks(low, high)
             text = [f"{100 * tick:g}" for tick in ticks]
             limits = ndtri([low, high])
@@ -159,7 +168,7 @@ def histograms(
     found = _of_seeds(scores, trials, systems, corpora, n_seeds=1)
     seeds = sorted({seed for ((seed, *_),) in found.values()})
     note = f"Higher is more bona fide  ·  Training seed {' or '.join(map(str, seeds))}, the lowest of each system"
-    draw_histograms(found, corpora, output_stem, note, label, cost)
+    draw_histograms(found, corpora, output_stem, note, label, cost=cost)
 
 
 def draw_histograms(
@@ -168,15 +177,15 @@ def draw_histograms(
     output_stem: Path,
     note: str,
     label: str = "",
+    names: Mapping[str, str] = NAMES,
+    *,
     cost: CostModel = ASVSPOOF5,
 ) -> None:
     """Draw histograms of scores at hand, one seed of each system; see `histograms`, and `draw_det` for arguments."""
     chosen = {key: of_seed for key, (of_seed,) in found.items()}
     systems = [*dict.fromkeys(system for _, system in found)]
-    edges = {  # equal scores get a bin of width 1 around them
-        system: np.histogram_bin_edges(
-            np.concatenate([values for corpus, _ in corpora for values in chosen[corpus, system][1:]]), _HISTOGRAM_BINS
-        )
+    edges = {
+        system: _edges(np.concatenate([values for corpus, _ in corpora for values in chosen[corpus, system][1:]]))
         for system in systems
     }
     looks = {
@@ -188,7 +197,8 @@ def draw_histograms(
         "EER threshold": (0, (2, 1.2)),
     }
     with mpl.rc_context(STYLE):
-        figure, panels = _grid(systems, corpora, "Density", height=1.2)
+        named = {system: names.get(system, system) for system in systems}
+        figure, panels = _grid(named, corpora, "Density", height=1.2)
         shown = []
         for (corpus, system), (seed, *classes) in chosen.items():
             axes, bins = panels[corpus, system], edges[system]
@@ -219,6 +229,14 @@ def draw_histograms(
         save(figure, pd.concat(shown, ignore_index=True), output_stem, note, label)
 
 
+def _edges(scores: np.ndarray) -> np.ndarray:
+    """Of bins for these scores; equal ones get a bin of width 1 around them."""
+    try:
+        return np.histogram_bin_edges(scores, _HISTOGRAM_BINS)
+    except ValueError:  # they differ by less than floats of their size can be divided into
+        return np.nextafter([scores.min(), scores.max()], [-np.inf, np.inf])
+
+
 def draw_side_by_side(systems: Systems, title: str, output: Path, cost: CostModel = ASVSPOOF5) -> None:
     """Draw DET curves and histograms of systems of which only scores are known, on one set of trials.
 
@@ -234,31 +252,37 @@ def draw_side_by_side(systems: Systems, title: str, output: Path, cost: CostMode
     if len(systems) > len(shown):
         tqdm.write(f"figures: of {len(systems)} systems the first {len(shown)} are drawn", file=sys.stderr)
     found = {(title, system): [(0, *systems[system])] for system in shown}
-    draw_det(found, [(title, title)], output / "det", "Nearer the lower left is better; a marker is the EER")
-    draw_histograms(found, [(title, title)], output / "histograms", "Higher is more bona fide", cost=cost)
+    most = 24 if len(shown) <= 4 else 14  # characters that have room
+    names = [name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-most // 2 :]}" for name in shown]
+    if len({*names}) < len(names):
+        names = [f"{place}: {name}" for place, name in enumerate(names, start=1)]
+    how = {"corpora": [(title, title)], "names": dict(zip(shown, names, strict=True))}
+    with mpl.rc_context({"text.parse_math": False}):  # a name may have dollar signs
+        draw_det(found, output_stem=output / "det", note="Nearer the lower left is better; a marker is the EER", **how)
+        draw_histograms(found, output_stem=output / "histograms", note="Higher is more bona fide", cost=cost, **how)
 
 
 def _grid(
-    systems: Sequence[str], corpora: Sequence[tuple[str, str]], ylabel: str, height: float
+    systems: Mapping[str, str], corpora: Sequence[tuple[str, str]], ylabel: str, height: float
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """A panel of that height in inches per corpus (row) and system (column): (corpus, system) -> axes.
 
-    Each row stands under its corpus's title; a panel's title is the system's name and a line break, ready for a number.
+    Each row stands under its corpus's title; a panel's title is the name that `systems` gives its system and a line
+    break, ready for a number.
     """
     figure = Figure(figsize=(width(len(systems)), 0.5 + (0.95 + height) * len(corpora)), layout="constrained")
     panels = {}
     for (corpus, title), row in zip(corpora, figure.subfigures(len(corpora), squeeze=False).flat, strict=True):
         row.suptitle(title, fontsize=8.5, fontweight="bold")
         for system, axes in zip(systems, row.subplots(1, len(systems), squeeze=False).flat, strict=True):
-            axes.set_title(_two_lines(system) + "\n", fontsize=7.5)
+            axes.set_title(_two_lines(systems[system]) + "\n", fontsize=7.5)
             panels[corpus, system] = axes
-        panels[corpus, systems[0]].set_ylabel(ylabel)
+        panels[corpus, next(iter(systems))].set_ylabel(ylabel)
     return figure, panels
 
 
-def _two_lines(system: str) -> str:
+def _two_lines(name: str) -> str:
     """A system's name, broken if seven of its length could not stand side by side."""
-    name = NAMES.get(system, system)
     if " (" in name:
         return name.replace(" (", "\n(")
     return name if len(name) < 15 else "-\n".join(name.rsplit("-", 1))
