@@ -31,7 +31,6 @@ from spaarsist.artefacts import (
     writing,
 )
 from spaarsist.data.protocol import read_trials, write_key
-from spaarsist.data.score_lists import read_key, read_score_list, refuse_strangers
 from spaarsist.experiments.excerpts import Excerpts, reading
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, System, Variant, column_as_trained
@@ -256,6 +255,8 @@ def import_scores(
         ConfigError: a file is not of that form (names the line), a trial is there twice, a score is no finite number,
             or one of the files lacks trials of the other.
     """
+    from spaarsist.data.score_lists import read_key, read_score_list, refuse_strangers  # scoring does without
+
     distinct([output, trial_list], [scores, key])
     row = System.parse(system)
     found, labels = read_score_list(scores), read_key(key)
