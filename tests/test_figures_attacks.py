@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from scipy.stats import t
 
 from conftest import write_metrics
-from spaarsist.names import ConfigError
+from spaarsist.names import METHODS, ConfigError
 from spaarsist.reporting.figures import attacks as figures
 
 CORPORA = [("home", "mini, seen voices"), ("wild", "In-the-Wild, which does not name how its spoofs were made")]
@@ -43,8 +43,8 @@ def test_every_attack_stands_under_its_kind_with_mean_and_interval(tmp_path, dra
     (axes,) = drawn[0].axes  # the other corpus has no attacks
     assert axes.get_title("right") == "mini, seen voices"
     assert names(axes) == [
-        *("Copy-synthesis", "griffin lim linear (41)", "world copy (40)", "Voice conversion", "psola (40)"),
-        *("Text-to-speech", "speak (1,234)", "all attacks pooled (1,300)"),
+        *("Copy-synthesis", "Griffin–Lim, full spectrum (41)", "WORLD (40)", "Voice conversion", "PSOLA (40)"),
+        *("Text-to-speech", "espeak-ng (1,234)", "all attacks pooled (1,300)"),
     ]
     table = pd.read_csv(tmp_path / "x.tsv", sep="\t")
     order = ["griffin_lim_linear", "world_copy", "psola", "speak", "all attacks pooled"]
@@ -64,7 +64,7 @@ def test_every_attack_stands_under_its_kind_with_mean_and_interval(tmp_path, dra
         assert (row.ci_low, row.ci_high) == pytest.approx(expit([logit(mean) - reach, logit(mean) + reach]))
         assert mark.get_xdata()[0] == pytest.approx(100 * mean)
         assert bar[:, 0] == pytest.approx([100 * row.ci_low, 100 * row.ci_high])
-        name = f"{row.attack.replace('_', ' ')} ({row.n_spoof:,})"
+        name = f"{METHODS.get(row.attack, ['', row.attack])[1]} ({row.n_spoof:,})"
         assert abs(mark.get_ydata()[0] - heights[name]) < 0.5 and bar[0, 1] == mark.get_ydata()[0]
     places = [line.get_ydata()[0] for line in marks]
     assert places == sorted({*places}), "no mark hides another"
@@ -76,7 +76,7 @@ def test_attacks_of_no_known_kind_have_no_headings(tmp_path, drawn):
     figures.attacks(write(tmp_path, {"A18": 5, "A17": 4}), SYSTEMS, CORPORA, tmp_path / "x")
     assert names(drawn[0].axes[0]) == ["A17 (4)", "A18 (5)", "all attacks pooled (1,300)"]
     figures.attacks(write(tmp_path, {"A18": 5, "speak": 4}), SYSTEMS, CORPORA, tmp_path / "x")
-    assert names(drawn[1].axes[0])[:4] == ["Text-to-speech", "speak (4)", "Other", "A18 (5)"]
+    assert names(drawn[1].axes[0])[:4] == ["Text-to-speech", "espeak-ng (4)", "Other", "A18 (5)"]
 
 
 def test_an_attack_that_is_always_found_out(tmp_path, drawn):
@@ -113,8 +113,7 @@ def test_says_in_words_that_no_corpus_names_its_attacks(tmp_path, drawn):
 
 
 def test_names_of_methods_fit(tmp_path, drawn):
-    methods = {attack: 80 for kind in figures.KINDS.values() for attack in kind}
-    files = write(tmp_path, methods)
+    files = write(tmp_path, dict.fromkeys(METHODS, 80))
     for path in files[1::2]:
         table = pd.read_csv(path.with_name(path.name.replace("wild", "home")), sep="\t")
         table.assign(corpus="wild").to_csv(path, sep="\t", index=False)

@@ -123,11 +123,11 @@ def test_planted_is_drawn_as_it_is(tmp_path, drawn):
 def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
     stack_attention(folders, CORPORA, tmp_path / "stack", LABEL)
     (figure,) = drawn
-    panels = np.array(figure.axes).reshape(4, len(TRAININGS))
-    assert [axes.get_title() for axes in panels[0]] == TRAININGS
-    labels = [row[0].get_ylabel() for row in panels]
-    assert labels[0] == "Home & garden\n(in domain)\nDistance from a mean" and labels[3].endswith("Spread over trials")
-    for axes in panels[:2].flat:
+    panels = np.array(figure.axes).reshape(2 * len(TRAININGS), len(CORPORA))
+    assert [axes.get_title() for axes in panels[0]] == [title for _, title in CORPORA]
+    wanted = [f"{name}\n{what}" for name in TRAININGS for what in ("Distance from a mean", "Spread over trials")]
+    assert [row[0].get_ylabel() for row in panels] == wanted
+    for axes in panels[::2].flat:
         lines = {line.get_label(): line for line in marked(axes)}
         assert [*lines] == ["Branch 1, layer 1", "Branch 1, layer 2", "Branch 2, layer 1", "Branch 2, layer 2"]
         for line, value in zip(lines.values(), LAYERS.values(), strict=True):
@@ -138,7 +138,7 @@ def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
         assert axes.get_yscale() == axes.get_xscale() == "log"
         low, high = axes.get_ylim()
         assert low < 0.001 and high > 0.4
-    for axes in panels[2:].flat:
+    for axes in panels[1::2].flat:
         stack, others = marked(axes)
         assert stack.get_ydata() == pytest.approx([1.5 * value for value in SPREAD.values()])  # mean of 1 and 2 times
         assert others.get_ydata() == pytest.approx([0.7] * 3)

@@ -137,6 +137,22 @@ BASELINE = "AST-05-05"
 RANK_1 = "AST-03-01-Mag"
 """System name of the configuration that the paper ranks first."""
 
+METHODS: dict[str, tuple[str, str]] = {
+    "world_copy": ("Copy-synthesis", "WORLD"),
+    "world_coded": ("Copy-synthesis", "WORLD, coded"),
+    "griffin_lim_mel": ("Copy-synthesis", "Griffin–Lim, mel bands"),
+    "griffin_lim_linear": ("Copy-synthesis", "Griffin–Lim, full spectrum"),
+    "lpc_vocoder": ("Copy-synthesis", "LPC vocoder"),
+    "harmonic_noise": ("Copy-synthesis", "harmonics and noise"),
+    "minimum_phase": ("Copy-synthesis", "minimum phase"),
+    "zero_phase": ("Copy-synthesis", "zero phase"),
+    "world_conversion": ("Voice conversion", "WORLD, converted"),
+    "psola": ("Voice conversion", "PSOLA"),
+    "speak": ("Text-to-speech", "espeak-ng"),
+    "speak_klatt": ("Text-to-speech", "espeak-ng, Klatt"),
+}
+"""Spoofing method of the mini corpora -> its kind, and what figures call it."""
+
 LIGHT = "AASIST-L"
 """Name of the AASIST of smaller size: what else saves compute."""
 

@@ -32,6 +32,7 @@ from spaarsist.config import SAMPLE_RATE
 from spaarsist.data.mini import channel, vocoders
 from spaarsist.data.mini.channel import Channel
 from spaarsist.data.mini.recordings import SOURCES, Recording, fetch, manifest
+from spaarsist.names import METHODS
 
 # ---------------------------------------------------------------- what the corpora consist of
 
@@ -492,23 +493,21 @@ def _render(clips: Sequence[Clip], folder: Path, conditions: Channel, work: Call
 # ---------------------------------------------------------------- the layouts
 
 
+TAGS = {"Copy-synthesis": "AC1", "Voice conversion": "AC2", "Text-to-speech": "AC3"}
+"""Kind of attack -> ATTACK_TAG; made-up attacks take the first."""
+
+
 def protocol_row(clip: Clip, number: int) -> str:
     """One trial in ASVspoof 5's format: ten columns, single spaces.
 
-    `number` picks the made-up CODEC_SEED. ATTACK_TAG is AC1 (copy-synthesis), AC2 (voice conversion) or AC3
-    (text-to-speech).
+    `number` picks the made-up CODEC_SEED. ATTACK_TAG is that of the kind (`TAGS`).
     """
     name = clip.file.removesuffix(".flac")
     coded = ("-", "-", "-") if clip.codec == "-" else (clip.codec, "1", f"{name[0]}_{9_000_000_000 + number:010d}")
     spoofed = clip.label == "spoof"
-    tag, label = (_tag(clip.method), clip.attack) if spoofed else ("-", "bonafide")
+    kind = METHODS[clip.method][0] if clip.method in METHODS else "Copy-synthesis"
+    tag, label = (TAGS[kind], clip.attack) if spoofed else ("-", "bonafide")
     return " ".join((clip.speaker, name, clip.gender, *coded, tag, label, clip.label, "-"))
-
-
-def _tag(method: str) -> str:
-    if method.startswith("speak"):
-        return "AC3"
-    return "AC2" if method in ("world_conversion", "psola") else "AC1"
 
 
 def _write_asvspoof5(

@@ -14,19 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spaarsist.evaluation.statistics import LOGIT, interval_of_mean
-from spaarsist.names import ConfigError
+from spaarsist.names import METHODS, ConfigError
 from spaarsist.reporting.figures.style import COLOURS, MARKERS, NAMES, STYLE, TEXT_WIDTH, head, look, save
 from spaarsist.reporting.seeds import read_eers
 
-KINDS = {
-    "Copy-synthesis": (
-        *("world_copy", "world_coded", "griffin_lim_mel", "griffin_lim_linear", "lpc_vocoder", "harmonic_noise"),
-        *("minimum_phase", "zero_phase"),
-    ),
-    "Voice conversion": ("world_conversion", "psola"),
-    "Text-to-speech": ("speak", "speak_klatt"),
-}
-"""Kind of attack -> methods of the mini corpora; an attack of another name is of no kind."""
+KINDS = tuple(dict.fromkeys(kind for kind, _ in METHODS.values()))
+"""Of attacks, in the order of rows; an attack that `METHODS` does not know is of no kind."""
 
 _COLUMNS = ["corpus", "kind", "attack", "system", "eer", "ci_low", "ci_high", "n_seeds", "n_spoof"]
 _ALL, _OTHER = "all attacks pooled", "Other"
@@ -122,7 +115,9 @@ def _draw(axes: Axes, points: pd.DataFrame, rows: Sequence[tuple[str, str]], loo
     for edge in edges[1:]:
         axes.axhline(edge, color="0.9", lw=0.5, zorder=0)
     sizes = points.groupby("attack")["n_spoof"].first()
-    names = [f"{attack.replace('_', ' ')} ({sizes[attack]:,})" if attack else kind for kind, attack in rows]
+    names = [
+        f"{METHODS.get(attack, (kind, attack))[1]} ({sizes[attack]:,})" if attack else kind for kind, attack in rows
+    ]
     axes.set_yticks(middles, names)
     for text, (_, attack) in zip(axes.get_yticklabels(), rows, strict=True):
         text.set(weight="normal" if attack not in ("", _ALL) else "bold", parse_math=False)
@@ -146,7 +141,7 @@ def _points(metrics: Sequence[Path], systems: Sequence[str], corpora: Sequence[s
             f"the metrics files contradict each other on the number of spoofs of attack {attack} of corpus {corpus!r}; "
             "evaluate all systems on one trial list"
         )
-    kinds = {attack: kind for kind, attacks in KINDS.items() for attack in attacks}
+    kinds = {method: kind for method, (kind, _) in METHODS.items()}
     order = [*KINDS, _OTHER, ""]
     rows = []
     for corpus in corpora:

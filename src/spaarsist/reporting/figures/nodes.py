@@ -168,7 +168,8 @@ def planted(probed: Sequence[Path], corpora: Sequence[tuple[str, str]], output_s
             axes.set_xlabel("Change (points)")
         handles = [Line2D([], [], ls="", **DOT, **look, label=scorer) for scorer, look in looks.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=2)
-        n_clips, n_seeds = (" to ".join(map(str, sorted({*rows[name]}))) for name in ("n_clips", "n_seeds"))
+        ends = ((rows[name].min(), rows[name].max()) for name in ("n_clips", "n_seeds"))
+        n_clips, n_seeds = (" to ".join(map(str, dict.fromkeys(pair))) for pair in ends)
         note = (
             f"{rows['trained'].iloc[0]}: 0.3 s of {n_clips} bona fide clips remade, all else equal  ·  Change of the "
             f"share of its temporal nodes that is kept; right of 0: a spoof is found  ·  Bars: intervals over "
@@ -182,14 +183,14 @@ def stack_attention(
 ) -> None:
     """Draw how far the stack node's attention is from a mean, and how much the stack node depends on the input.
 
-    A column per training. Above, a row per corpus: total variation distance of the attention from a mean, against the
-    softmax temperature at which all layers are run; the dotted line is the temperature of training. Below, again a row
-    per corpus: the spread over trials of the last stack node, and of what is made of the last other nodes, by what
-    takes the place of attention.
+    A column per corpus, two rows of panels per training. Above: total variation distance of the attention from a mean,
+    against the softmax temperature at which all layers are run; the dotted line is the temperature of training. Below:
+    the spread over trials of the last stack node, and of what is made of the last other nodes, by what takes the place
+    of attention.
 
     Args:
         inspected: folder of `audit.nodes.inspect` of every training, seed and corpus.
-        corpora: (name in the files, title) of each row.
+        corpora: (name in the files, title) of each column.
         output_stem, label: as in `style.save`. The TSV has a row per training, corpus, quantity, layer, temperature and
             aggregation: mean over trials and seeds, standard deviation over seeds.
 
@@ -215,15 +216,15 @@ def stack_attention(
     temperatures = sorted(distances["stack_temperature"].unique())
     above_zero = distances["value"][distances["value"] > 0]
     with mpl.rc_context(STYLE):
-        size = width(1.2 * len(trainings)), 1.3 + 2.7 * len(corpora)
+        size = width(len(corpora)), 1 + 3.2 * len(trainings)
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(2 * len(corpora), len(trainings), squeeze=False, sharey="row")
-        above, below = np.split(panels, 2)
-        for (row, (corpus, title)), (column, trained) in product(enumerate(corpora), enumerate(trainings)):
+        panels = figure.subplots(2 * len(trainings), len(corpora), squeeze=False, sharey="row")
+        for (row, trained), (column, (corpus, title)) in product(enumerate(trainings), enumerate(corpora)):
+            above, below = panels[2 * row : 2 * row + 2, column]
             own, spread = (
                 part[(part["corpus"] == corpus) & (part["trained"] == trained)] for part in (distances, spreads)
             )
-            axes = above[row, column]
+            axes = above
             for layer, look in lines.items():
                 line = own[own["layer"] == layer].sort_values("stack_temperature")
                 axes.plot(line["stack_temperature"], line["value"], **look)
@@ -235,7 +236,7 @@ def stack_attention(
             axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
             axes.xaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter("{x:g}")
-            axes = below[row, column]
+            axes = below
             for aside, (quantity, look) in zip((-0.12, 0.12), dots.items(), strict=True):
                 part = spread[spread["quantity"] == quantity]
                 at = part["aggregation"].map([*_TICKS].index) + aside
@@ -244,14 +245,12 @@ def stack_attention(
                 axes.plot(at, part["value"], **look, zorder=3)
             axes.set(xlim=(-0.5, len(_TICKS) - 0.5))
             axes.set_xticks(range(len(_TICKS)), _TICKS.values())
-            name = title.replace(" (", "\n(")
-            for block, what in ((above, "Distance from a mean"), (below, "Spread over trials")):
-                block[row, 0].set_ylabel(f"{name}\n{what}")
-                block[row, column].tick_params(labelbottom=row == len(corpora) - 1)
-        for axes, trained in zip(above[0], trainings, strict=True):
-            axes.set_title(trained)
-        for axes in above[-1]:
-            axes.set_xlabel("Softmax temperature")
+            above.set_xlabel("Softmax temperature")
+            if row == 0:
+                above.set_title(title)
+            if column == 0:
+                above.set_ylabel(f"{trained}\nDistance from a mean")
+                below.set_ylabel(f"{trained}\nSpread over trials")
         handles = [Line2D([], [], **look) for look in lines.values()]
         handles += [Line2D([], [], **trained_at, label="temperature of training")]
         handles += [Line2D([], [], **look) for look in dots.values()]

@@ -95,7 +95,7 @@ def draw_det(
     }
     with mpl.rc_context(STYLE):
         # Inches for panels and for the legends under them
-        rows = min(3.8, 9 / (len(corpora) + 1)) + 0.5, 0.2 + 0.14 * len(systems)
+        rows = width(len(corpora)) / len(corpora) + 0.1, 0.2 + 0.14 * len(systems)
         figure = Figure(figsize=(width(len(corpora)), 0.9 + sum(rows)), layout="constrained")
         named = {names.get(system, system): style for system, style in looks.items()}
         head(figure, "Errors at every threshold", named, ncols=4 if len(corpora) > 1 else 2)
