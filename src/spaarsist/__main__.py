@@ -436,6 +436,23 @@ def score(
     run(checkpoint, trial_list, output, variants, corpus=corpus, **how)
 
 
+@verb(RUNS)
+def adopt(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What torch or safetensors saved.")],
+    frontend: Annotated[str, typer.Option(help="Model that its front-end was tuned from: folder, Hugging Face id.")],
+    output: OutputFolder,
+    revision: Annotated[str, typer.Option(help="Commit of the Hugging Face repository.")] = "",
+    k_train: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of nodes that it kept in training. Default: as its code has it."),
+    ] = None,
+) -> None:
+    """Turn a public checkpoint of AASIST on self-supervised features into one that every verb here takes."""
+    from spaarsist.models.public import adopt as run
+
+    print(*run(file, frontend, output, revision, k_train), sep="\n")
+
+
 # ---------------------------------------------------------------- what scores are worth
 
 
