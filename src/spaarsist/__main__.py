@@ -316,11 +316,12 @@ def index(archive: Annotated[Path, typer.Option(help="A .tar or .zip.")], output
 @verb(CORPORA)
 def trials(
     protocol: Annotated[Path, typer.Option(help="The official trial list: a file, or <archive>::<file within it>.")],
-    form: Annotated[str, typer.Option("--format", help="asvspoof5, in_the_wild or list.")],
+    form: Annotated[str, typer.Option("--format", help="asvspoof5, asvspoof2019, asvspoof2021, in_the_wild or list.")],
     audio: Annotated[list[Path], typer.Option(help="Folder, .tar, .zip, or index (.tsv) of one; repeat for more.")],
     output: Output,
     expected: Annotated[int, typer.Option(min=0, help="Number of trials the release has; 0 = unknown.")] = 0,
     checksum: Annotated[str, typer.Option(help="md5:... or sha256:... of the protocol; empty = unknown.")] = "",
+    subset: Annotated[str, typer.Option(help="Of asvspoof2021: progress, eval or hidden. Default: all.")] = "",
 ) -> None:
     """Turn a protocol and the recordings that it names into one checked trial list."""
     from spaarsist.config import ConfigError
@@ -328,7 +329,7 @@ def trials(
 
     if form not in READERS:
         raise ConfigError(f"--format {form}: expected one of {', '.join(READERS)}")
-    make_trials(protocol, form, audio, output, expected, checksum)
+    make_trials(protocol, form, audio, output, expected, checksum, subset)
 
 
 # ---------------------------------------------------------------- training and scoring
