@@ -13,13 +13,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+from transformers import Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
+from typer.testing import CliRunner
 
 from conftest import GOLDEN, write_trials
+from spaarsist.__main__ import app
 from spaarsist.artefacts import RECORD, read_scores
 from spaarsist.audit.textbook import Textbook
 from spaarsist.deployment.export import export
 from spaarsist.experiments.score import score
+from spaarsist.models import public
 from spaarsist.models.backend import AASIST
 from spaarsist.models.detector import build_head, load_checkpoint
 from spaarsist.models.public import adopt, read_state
@@ -158,7 +161,12 @@ def released_scores(wav2vec2, head, waves, k, scoring):
 FORMS = {
     "as it is": lambda state: state,
     "DataParallel": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
-    "within": lambda state: {"epoch": 3, "args": argparse.Namespace(lr=1e-6), "model_state_dict": state},
+    "within": lambda state: {
+        "args": argparse.Namespace(lr=1e-6),
+        "eer": np.float64(0.1),
+        "loss": np.float32(1),
+        "model_state_dict": state,
+    },
     "compiled, within": lambda state: {"state_dict": {f"_orig_mod.{name}": tensor for name, tensor in state.items()}},
 }
 
@@ -333,6 +341,10 @@ def test_refuses_other_models(refused, ssl_state, two_outputs, wav2vec2, release
     refused(other | {"feature_processor.att_head.weight": torch.zeros(2)}, r"no AASIST, .*: att_head \(1\)")
     waveforms = without(two_outputs, r"^LL\.|^first_bn1|^attention")
     refused(waveforms, "an AASIST without LL, .* on waveforms or spectra")
+    nested = {f"aasist.{name}": tensor for name, tensor in two_outputs.items()}
+    refused(front | nested, r"an AASIST under aasist\.\*, which no known code has")
+    mean = {name: tensor for name, tensor in released_state.items() if not name.startswith("feature_processor")}
+    refused(mean, r"no AASIST, .*: extractor \(\d+\), classifier \(16\)$")
     bare = {name.removeprefix("ssl_model.model."): tensor for name, tensor in front.items()}
     refused({"args": None, "cfg": {}, "model": bare}, "a front-end alone in fairseq's form, without a countermeasure")
     refused({"model": {"mask_emb": torch.zeros(3)}}, "a front-end alone in fairseq's form")
@@ -345,7 +357,7 @@ def test_refuses_other_models(refused, ssl_state, two_outputs, wav2vec2, release
 
 def test_refuses_aasists_that_compute_something_else(refused, ssl_state, two_outputs, released_state):
     more = {f"frame_gate.{i}.weight": torch.zeros(2) for i in range(5)}
-    said = refused(ssl_state | more, f"5 of {len(ssl_state) + 5} names have no place in that, so it computes something")
+    said = refused(ssl_state | more, f"5 of {len(ssl_state) + 5} names have no place there: ")
     assert said.endswith("frame_gate.0.weight, frame_gate.1.weight, frame_gate.2.weight and 2 more")
     refused(without(ssl_state, "first_bn1"), "no first_bn1, the norm behind the encoder")
     refused(without(ssl_state, r"encoder\.5\.0"), "its encoder has 5 residual blocks; an AASIST as it is here has 6")
@@ -391,6 +403,28 @@ def test_a_folder_with_something_in_it_stays(ssl_state, architecture, tmp_path):
     with pytest.raises(ConfigError, match="has something in it, which stays as it is; name a new folder"):
         adopt(file, architecture, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes"]
+
+
+def test_names_of_wavlm():
+    """By the table of transformers' conversion script for it."""
+    conv = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    model = WavLMModel(
+        WavLMConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, **conv)
+    )
+    special = {"rel_attn_embed": "relative_attention_bias", "gru_rel_pos_linear": "grep_linear"}
+    for name in model.state_dict():
+        theirs = fairseq_name(name.replace("feature_extractor.conv_layers.0.layer_norm", "feature_extractor.first"))
+        theirs = theirs.replace("feature_extractor.first", "feature_extractor.conv_layers.0.2")
+        for own, other in (special | {"gru_rel_pos_const": "grep_a"}).items():
+            theirs = theirs.replace(own, other)
+        assert public._frontend_name(theirs) == name
+
+
+def test_the_command_line(ssl_state, architecture, tmp_path):
+    file = saved(tmp_path / "m.pt", ssl_state)
+    done = CliRunner().invoke(app, ["adopt", str(file), "--frontend", architecture, "--output", str(tmp_path / "out")])
+    assert done.exit_code == 0 and f"{file}: recognised as of SSL_Anti-spoofing: " in done.stdout
+    assert done.stdout.endswith(f"{tmp_path}/out: AST-05\n")
 
 
 def test_what_is_no_tensor_is_told(ssl_state, tmp_path):

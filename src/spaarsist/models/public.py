@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -63,6 +64,13 @@ SSL = Layout(
     "SSL_Anti-spoofing", "ssl_model.", "", "", 1, "none", True, Excerpt(64_600, "start", "repeat"), 0.5
 )  # fmt: skip
 
+_scalar, (_double, _) = np.float64(0).__reduce__()
+HARMLESS = [
+    argparse.Namespace, _scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, type(_double),
+    type(np.dtype(np.float32)),
+]  # fmt: skip
+"""Classes of what training scripts keep beside weights, options and error rates: they hold values and do nothing."""
+
 CONTAINERS = ("model_state_dict", "state_dict", "model")
 """Keys under which files keep their weights, if not at top level."""
 
@@ -79,6 +87,9 @@ FRONTEND_NAMES = tuple(
         (r"\.self_attn_layer_norm\.", ".layer_norm."),
         (r"\.fc1\.", ".feed_forward.intermediate_dense."),
         (r"\.fc2\.", ".feed_forward.output_dense."),
+        (r"\.attention\.relative_attention_bias\.", ".attention.rel_attn_embed."),
+        (r"\.attention\.grep_linear\.", ".attention.gru_rel_pos_linear."),
+        (r"\.attention\.grep_a$", ".attention.gru_rel_pos_const"),
         # torchaudio
         (r"^encoder\.feature_projection\.", "feature_projection."),
         (r"^encoder\.transformer\.", "encoder."),
@@ -89,7 +100,7 @@ FRONTEND_NAMES = tuple(
         (r"(?<=^encoder\.pos_conv_embed\.conv\.)weight_v$", "parametrizations.weight.original1"),
     )
 )
-"""What to replace in a name to get transformers', in this order."""
+"""What to replace in a name of a wav2vec2, HuBERT or WavLM to get transformers', in this order."""
 
 PRETRAINING = re.compile(r"mask_emb|label_embs_concat|(final_proj|target_glu|aux)\..+")
 """Tensors of pre-training and of task heads as fairseq and torchaudio name them; `frontend.HEADS` has transformers'."""
@@ -203,8 +214,7 @@ def read_state(file: Path) -> tuple[dict[str, Tensor], str, list[str]]:
         if is_safetensors:
             held = load_file(file)
         else:
-            # What training scripts keep their options in: it holds values and does nothing
-            with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of other kinds of files, which are refused
                 held = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
@@ -272,8 +282,8 @@ def take_apart(file: Path, state: Mapping[str, Tensor]) -> tuple[Layout, dict[st
     unknown += [layout.backend + name for name in parts["backend"] if name.partition(".")[0] not in PUBLIC_NAMES]
     if unknown:
         raise ConfigError(
-            f"{file}: an AASIST as in {layout.title}, but {len(unknown)} of {len(state)} names have no place in that, "
-            f"so it computes something else: {some(unknown)}"
+            f"{file}: an AASIST named as in {layout.title}, but {len(unknown)} of {len(state)} names have no place "
+            f"there: {some(unknown)}"
         )
     n_outputs = len(parts["backend"].get("out_layer.weight", [0, 0]))
     if layout.head and not parts["head"]:
@@ -289,13 +299,19 @@ def take_apart(file: Path, state: Mapping[str, Tensor]) -> tuple[Layout, dict[st
 def _refuse_others(file: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Refuse what is no AASIST on self-supervised features, and say what it is as far as its names do."""
     modules = Counter(name.partition(".")[0] for name in parts["backend"])
-    if {"frontend", "head"} & modules.keys() or "projection" in modules:
+    if any(name.endswith("branches.0.first.att_proj.weight") for name in parts["backend"]):
         raise ConfigError(f"{file}: weights as this package names them; use the folder that they lie in as it is")
     if not parts["frontend"] and (modules.keys() & {"feature_extractor", "mask_emb", "post_extract_proj"}):
         of = "in fairseq's form" if modules.keys() & {"mask_emb", "post_extract_proj"} else ""
         raise ConfigError(
             f"{file}: a front-end alone {of}".rstrip() + ", without a countermeasure; name a checkpoint that has one "
             "(for --frontend, a folder in the form of transformers or its Hugging Face id)"
+        )
+    nested = next((name for name in parts["backend"] if ".GAT_layer_S." in name), "").partition("GAT_layer_S")[0]
+    if nested:
+        raise ConfigError(
+            f"{file}: an AASIST under {nested}*, which no known code has: polarity and all else that no name tells are "
+            f"known of {RELEASED.title} ({RELEASED.backend}*) and of {SSL.title} (top level)"
         )
     if "GAT_layer_S" not in modules or "HtrgGAT_layer_ST11" not in modules:
         there = some([f"{name} ({n})" for name, n in modules.most_common()], 5) or "nothing"
