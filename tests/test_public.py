@@ -407,10 +407,9 @@ def test_a_folder_with_something_in_it_stays(ssl_state, architecture, tmp_path):
 
 def test_names_of_wavlm():
     """By the table of transformers' conversion script for it."""
-    conv = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-    model = WavLMModel(
-        WavLMConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, **conv)
-    )
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    model = WavLMModel(WavLMConfig(**sizes, **positions))
     special = {"rel_attn_embed": "relative_attention_bias", "gru_rel_pos_linear": "grep_linear"}
     for name in model.state_dict():
         theirs = fairseq_name(name.replace("feature_extractor.conv_layers.0.layer_norm", "feature_extractor.first"))
