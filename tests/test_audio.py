@@ -94,6 +94,15 @@ def test_sample_that_is_no_number(tone, tmp_path, bad):
         audio.read(tmp_path / "a.wav")
 
 
+def test_excerpts_as_other_codes_take_them():
+    """From the start, and short clips over and over: np.tile and a cut, as public code has it."""
+    ramp = np.arange(10.0)
+    assert audio.crop(ramp, 4, "start").tolist() == [0, 1, 2, 3]
+    assert audio.crop(ramp, 12, "start").tolist() == ramp.tolist()
+    assert audio.pad(ramp, 23, "repeat").tolist() == np.tile(ramp, 3)[:23].tolist()
+    assert audio.pad(ramp, 10, "repeat").tolist() == ramp.tolist()
+
+
 def test_crops_by_hand():
     ramp = np.arange(10, dtype=np.float32)
     assert audio.crop_centre(ramp, 4).tolist() == [3, 4, 5, 6]

@@ -112,7 +112,9 @@ def test_bad_input_is_one_line_and_exit_code_one(complaint, tmp_path):
     said = complaint("trials", *options, "--format", "asvspoof5")
     assert said == f"{tmp_path}/p.tsv, line 1: label 'fake'; expected bonafide or spoof"
     assert not (tmp_path / "o.tsv").exists()
-    assert "expected one of asvspoof5, in_the_wild, list" in complaint("trials", *options, "--format", "asvspoof")
+    assert "expected one of asvspoof5, asvspoof2019, asvspoof2021, in_the_wild, list" in complaint(
+        "trials", *options, "--format", "asvspoof"
+    )
 
 
 @pytest.mark.parametrize(

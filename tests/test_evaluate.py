@@ -74,6 +74,20 @@ def test_metrics_of_all_conditions(files):
             assert got == pytest.approx([wanted, *map(len, scores)], abs=1e-9)
 
 
+def test_vocoders_are_conditions_where_the_list_names_them(files):
+    vocoders = np.where(files.trials["label"] == "bonafide", "-", np.where(files.trials.index % 4, "neural", "old"))
+    trials = files.trials.copy()
+    trials.insert(len(trials.columns) - 1, "vocoder", vocoders)
+    paths = files(trials=trials)
+    evaluate(*paths, n_bootstrap=0)
+    table = results(paths[2])
+    found = table[(table["variant"] == "05") & (table["metric"] == "eer")].set_index("condition")
+    assert [name for name in found.index if "vocoder" in name] == ["vocoder:neural", "vocoder:old"]
+    scores = classes(files, "05", (vocoders == "old") | (vocoders == "-"))
+    assert found.loc["vocoder:old", "value"] == pytest.approx(compute_metrics(*scores)["eer"], abs=1e-9)
+    assert found.loc["vocoder:old", ["n_bonafide", "n_spoof"]].tolist() == [*map(len, scores)]
+
+
 def test_intervals_are_those_of_the_replicates(files):
     paths = files()
     evaluate(*paths, n_bootstrap=40, confidence=0.8)

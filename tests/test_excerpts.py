@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 
 from conftest import REPOSITORY, misplace
 from spaarsist.config import to_json
-from spaarsist.experiments.excerpts import Excerpts, reading
+from spaarsist.experiments.excerpts import Excerpts, excerpt_of, excerpts_of, reading
 from spaarsist.names import ConfigError
 
 BAR = {"desc": "read", "disable": True}
@@ -119,6 +119,23 @@ def test_excerpts_without_signal_are_named(tmp_path, capsys, workers):
     with reading(Subset(excerpts, range(3)), workers, BAR, batch_size=3) as batches:
         assert len(list(batches)) == 1
     assert not capsys.readouterr().err
+
+
+def test_excerpts_are_the_record_s(tmp_path):
+    """Older records say a length in their recipe alone: the middle, padded by zeros, in the words of score files."""
+    soundfile.write(tmp_path / "long.wav", np.arange(9) / 16, 16_000, subtype="DOUBLE")
+    soundfile.write(tmp_path / "short.wav", np.arange(2) / 16, 16_000, subtype="DOUBLE")
+    trials = pd.DataFrame({"path": [f"{tmp_path}/long.wav", f"{tmp_path}/short.wav"]})
+
+    def shown(record):
+        return [(16 * waveform).tolist() for waveform, _ in excerpts_of(record, trials)], str(excerpt_of(record))
+
+    centred = [[2, 3, 4, 5, 6], [0, 1, 0, 0, 0]], "centre 5 samples"
+    assert shown({"recipe": {"crop": 5}}) == shown({"recipe": {"crop": 7}, "excerpt": {"crop": 5}}) == centred
+    other = {"excerpt": {"crop": 5, "place": "start", "padding": "repeat"}}
+    assert shown(other) == ([[0, 1, 2, 3, 4], [0, 1, 0, 1, 0]], "start 5 samples, short recordings repeated")
+    with pytest.raises(ConfigError, match=r"Excerpt: place: .*'centre' or 'start'"):
+        excerpt_of({"excerpt": {"crop": 5, "place": "end"}})
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import torch
 from conftest import misplace
 from spaarsist.audit import probes
 from spaarsist.audit.probes import COLUMNS, FADE, PLANTS, STRETCH, places, plant, probe
+from spaarsist.config import Excerpt
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.models.backend import POOLING, GraphPool
@@ -72,7 +73,7 @@ def clips(tmp_path_factory):
 
 
 def test_versions_differ_in_the_stretch_alone_and_are_as_loud(clips):
-    dataset = probes._Planted(clips, 2 * SECOND)
+    dataset = probes._Planted(clips, Excerpt(2 * SECOND))
     versions, start = dataset[0]
     assert versions.shape == (1 + len(PLANTS), 2 * SECOND) and versions.dtype == torch.float32
     scored, *planted = versions.numpy()
@@ -93,7 +94,7 @@ def test_versions_differ_in_the_stretch_alone_and_are_as_loud(clips):
 
 
 def test_excerpts_move_by_the_stretch(clips):
-    dataset = probes._Moved(clips, 2 * SECOND)
+    dataset = probes._Moved(clips, Excerpt(2 * SECOND))
     (scored, inside, shifted), kind = dataset[0]
     assert kind == 2 and torch.equal(inside[STRETCH:], shifted[:-STRETCH])
     whole = audio.read(clips["path"][4])
@@ -263,7 +264,7 @@ def test_readers_change_nothing(probed, twins, listed, shorter_stretches, tmp_pa
 def test_a_scorer_that_knows_finds_every_node(twins, listed, shorter_stretches, monkeypatch):
     """The right answer comes out where it is known: of a scorer that looks for what was changed."""
     trials = read_trials(listed)
-    clips = [*map(probes._Planted(trials[trials["label"] == "bonafide"], 8000).__getitem__, range(6))]
+    clips = [*map(probes._Planted(trials[trials["label"] == "bonafide"], Excerpt(8000)).__getitem__, range(6))]
     planted, starts = zip(*((versions, start) for versions, start in clips if start >= 0), strict=True)
     detector, record = load_checkpoint(twins[0])
     pool, clean = detector.backend.temporal_pool, []
@@ -301,11 +302,9 @@ def test_refuses(twins, listed, shorter_stretches, tmp_path, monkeypatch):
     refused("needs a share below 1", k=[1.0])
     refused("no checkpoints: excerpts or frames differ", checkpoints=[])
     detector, record = load_checkpoint(twins[0])
-    longer = record | {"recipe": record["recipe"] | {"crop": 9600}}
+    longer = record | {"excerpt": {"crop": 9600}}
     save_checkpoint(detector.state_dict(), longer, _made(tmp_path / "longer"))
-    refused(
-        r"AST-05 and .*longer: excerpts or frames differ in length; probe them apart", [twins[0], tmp_path / "longer"]
-    )
+    refused(r"AST-05 and .*longer: excerpts or frames differ; probe them apart", [twins[0], tmp_path / "longer"])
     mean = record | {"system": "Mean-pool", "backend": record["backend"] | {"kind": "MeanPool"}}
     save_checkpoint(detector.state_dict(), mean, _made(tmp_path / "mean"))
     refused("Mean-pool has no graphs", [twins[0], tmp_path / "mean"])

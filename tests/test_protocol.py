@@ -34,10 +34,10 @@ def corpus(tmp_path):
     for name in ("0.wav", "1.wav"):
         soundfile.write(folder / name, np.zeros(2205), 44_100)
 
-    def make(text, form="asvspoof5", folder=folder, expected=0, raw=None, checksum=""):
+    def make(text, form="asvspoof5", folder=folder, expected=0, raw=None, checksum="", subset=""):
         path = tmp_path / "protocol.tsv"
         path.write_bytes(raw if raw is not None else text.encode())
-        return make_trials(path, form, [folder], tmp_path / "trials.tsv", expected, checksum)
+        return make_trials(path, form, [folder], tmp_path / "trials.tsv", expected, checksum, subset)
 
     return make
 
@@ -98,6 +98,74 @@ class TestASVspoof5:
         (tmp_path / "flac_E_eval" / "T_0000000011.flac").write_bytes(b"")
         with pytest.raises(ConfigError, match=r"T_0000000011\.flac: empty file"):
             corpus("\n".join(ROWS))
+
+
+class TestASVspoof2019And2021:
+    LA19 = ("LA_0079 E_0009538969 - - bonafide", "LA_0069 T_0000000000 - A01 spoof")
+    LA21 = (
+        "LA_0009 E_0009538969 alaw ita_tx A07 spoof notrim eval",
+        "LA_0007 T_0000000000 none - bonafide bonafide notrim progress",
+        "LA_0011 T_0000000011 opus loc_tx A08 spoof trim hidden",
+    )
+    DF21 = (
+        "LA_0023 E_0009538969 nocodec asvspoof A14 spoof notrim progress traditional_vocoder - - - -",
+        "TEF2 T_0000000000 low_m4a vcc2020 Task1-team20 spoof notrim eval neural_vocoder Task1 team20 FF E",
+        "LA_0054 T_0000000011 high_m4a asvspoof - bonafide notrim eval bonafide - - - -",
+    )
+
+    def cells(self, table):
+        return table.drop(columns=["path", "n_samples"]).agg(" ".join, axis=1).tolist()
+
+    def test_columns(self, corpus, tmp_path):
+        assert self.cells(corpus("\n".join(self.LA19), "asvspoof2019")) == [
+            "E_0009538969 bonafide LA_0079 - -",
+            "T_0000000000 spoof LA_0069 A01 -",
+        ]
+        assert self.cells(corpus("\n".join(self.LA21) + "\n", "asvspoof2021")) == [
+            "E_0009538969 spoof LA_0009 A07 alaw",
+            "T_0000000000 bonafide LA_0007 - none",
+            "T_0000000011 spoof LA_0011 A08 opus",
+        ]
+        table = corpus("\n".join(self.DF21), "asvspoof2021")
+        assert self.cells(table) == [
+            "E_0009538969 spoof LA_0023 A14 nocodec traditional_vocoder",
+            "T_0000000000 spoof TEF2 Task1-team20 low_m4a neural_vocoder",
+            "T_0000000011 bonafide LA_0054 - high_m4a -",
+        ]
+        assert read_trials(tmp_path / "trials.tsv").equals(table)
+        lines = (tmp_path / "trials.tsv").read_text().splitlines()
+        text = "".join("\t".join(line.split("\t")[:1] + line.split("\t")[2:]) + "\n" for line in lines)
+        assert trials_hash(tmp_path / "trials.tsv") == hashlib.sha256(text.encode()).hexdigest()
+
+    @pytest.mark.parametrize(("subset", "ids"), [("eval", [0]), ("progress", [1]), ("hidden", [2]), ("", [0, 1, 2])])
+    def test_subsets(self, corpus, subset, ids):
+        """Recordings of other subsets are not asked for."""
+        rows = [row.replace("T_0000000011", "T_0000000011" if 2 in ids else "LA_E_none") for row in self.LA21]
+        found = corpus("\n".join(rows), "asvspoof2021", subset=subset)["trial_id"].tolist()
+        assert found == [self.LA21[i].split()[1] for i in ids]
+
+    @pytest.mark.parametrize(
+        ("rows", "form", "subset", "message"),
+        [
+            (LA19, "asvspoof2021", "", "line 1: 5 columns .* 8 or 13, in all lines as many; take CM/trial_metadata"),
+            (["LA_E_1"], "asvspoof2021", "", "line 1: 1 columns between single spaces instead of 8 or 13"),
+            ([LA21[0], DF21[0]], "asvspoof2021", "", "line 2: 13 columns"),
+            ([LA21[0], "", LA21[1]], "asvspoof2021", "", "line 2: 1 columns"),
+            ([LA21[0].replace("eval", "test")], "asvspoof2021", "", "line 1: subset 'test'; expected one of progress"),
+            ([LA21[0].replace("A07", "-")], "asvspoof2021", "", "line 1: key 'spoof' and attack '-' contradict"),
+            ([LA21[0].replace("spoof", "bonafide")], "asvspoof2021", "", "'bonafide' and attack 'A07' contradict"),
+            ([LA21[0].replace("spoof", "fake")], "asvspoof2021", "", "line 1: label 'fake'"),
+            ([LA21[0]], "asvspoof2021", "hidden", "no trials of hidden; it has eval"),
+            ([LA21[0]], "asvspoof2021", "test", "subset 'test' of asvspoof2021: there are progress, eval, hidden"),
+            (LA19, "asvspoof2019", "eval", "subset 'eval' of asvspoof2019: .* of asvspoof2021 alone"),
+            (LA21, "asvspoof2019", "", "line 1: 8 columns between single spaces instead of 5"),
+            ([LA19[0].replace("- -", "aaa -")], "asvspoof2019", "", "environment 'aaa', as in physical access"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, corpus, tmp_path, rows, form, subset, message):
+        with pytest.raises(ConfigError, match=message):
+            corpus("\n".join(rows), form, subset=subset)
+        assert not (tmp_path / "trials.tsv").exists()
 
 
 class TestInTheWild:

@@ -316,11 +316,12 @@ def index(archive: Annotated[Path, typer.Option(help="A .tar or .zip.")], output
 @verb(CORPORA)
 def trials(
     protocol: Annotated[Path, typer.Option(help="The official trial list: a file, or <archive>::<file within it>.")],
-    form: Annotated[str, typer.Option("--format", help="asvspoof5, in_the_wild or list.")],
+    form: Annotated[str, typer.Option("--format", help="asvspoof5, asvspoof2019, asvspoof2021, in_the_wild or list.")],
     audio: Annotated[list[Path], typer.Option(help="Folder, .tar, .zip, or index (.tsv) of one; repeat for more.")],
     output: Output,
     expected: Annotated[int, typer.Option(min=0, help="Number of trials the release has; 0 = unknown.")] = 0,
     checksum: Annotated[str, typer.Option(help="md5:... or sha256:... of the protocol; empty = unknown.")] = "",
+    subset: Annotated[str, typer.Option(help="Of asvspoof2021: progress, eval or hidden. Default: all.")] = "",
 ) -> None:
     """Turn a protocol and the recordings that it names into one checked trial list."""
     from spaarsist.config import ConfigError
@@ -328,7 +329,7 @@ def trials(
 
     if form not in READERS:
         raise ConfigError(f"--format {form}: expected one of {', '.join(READERS)}")
-    make_trials(protocol, form, audio, output, expected, checksum)
+    make_trials(protocol, form, audio, output, expected, checksum, subset)
 
 
 # ---------------------------------------------------------------- training and scoring
@@ -434,6 +435,23 @@ def score(
     variants = [Variant.from_column(column) for column in variant or ()]
     how = {"batch_size": batch_size, "device": device, "threads": threads, "workers": workers}
     run(checkpoint, trial_list, output, variants, corpus=corpus, **how)
+
+
+@verb(RUNS)
+def adopt(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What torch or safetensors saved.")],
+    frontend: Annotated[str, typer.Option(help="Model that its front-end was tuned from: folder, Hugging Face id.")],
+    output: OutputFolder,
+    revision: Annotated[str, typer.Option(help="Commit of the Hugging Face repository.")] = "",
+    k_train: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of nodes that it kept in training. Default: as its code has it."),
+    ] = None,
+) -> None:
+    """Turn a public checkpoint of AASIST on self-supervised features into one that every verb here takes."""
+    from spaarsist.models.public import adopt as run
+
+    print(*run(file, frontend, output, revision, k_train), sep="\n")
 
 
 # ---------------------------------------------------------------- what scores are worth

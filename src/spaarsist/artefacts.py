@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,9 @@ DECIDES_SCORES = ("experiments.train.train", "experiments.score.score")
 
 TRIAL_COLUMNS = ("trial_id", "path", "label", "speaker_id", "attack_id", "codec", "n_samples")
 """Header of a trial list (see `spaarsist.data.protocol`)."""
+
+VOCODER_COLUMNS = (*TRIAL_COLUMNS[:-1], "vocoder", TRIAL_COLUMNS[-1])
+"""Header of one whose protocol names vocoders, as ASVspoof 2021 DF does."""
 
 RECORD, WEIGHTS = "model.json", "model.safetensors"
 """Files of a checkpoint."""
@@ -265,13 +267,13 @@ def trials_hash(trial_list: str | Path) -> str:
         ConfigError: the file is missing or no trial list.
     """
     digest = hashlib.sha256()
-    for trial_id, _path, *rest in chain([TRIAL_COLUMNS], trial_rows(trial_list)):
+    for trial_id, _path, *rest in trial_rows(trial_list):
         digest.update("\t".join([trial_id, *rest]).encode() + b"\n")
     return digest.hexdigest()
 
 
 def trial_rows(trial_list: str | Path) -> Iterator[list[str]]:
-    """Cells of a trial list, as they stand there: a row of `TRIAL_COLUMNS` for each line from the second on.
+    """Cells of a trial list, as they stand there, a row for each line: first `TRIAL_COLUMNS` or `VOCODER_COLUMNS`.
 
     Raises:
         ConfigError: the file is missing, no UTF-8 text, or has another header or, in a line, another number of columns.
@@ -281,21 +283,21 @@ def trial_rows(trial_list: str | Path) -> Iterator[list[str]]:
         with Path(trial_list).open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 row = line.rstrip("\r\n").split("\t")
-                if number == 1 and tuple(header := row) != TRIAL_COLUMNS:
+                if number == 1 and tuple(header := row) not in (TRIAL_COLUMNS, VOCODER_COLUMNS):
                     break
                 if row == [""]:  # nothing, if it is the end
                     blank = blank or number
-                elif blank or len(row) != len(TRIAL_COLUMNS):
+                elif blank or len(row) != len(header):
                     raise ConfigError(
-                        f"{trial_list}, line {blank or number}: not {len(TRIAL_COLUMNS)} columns; make the list again"
+                        f"{trial_list}, line {blank or number}: not {len(header)} columns; make the list again"
                     )
-                elif number > 1:
+                else:
                     yield row
     except OSError as error:
         raise ConfigError(f"{trial_list}: not readable as a trial list ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{trial_list}: not readable as a trial list ({error.reason}); save it as UTF-8") from None
-    if tuple(header or ()) != TRIAL_COLUMNS:
+    if tuple(header or ()) not in (TRIAL_COLUMNS, VOCODER_COLUMNS):
         raise ConfigError(
             f"{trial_list}: a trial list has the columns {', '.join(TRIAL_COLUMNS)}; make it with `spaarsist trials`"
         )

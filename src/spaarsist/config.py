@@ -47,6 +47,12 @@ def _odd(size: int) -> int:
     return size
 
 
+def _before_logits(size: int) -> int:
+    if size % 4 and size != 2:
+        raise ValueError("a multiple of 4, or 2")
+    return size
+
+
 Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 Cost = Annotated[float, Field(strict=True, ge=1e-6, le=1e6)]
 Weight = Annotated[float, Field(strict=True, ge=0, le=1e6)]
@@ -59,6 +65,8 @@ OddSize = Annotated[Size, AfterValidator(_odd)]
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Draws = Annotated[int, Field(strict=True, ge=0, le=100_000_000)]
 Crop = Annotated[int, Field(strict=True, ge=0, le=3600 * SAMPLE_RATE)]
+Place = Literal["centre", "start"]
+Padding = Literal["zeros", "repeat"]
 Checksum = Annotated[str, Field(pattern="^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")]
 
 _FINITE = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -148,6 +156,25 @@ class Release:
 
 
 @_checked
+class Excerpt:
+    """What a detector is shown of a recording when it scores.
+
+    Args:
+        crop: samples at 16 kHz.
+        place: where they lie: in the middle (`centre`) or at the `start`.
+        padding: what follows a shorter recording: `zeros`, or the recording over and over (`repeat`).
+    """
+
+    crop: Annotated[Crop, Field(gt=0)]
+    place: Place = "centre"
+    padding: Padding = "zeros"
+
+    def __str__(self) -> str:
+        """As score files say it."""
+        return f"{self.place} {self.crop} samples" + (", short recordings repeated" * (self.padding == "repeat"))
+
+
+@_checked
 class FrontendConfig:
     """What turns a waveform into frames.
 
@@ -196,12 +223,13 @@ class BackendConfig:
 
     Args:
         kind: a class of `spaarsist.models.backend` (AASIST) or of `spaarsist.models.pooling` (MHFA, ...).
-        embedding_dim: size E of the embedding (1024 in the paper); a multiple of 4, since the head halves it twice.
+        embedding_dim: size E of the embedding (1024 in the paper); a multiple of 4, since the head halves it twice. Or
+            2: there is no head, and the back-end gives the logits, as in many public AASISTs.
         options: further keywords of that class: k_train and temperatures of AASIST, n_heads of MHFA, ...
     """
 
     kind: Annotated[str, AfterValidator(_known)] = "AASIST"
-    embedding_dim: Annotated[Size, Field(multiple_of=4)] = 1024
+    embedding_dim: Annotated[Size, AfterValidator(_before_logits)] = 1024
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("options")

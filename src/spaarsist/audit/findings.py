@@ -15,6 +15,7 @@ from spaarsist.audit.facts import COLUMNS, SEED, Rows
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
+from spaarsist.experiments.excerpts import excerpt_of
 from spaarsist.models.detector import load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError
 
@@ -71,15 +72,16 @@ def _f8_stages(histories: Sequence[Path]) -> Rows:
 
 def _f8_random_excerpts(checkpoint: Path, dev_list: Path, device: torch.device) -> Rows:
     detector, record = load_checkpoint(checkpoint)
-    detector, crop = detector.to(device), record["recipe"]["crop"]
+    detector, excerpt = detector.to(device), excerpt_of(record)
+    n = excerpt.crop
     rng = np.random.default_rng(SEED)
     trials = read_trials(dev_list, both_classes=True)
     trials = trials.iloc[rng.permutation(len(trials))].groupby("label").head(N_PER_CLASS)
     is_bonafide = (trials["label"] == "bonafide").to_numpy()
     waveforms = [audio.read(path) for path in trials["path"]]
 
-    def eer(cut: Callable[..., np.ndarray], *chance: np.random.Generator) -> float:
-        excerpts = torch.from_numpy(np.stack([audio.pad(cut(w, crop, *chance), crop) for w in waveforms]))
+    def eer(cut: Callable[..., np.ndarray], *how: object) -> float:
+        excerpts = torch.from_numpy(np.stack([audio.pad(cut(w, n, *how), n, excerpt.padding) for w in waveforms]))
         scores = torch.cat([detector.scores(batch.to(device)).cpu() for batch in excerpts.split(16)])[:, 0].numpy()
         return compute_metrics(scores[is_bonafide], scores[~is_bonafide])["eer"]
 

@@ -24,7 +24,7 @@ from spaarsist.artefacts import file_hash, writing
 from spaarsist.config import SAMPLE_RATE
 from spaarsist.data.protocol import LABELS
 from spaarsist.evaluation.evaluate import read_scored_trials
-from spaarsist.experiments.excerpts import Excerpts, reading
+from spaarsist.experiments.excerpts import excerpts_of, reading
 from spaarsist.models.backend import AASIST, POOLING, STACK_DIM, GraphPool, Graphs, HeterogeneousAttention
 from spaarsist.models.detector import load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, Variant
@@ -129,7 +129,7 @@ def inspect(
     if not ratios:
         raise ConfigError(f"k_infer = {[*k_infer]}: needs a share below 1, for 1 leaves a pooling nothing to choose")
     trials = choose(trials, trials_per_class)
-    table, labels, crop = table.loc[trials.index], trials["label"].to_numpy(), record["recipe"]["crop"]
+    table, labels, excerpts = table.loc[trials.index], trials["label"].to_numpy(), excerpts_of(record, trials)
 
     attended = replace(backend.variant, stack_aggregation="attention")
     overlaps = [_Overlap(replace(backend.variant, k_infer=k)) for k in ratios]
@@ -137,7 +137,7 @@ def inspect(
     spreads = [_Spread(replace(backend.variant, stack_aggregation=name)) for name in AGGREGATIONS]
     bar = {"desc": f"inspect {trial_list.stem}", "unit": "batch"}
     how = {"batch_size": batch_size, "pin_memory": place.type == "cuda"}
-    with reading(Excerpts(trials, crop), workers, bar, **how) as batches:
+    with reading(excerpts, workers, bar, **how) as batches:
         for waveforms, rows in batches:
             frames = detector.frames(waveforms.to(place, non_blocking=True))
             graphs = backend.encode(frames)
@@ -145,7 +145,7 @@ def inspect(
                 part.add(backend, graphs, labels[rows])
 
     columns = {Variant.from_column(name): table[name].to_numpy() for name in table}
-    node_seconds = POOLING * crop / SAMPLE_RATE / frames.shape[1]
+    node_seconds = POOLING * excerpts.crop / SAMPLE_RATE / frames.shape[1]
     found = {
         "nodes": chain(*(overlap.node_rows(labels) for overlap in overlaps)),
         "kept": chain(*(overlap.kept_rows(labels, node_seconds) for overlap in overlaps)),

@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from spaarsist.artefacts import RECORD, read_record, writing
 from spaarsist.audit.nodes import SCORERS, SEED, choose, highest
-from spaarsist.config import SAMPLE_RATE
+from spaarsist.config import SAMPLE_RATE, Excerpt
 from spaarsist.data import audio
 from spaarsist.data.protocol import LABELS, read_trials
 from spaarsist.evaluation.statistics import t_test
-from spaarsist.experiments.excerpts import reading
+from spaarsist.experiments.excerpts import excerpt_of, reading
 from spaarsist.models.backend import AASIST, POOLING
 from spaarsist.models.detector import BONAFIDE, SPOOF, load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, Variant
@@ -99,8 +99,8 @@ def probe(
     either end of the excerpt as it is long.
 
     `edges.tsv`: `share` of clips in which the `first` or `last` node is kept, by `crop`: `padded`, excerpts as scored
-    of clips that are shorter, so that zeros follow; `scored`, the same of clips whose speech is `STRETCH` longer than
-    an excerpt or more; `inside`, of these the excerpt in the middle of the speech, without the silence around it;
+    of clips that are shorter, and padded; `scored`, the same of clips whose speech is `STRETCH` longer than an excerpt
+    or more; `inside`, of these the excerpt in the middle of the speech, without the silence around it;
     `shifted`, that one moved on by `STRETCH`. What its first node hears, a node further in hears in `inside`: how often
     that one is kept is `same_speech`, and `border` is what being at the border adds. So for the last node of `inside`.
     `repeated` is `border` where the encoder's convolutions meet their last values again beyond the excerpt's ends, and
@@ -116,7 +116,7 @@ def probe(
         confidence: of the intervals, in (0, 1).
 
     Raises:
-        ConfigError: a back-end is no AASIST, excerpts differ in length, no k is below 1, no clip has room for a
+        ConfigError: a back-end is no AASIST, excerpts differ, no k is below 1, no clip has room for a
             stretch, or a file is not what it should be.
     """
     place = prepare_torch(threads, device)
@@ -124,7 +124,7 @@ def probe(
     if not ratios:
         raise ConfigError(f"k_infer = {[*k_infer]}: needs a share below 1, for 1 leaves a pooling nothing to choose")
     trials = choose(read_trials(trial_list), clips_per_class)
-    crop, node_samples = _common_crop(checkpoints)
+    excerpt, node_samples = _common_excerpt(checkpoints)
 
     def read(clips: Dataset, what: str) -> tuple[Tensor, np.ndarray]:
         with reading(
@@ -133,14 +133,14 @@ def probe(
             waveforms, notes = zip(*b, strict=True)
         return torch.cat(waveforms), torch.cat(notes).numpy()
 
-    planted, starts = read(_Planted(trials[trials["label"] == "bonafide"], crop), "plant in")
+    planted, starts = read(_Planted(trials[trials["label"] == "bonafide"], excerpt), "plant in")
     with_room = starts >= 0
     if not with_room.any():
         raise ConfigError(f"{trial_list}: no bona fide clip has room for a stretch of speech; set analysis.probed to 0")
     if without := int((~with_room).sum()):
         tqdm.write(f"{trial_list}: {without} bona fide clips have no room for a stretch of speech; left out of planted")
     planted, starts = planted[with_room], starts[with_room]
-    moved, kinds = read(_Moved(trials, crop), "move")
+    moved, kinds = read(_Moved(trials, excerpt), "move")
     labels = trials["label"].to_numpy()
 
     seen: dict[str, list[tuple[_Seen, _Seen, _Seen]]] = {}
@@ -202,14 +202,15 @@ class _Planted(Dataset):
     The sample is -1 where there is no room.
     """
 
-    def __init__(self, trials: pd.DataFrame, crop: int) -> None:
-        self.paths, self.rows, self.crop = trials["path"].to_numpy(), trials.index.to_numpy(), crop
+    def __init__(self, trials: pd.DataFrame, excerpt: Excerpt) -> None:
+        self.paths, self.rows, self.excerpt = trials["path"].to_numpy(), trials.index.to_numpy(), excerpt
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        speech = audio.read_excerpt(self.paths[index], self.crop)
+        n, padding = self.excerpt.crop, self.excerpt.padding
+        speech = audio.read_excerpt(self.paths[index], n, place=self.excerpt.place)
         rng = np.random.default_rng((SEED, int(self.rows[index])))
         at, versions = -1, [speech] * (1 + len(PLANTS))
         if len(room := places(speech)):
@@ -218,7 +219,7 @@ class _Planted(Dataset):
                 at = start
                 stretches = _stretches(speech.astype(float), start, int(rng.choice(others)), rng)
                 versions = [speech, *(plant(speech, start, stretch) for stretch in stretches)]
-        return torch.from_numpy(np.stack([audio.pad(version, self.crop) for version in versions])), at
+        return torch.from_numpy(np.stack([audio.pad(version, n, padding) for version in versions])), at
 
 
 def _stretches(speech: np.ndarray, start: int, other: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -239,8 +240,8 @@ class _Moved(Dataset):
     Kinds: 0, shorter than an excerpt; 1, with too little speech for the other two, which then are the first; 2, else.
     """
 
-    def __init__(self, trials: pd.DataFrame, crop: int) -> None:
-        self.paths, self.crop = trials["path"].to_numpy(), crop
+    def __init__(self, trials: pd.DataFrame, excerpt: Excerpt) -> None:
+        self.paths, self.excerpt = trials["path"].to_numpy(), excerpt
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -248,13 +249,13 @@ class _Moved(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         from spaarsist.data.mini import channel
 
-        whole = audio.read(self.paths[index])
-        scored = audio.crop_centre(whole, self.crop)
-        kind, excerpts = int(len(whole) >= self.crop), [audio.pad(scored, self.crop)] * 3
-        if len(whole) >= self.crop + STRETCH and len(speech := channel.trim(whole)) >= self.crop + STRETCH:
-            first = (len(speech) - self.crop - STRETCH) // 2
+        whole, n = audio.read(self.paths[index]), self.excerpt.crop
+        scored = audio.crop(whole, n, self.excerpt.place)
+        kind, excerpts = int(len(whole) >= n), [audio.pad(scored, n, self.excerpt.padding)] * 3
+        if len(whole) >= n + STRETCH and len(speech := channel.trim(whole)) >= n + STRETCH:
+            first = (len(speech) - n - STRETCH) // 2
             kind = 2
-            excerpts = [scored, *(speech[at : at + self.crop] for at in (first, first + STRETCH))]
+            excerpts = [scored, *(speech[at : at + n] for at in (first, first + STRETCH))]
         return torch.from_numpy(np.stack(excerpts)), kind
 
 
@@ -408,16 +409,16 @@ def _mean(values: np.ndarray, confidence: float) -> tuple[float, float, float]:
     return values.mean(), low, high
 
 
-def _common_crop(checkpoints: Sequence[Path]) -> tuple[int, float]:
-    """Samples of an excerpt and of a temporal node, the same for all these checkpoints."""
+def _common_excerpt(checkpoints: Sequence[Path]) -> tuple[Excerpt, float]:
+    """What the detectors are shown, and samples of a temporal node: the same for all these checkpoints."""
     sizes = {}
     for checkpoint in checkpoints:
         record = read_record(checkpoint / RECORD)
         if record["backend"]["kind"] != AASIST.__name__:
             raise ConfigError(f"{checkpoint}: {record['system']} has no graphs; give checkpoints of AASIST back-ends")
-        sizes.setdefault((record["recipe"]["crop"], record["n_frames"]), checkpoint)
+        sizes.setdefault((excerpt_of(record), record["n_frames"]), checkpoint)
     if len(sizes) != 1:
         places = " and ".join(map(str, sizes.values()))
-        raise ConfigError(f"{places or 'no checkpoints'}: excerpts or frames differ in length; probe them apart")
-    crop, n_frames = next(iter(sizes))
-    return crop, POOLING * crop / n_frames
+        raise ConfigError(f"{places or 'no checkpoints'}: excerpts or frames differ; probe them apart")
+    excerpt, n_frames = next(iter(sizes))
+    return excerpt, POOLING * excerpt.crop / n_frames

@@ -33,7 +33,7 @@ from spaarsist.data import archives, audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.deployment.export import has_onnx, onnx_session
 from spaarsist.deployment.optimise import compiled, optimise
-from spaarsist.experiments.excerpts import Excerpts
+from spaarsist.experiments.excerpts import excerpts_of
 from spaarsist.experiments.score import score_excerpts
 from spaarsist.experiments.train import keep_freed_memory
 from spaarsist.models.backend import AASIST
@@ -251,10 +251,10 @@ def write_scoring(
         batch_size, device, threads, rounds: see `write_backend`.
     """
     place = prepare_torch(threads, device)
-    detector, trained = load_checkpoint(record.parent)
-    detector, crop = detector.to(place), trained["recipe"]["crop"]
+    detector, made = load_checkpoint(record.parent)
+    detector = detector.to(place)
     trials = read_trials(trial_list).head(n_trials)
-    excerpts = Excerpts(trials, crop)
+    excerpts = excerpts_of(made, trials)
     by_checkpoint: dict[str, tuple[Variant, ...]] = {}
     for system in systems:
         trained = System.parse(system).trained
@@ -269,7 +269,7 @@ def write_scoring(
     ms = {chosen: 1000 * float(np.median(times)) / len(trials) for chosen, times in seconds.items()}
     one, most = rows_alone[0], max(shared, key=len)
     one_by_one, together = (sum(ms[chosen] for chosen in passes) for passes in (rows_alone, shared))
-    of = f"{len(trials)} excerpts of {crop / SAMPLE_RATE:g} s in batches of {batch_size}, from audio"
+    of = f"{len(trials)} excerpts of {excerpts.crop / SAMPLE_RATE:g} s in batches of {batch_size}, from audio"
     rows = [
         ("one_variant", ms[one], "ms/trial", f"{of}, {one[0].column}"),
         ("all_variants", ms[most], "ms/trial", f"{of}, {len(most)} variants"),
@@ -281,7 +281,7 @@ def write_scoring(
     ]
     with tempfile.TemporaryDirectory() as folder:
         packed = trials.assign(path=_pack(trials["path"], Path(folder) / "flac.tar"))
-        sources = {"files": excerpts, "tar": Excerpts(packed, excerpts.crop)}
+        sources = {"files": excerpts, "tar": excerpts_of(made, packed)}
         reading = {source: _read_all(dataset, batch_size, threads) for source, dataset in sources.items()}
         for source, times_read in _take_turns(reading, rounds, threads).items():
             how = f"{len(trials)} excerpts read and cropped by {threads} processes, no scoring"

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from spaarsist.config import SAMPLE_RATE
+from spaarsist.config import SAMPLE_RATE, Padding, Place
 from spaarsist.data import archives
 from spaarsist.names import ConfigError
 
@@ -65,8 +65,10 @@ def read(path: str | Path) -> np.ndarray:
         return _whole(path, file)
 
 
-def read_excerpt(path: str | Path, n_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Read the middle n_samples of a recording, or n_samples from a random place: `read` and then a crop.
+def read_excerpt(
+    path: str | Path, n_samples: int, rng: np.random.Generator | None = None, place: Place = "centre"
+) -> np.ndarray:
+    """Read the middle or the first n_samples of a recording, or n_samples from a random place: `read`, then a crop.
 
     Memory, and time but for Ogg and GSM, are those of the excerpt if the recording is more than `LONG_S` longer. There,
     a resampled recording or an MP3 differs from the crop by rounding.
@@ -74,7 +76,8 @@ def read_excerpt(path: str | Path, n_samples: int, rng: np.random.Generator | No
     Args:
         path: of the recording.
         n_samples: at 16 kHz, above 0.
-        rng: chooses the place; without one, the excerpt is the middle one.
+        rng: chooses the place; without one, `place` says it.
+        place: `centre`, the middle ones, or `start`, the first ones.
 
     Returns:
         float32 (n_samples,), fewer if the recording is shorter.
@@ -86,8 +89,8 @@ def read_excerpt(path: str | Path, n_samples: int, rng: np.random.Generator | No
         n_all = _resampled(file.frames, file.samplerate)
         if not file.tells_length or n_all <= n_samples + LONG_S * SAMPLE_RATE:
             waveform = _whole(path, file)
-            return crop_centre(waveform, n_samples) if rng is None else crop_random(waveform, n_samples, rng)
-        start = _start(n_all, n_samples, rng)
+            return crop(waveform, n_samples, place) if rng is None else crop_random(waveform, n_samples, rng)
+        start = _start(n_all, n_samples, rng, place)
         # from where a sample of the file and one at 16 kHz coincide
         common = gcd(file.samplerate, SAMPLE_RATE)
         periods = max(start - _MARGIN, 0) * common // SAMPLE_RATE
@@ -118,10 +121,15 @@ def count_samples(path: str | Path) -> int:
         return _resampled(n, file.samplerate)
 
 
+def crop(waveform: np.ndarray, n_samples: int, place: Place = "centre") -> np.ndarray:
+    """Take the middle n_samples, or the first ones (`start`); a shorter waveform stays as it is."""
+    start = _start(len(waveform), n_samples, None, place)
+    return waveform[start : start + n_samples]
+
+
 def crop_centre(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     """Take the middle n_samples; a shorter waveform stays as it is."""
-    start = _start(len(waveform), n_samples, None)
-    return waveform[start : start + n_samples]
+    return crop(waveform, n_samples)
 
 
 def crop_random(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -130,14 +138,17 @@ def crop_random(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) 
     return waveform[start : start + n_samples]
 
 
-def pad(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """Add zeros at the end until there are n_samples."""
-    return np.pad(waveform, (0, max(n_samples - len(waveform), 0)))
+def pad(waveform: np.ndarray, n_samples: int, padding: Padding = "zeros") -> np.ndarray:
+    """Add zeros at the end, or the waveform over and over (`repeat`), until there are n_samples."""
+    missing = max(n_samples - len(waveform), 0)
+    return np.pad(waveform, (0, missing), mode="wrap" if padding == "repeat" else "constant")
 
 
-def _start(n_all: int, n_samples: int, rng: np.random.Generator | None) -> int:
+def _start(n_all: int, n_samples: int, rng: np.random.Generator | None, place: Place = "centre") -> int:
     spare = max(n_all - n_samples, 0)
-    return spare // 2 if rng is None else int(rng.integers(spare + 1))
+    if rng is not None:
+        return int(rng.integers(spare + 1))
+    return spare // 2 if place == "centre" else 0
 
 
 def _resampled(n: int, rate: int) -> int:

@@ -2,7 +2,8 @@
 
 The trial list is a TSV with the header `trial_id, path, label, speaker_id, attack_id, codec, n_samples`: official
 order, unique ids, label bonafide or spoof, `-` where a protocol says nothing (of labels: for all trials or for none),
-n_samples at 16 kHz; every file exists, is named once, and has a sound header. No cell is empty.
+n_samples at 16 kHz; every file exists, is named once, and has a sound header. No cell is empty. Before n_samples stands
+`vocoder` where the protocol names those of attacks.
 
 Recordings may stay in the archives that they are published in (see `spaarsist.data.archives`). An index, a TSV with the
 header `member, path, n_samples, archive`, saves going through an archive for every trial list; the last column says
@@ -28,12 +29,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from spaarsist.artefacts import TRIAL_COLUMNS as COLUMNS
-from spaarsist.artefacts import distinct, read_table, some, trial_rows, writing
+from spaarsist.artefacts import VOCODER_COLUMNS, distinct, read_table, some, trial_rows, writing
 from spaarsist.data import archives
 from spaarsist.data.audio import ENDINGS, convert, count_samples
 from spaarsist.names import ConfigError
 
-Format = Literal["asvspoof5", "in_the_wild", "list"]
+Format = Literal["asvspoof5", "asvspoof2019", "asvspoof2021", "in_the_wild", "list"]
+SUBSETS = ("progress", "eval", "hidden")
+"""Parts of an ASVspoof 2021 protocol."""
+
 INDEX_COLUMNS = ("member", "path", "n_samples", "archive")
 LABELS = ("bonafide", "spoof")
 NO_LABEL = "-"
@@ -57,6 +61,7 @@ class Trial(NamedTuple):
     speaker_id: str = "-"
     attack_id: str = "-"
     codec: str = "-"
+    vocoder: str = "-"
 
 
 def make_index(archive: Path, output: Path) -> None:
@@ -81,26 +86,38 @@ def make_index(archive: Path, output: Path) -> None:
 
 
 def make_trials(
-    protocol: Path, form: Format, audio: Sequence[Path], output: Path, expected: int = 0, checksum: str = ""
+    protocol: Path,
+    form: Format,
+    audio: Sequence[Path],
+    output: Path,
+    expected: int = 0,
+    checksum: str = "",
+    subset: str = "",
 ) -> pd.DataFrame:
     """Turn a protocol and its recordings into a trial list, and write it.
 
     Args:
         protocol: the official file, or `archive::member` (.tar, .tar.gz, .zip). `asvspoof5`: ten columns between single
-            spaces, no header. `in_the_wild`: `meta.csv` with the header `file,speaker,label`. `list`: comma or tab
-            separated, a header with at least `file`, and `label` unless the list is for scoring alone, and optionally
-            `speaker, attack, codec`; cells may stand in double quotes, which close on their line.
+            spaces, no header. `asvspoof2019`: the five of its logical access. `asvspoof2021`: `trial_metadata.txt` of
+            the keys, LA (eight columns) or DF (thirteen). `in_the_wild`: `meta.csv` with the header
+            `file,speaker,label`. `list`: comma or tab separated, a header with at least `file`, and `label` unless the
+            list is for scoring alone, and optionally `speaker, attack, codec`; cells may stand in double quotes, which
+            close on their line.
         audio: where the recordings are: folders, archives (.tar, .zip) and indexes (.tsv) by `make_index`. A recording
             is found by its name, in whatever subfolder; what the protocol does not name is ignored.
         output: the TSV to write.
         expected: how many trials the release has; 0 = unknown.
         checksum: `md5:` or `sha256:` and the hex digest of the protocol's bytes; empty = unknown.
+        subset: of `asvspoof2021`, one of `SUBSETS`; empty = all.
 
     Raises:
         ConfigError: names the file, the line and what to do.
     """
     distinct([output], [(archives.split(protocol) or [protocol])[0], *audio])
-    trials = list(READERS[form](protocol, _read_lines(protocol, checksum)))
+    if subset and (form != "asvspoof2021" or subset not in SUBSETS):
+        raise ConfigError(f"subset {subset!r} of {form}: there are {', '.join(SUBSETS)}, of asvspoof2021 alone")
+    chosen = (subset,) if subset else ()
+    trials = list(READERS[form](protocol, _read_lines(protocol, checksum), *chosen))
     _check(protocol, trials, expected)
     for trial in trials:
         ending = posixpath.splitext(trial.file)[1]
@@ -158,7 +175,7 @@ def read_trials(path: Path, *, both_classes: bool = False) -> pd.DataFrame:
     Raises:
         ConfigError: it is missing, not such a list (names the line), or lacks a class that is needed.
     """
-    rows = list(trial_rows(path))
+    columns, *rows = trial_rows(path)
     trials = [Trial(i, *row[:-1]) for i, row in enumerate(rows, start=2)]
     _check(path, trials, 0)
     for trial, row in zip(trials, rows, strict=True):
@@ -166,7 +183,7 @@ def read_trials(path: Path, *, both_classes: bool = False) -> pd.DataFrame:
             raise ConfigError(
                 f"{path}, line {trial.line}: n_samples is {row[-1]!r}, not a whole number; make the list again"
             )
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=columns)
     if both_classes:
         if trials[0].label == NO_LABEL:
             raise ConfigError(f"{path}: no labels, which this needs; make it from a protocol that has them")
@@ -181,7 +198,9 @@ def write_key(labels: Mapping[str, str], output: Path) -> None:
 
 
 def _write(rows: Sequence[tuple], output: Path) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=VOCODER_COLUMNS)
+    if (table["vocoder"] == "-").all():
+        table = table[[*COLUMNS]]
     with writing(output) as path:
         table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
     return table
@@ -327,6 +346,50 @@ def _read_asvspoof5(protocol: Path, lines: list[str]) -> Iterator[Trial]:
         yield Trial(number, name, f"{name}.flac", key, speaker, attack, codec)
 
 
+def _read_asvspoof2019(protocol: Path, lines: list[str]) -> Iterator[Trial]:
+    for number, fields in _fields(protocol, lines, "the protocols of logical access (LA)", (5,)):
+        speaker, name, environment, attack, key = fields
+        if environment != "-":
+            raise ConfigError(
+                f"{protocol}, line {number}: environment {environment!r}, as in physical access (PA); LA alone is read"
+            )
+        yield Trial(number, name, f"{name}.flac", key, speaker, _attack(protocol, number, key, attack))
+
+
+def _read_asvspoof2021(protocol: Path, lines: list[str], subset: str = "") -> Iterator[Trial]:
+    subsets = set()
+    for number, fields in _fields(protocol, lines, "CM/trial_metadata.txt of the keys, LA or DF", (8, 13)):
+        speaker, name, codec, _, attack, key, _, part, *more = fields
+        if part not in SUBSETS:
+            raise ConfigError(f"{protocol}, line {number}: subset {part!r}; expected one of {', '.join(SUBSETS)}")
+        subsets.add(part)
+        if part == (subset or part):
+            vocoder = more[0] if more and key != "bonafide" else "-"
+            attack = _attack(protocol, number, key, attack)
+            yield Trial(number, name, f"{name}.flac", key, speaker, attack, codec, vocoder)
+    if subset and subset not in subsets:
+        raise ConfigError(f"{protocol}: no trials of {subset}; it has {', '.join(sorted(subsets)) or 'none at all'}")
+
+
+def _fields(protocol: Path, lines: list[str], which: str, widths: tuple[int, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells, between single spaces, of a protocol without a header; all lines have as many."""
+    for number, line in enumerate(lines, start=1):
+        fields = line.split(" ")
+        if len(fields) not in widths or len(fields) != len(lines[0].split(" ")):
+            raise ConfigError(
+                f"{protocol}, line {number}: {len(fields)} columns between single spaces instead of "
+                f"{' or '.join(map(str, widths))}, in all lines as many; take {which}"
+            )
+        yield number, fields
+
+
+def _attack(protocol: Path, number: int, key: str, attack: str) -> str:
+    """Name of an attack; releases write bonafide or - for none."""
+    if (key == "bonafide") != (attack in ("-", "bonafide")):
+        raise ConfigError(f"{protocol}, line {number}: key {key!r} and attack {attack!r} contradict each other")
+    return "-" if key == "bonafide" else attack
+
+
 def _read_in_the_wild(protocol: Path, lines: list[str]) -> Iterator[Trial]:
     labels = {"bona-fide": "bonafide"}
     for number, row in _read_table(protocol, lines, ",", ("file", "speaker", "label")):
@@ -375,7 +438,13 @@ def _read_table(
         yield number, dict(zip(header, cells, strict=True))
 
 
-READERS = {"asvspoof5": _read_asvspoof5, "in_the_wild": _read_in_the_wild, "list": _read_list}
+READERS = {
+    "asvspoof5": _read_asvspoof5,
+    "asvspoof2019": _read_asvspoof2019,
+    "asvspoof2021": _read_asvspoof2021,
+    "in_the_wild": _read_in_the_wild,
+    "list": _read_list,
+}
 
 
 def _check(source: Path, trials: list[Trial], expected: int) -> None:

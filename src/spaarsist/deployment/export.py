@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from spaarsist.artefacts import SCORE_METADATA, file_hash, provenance, writing
 from spaarsist.config import SAMPLE_RATE
 from spaarsist.data.protocol import read_trials
-from spaarsist.experiments.excerpts import Excerpts
+from spaarsist.experiments.excerpts import excerpt_of, excerpts_of
 from spaarsist.models.backend import AASIST
 from spaarsist.models.detector import BONAFIDE, SPOOF, Detector, load_checkpoint, prepare_torch
 from spaarsist.names import AS_TRAINED, ConfigError, Variant
@@ -191,8 +191,7 @@ def export(
             f"{trial_list}: {len(trials)} trials, fewer than the {n_excerpts} to check the file on; name another "
             "number by --n-excerpts"
         )
-    crop = record["recipe"]["crop"]
-    inputs, _ = next(iter(DataLoader(Excerpts(trials, crop), n_excerpts)))
+    inputs, _ = next(iter(DataLoader(excerpts_of(record, trials), n_excerpts)))
     kind, inputs = ("waveforms", inputs) if with_frontend else ("frames", detector.frames(inputs))
 
     file = FORMATS[output.suffix](_trace(_Scorer(detector, variant, with_frontend=with_frontend), inputs), kind)
@@ -201,7 +200,7 @@ def export(
         "variant": variant.column if variant else AS_TRAINED,
         "seed": record["seed"],
         "input": kind,
-        "crop": f"centre {crop} samples",
+        "crop": str(excerpt_of(record)),
         "sample_rate": SAMPLE_RATE,
         "polarity": "higher = more bona fide; log P(bona fide) - log P(spoof), nats",
         "precision": "float32" if precision == "float32" else f"float32; trained and scored in {precision}",

@@ -74,7 +74,8 @@ def evaluate(
 ) -> None:
     """Write the metrics of every variant in a score file, with bootstrap intervals, overall and by condition.
 
-    Conditions: `pooled`; `attack:<id>`, that attack's spoofs against all bona fide trials; `codec:<id>`, the
+    Conditions: `pooled`; `attack:<id>`, that attack's spoofs against all bona fide trials; `vocoder:<kind>`, the spoofs
+    by such vocoders against the same, where the trial list names them; `codec:<id>`, the
     trials of that codec (`codec:-`, no codec, stands beside others only), where both classes occur.
 
     Args:
@@ -257,8 +258,9 @@ def _conditions(listed: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     """Name and row mask of each condition that a trial list allows."""
     is_bonafide = listed["label"] == "bonafide"
     yield "pooled", pd.Series(True, index=listed.index)
-    for attack in sorted({*listed.loc[~is_bonafide, "attack_id"]} - {"-"}):
-        yield f"attack:{attack}", is_bonafide | (listed["attack_id"] == attack)
+    for kind, column in (("attack", "attack_id"), ("vocoder", "vocoder")):
+        for name in sorted({*listed.loc[~is_bonafide, column]} - {"-"}) if column in listed else ():
+            yield f"{kind}:{name}", is_bonafide | (listed[column] == name)
     codecs = sorted({*listed["codec"]})
     for codec in codecs if codecs != ["-"] else []:
         chosen = listed["codec"] == codec

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tqdm import tqdm
 
 from spaarsist.artefacts import some
-from spaarsist.config import Stage, TrainingRecipe
+from spaarsist.config import Excerpt, Padding, Place, Stage, TrainingRecipe, parse
 from spaarsist.data import audio
 from spaarsist.models.detector import BONAFIDE, SPOOF
 from spaarsist.names import ConfigError
@@ -65,21 +65,42 @@ class TrainingDraws(Dataset):
 
 
 class Excerpts(Dataset):
-    """`crop` samples of every trial, zero-padded if short: (waveform (crop,), position).
+    """`crop` samples of every trial, padded if short: (waveform (crop,), position).
 
-    The middle ones, or, where a position in the run is given, from a random place that depends on it alone.
+    The middle or the first ones, or, where a position in the run is given, from a random place that depends on it
+    alone.
     """
 
-    def __init__(self, trials: pd.DataFrame, crop: int, position: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        trials: pd.DataFrame,
+        crop: int,
+        position: tuple[int, ...] | None = None,
+        *,
+        place: Place = "centre",
+        padding: Padding = "zeros",
+    ) -> None:
         self.paths, self.crop, self.position = trials["path"].to_numpy(), crop, position
+        self.place, self.padding = place, padding
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         rng = None if self.position is None else np.random.default_rng((*self.position, 4, index))
-        waveform = audio.read_excerpt(self.paths[index], self.crop, rng)
-        return torch.from_numpy(audio.pad(waveform, self.crop)), index
+        waveform = audio.read_excerpt(self.paths[index], self.crop, rng, self.place)
+        return torch.from_numpy(audio.pad(waveform, self.crop, self.padding)), index
+
+
+def excerpt_of(record: Mapping[str, Any]) -> Excerpt:
+    """What a checkpoint is shown of each recording, from its record; those from before say it in their recipe alone."""
+    return parse(Excerpt, record["excerpt"]) if "excerpt" in record else Excerpt(record["recipe"]["crop"])
+
+
+def excerpts_of(record: Mapping[str, Any], trials: pd.DataFrame) -> Excerpts:
+    """Excerpts of trials as a checkpoint is scored on them, from its record."""
+    excerpt = excerpt_of(record)
+    return Excerpts(trials, excerpt.crop, place=excerpt.place, padding=excerpt.padding)
 
 
 def draws_per_epoch(recipe: TrainingRecipe, stage: Stage, n_trials: int) -> int:

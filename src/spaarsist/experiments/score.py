@@ -31,7 +31,7 @@ from spaarsist.artefacts import (
     writing,
 )
 from spaarsist.data.protocol import read_trials, write_key
-from spaarsist.experiments.excerpts import Excerpts, reading
+from spaarsist.experiments.excerpts import excerpt_of, excerpts_of, reading
 from spaarsist.models.detector import Detector, load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, System, Variant, column_as_trained
 
@@ -97,7 +97,6 @@ def score(
     if variants and detector.variant is None:
         raise ConfigError(f"{checkpoint}: {record['system']} has no variants; ask for none")
     columns = [variant.column for variant in variants] or [column_as_trained(record["system"], detector.variant)]
-    crop = record["recipe"]["crop"]
     metadata = {
         "system": record["system"],
         "seed": record["seed"],
@@ -105,22 +104,23 @@ def score(
         "backend": record["backend"]["kind"],
         "checkpoint": file_hash(checkpoint / "model.safetensors"),
         "trial_list": trials_hash(trial_list),
-        "crop": f"centre {crop} samples",
+        "crop": str(excerpt_of(record)),
         "deterministic": record["deterministic_algorithms"],
         "polarity": "higher = more bona fide; log P(bona fide) - log P(spoof), nats",
         "trained_with": record["provenance"],
         "provenance": provenance(backend=record["backend"]["kind"]),
     }
     with locked(output):
-        _complete(output, metadata, detector, trial_list, crop, variants, columns, batch_size, device, threads, workers)
+        how = (variants, columns, batch_size, device, threads, workers)
+        _complete(output, metadata, detector, record, trial_list, *how)
 
 
 def _complete(
     output: Path,
     metadata: dict,
     detector: Detector,
+    record: dict,
     trial_list: Path,
-    crop: int,
     variants: Sequence[Variant],
     columns: Sequence[str],
     batch_size: int,
@@ -141,7 +141,7 @@ def _complete(
     content |= {column: present[column].to_numpy() for column in columns if column in present}
     if missing := [column for column in columns if column not in content]:
         absent = [variant for variant in variants if variant.column in missing]
-        excerpts = Excerpts(trials, crop)
+        excerpts = excerpts_of(record, trials)
 
         def score_rows(rows: range) -> np.ndarray:
             description = f"score {trial_list.stem}" + (f" from {rows.start:,}" if len(rows) < len(trials) else "")

@@ -48,7 +48,7 @@ from spaarsist.artefacts import (
     trials_hash,
     writing,
 )
-from spaarsist.config import SAMPLE_RATE, Stage, TrainingRecipe, parse, to_json
+from spaarsist.config import SAMPLE_RATE, Excerpt, Stage, TrainingRecipe, parse, to_json
 from spaarsist.data.augment import Augmenter
 from spaarsist.data.protocol import read_trials
 from spaarsist.evaluation.metrics import compute_metrics
@@ -441,6 +441,7 @@ class _Run:
             "n_layers": self.detector.frontend.n_layers,
             "n_frames": self.n_frames[self.recipe.crop],
             "recipe": asdict(self.recipe),
+            "excerpt": asdict(Excerpt(self.recipe.crop)),
             "stage": chosen + 1,
             "epoch": best[chosen][1],
             "dev_eer": best[chosen][0],

@@ -123,7 +123,9 @@ class Detector(nn.Module):
 
 
 def build_head(size: int) -> nn.Sequential:
-    """Build the classification head: embeddings (B, size) -> logits (B, 2), bona fide first."""
+    """Build the classification head: embeddings (B, size) -> logits (B, 2), bona fide first; none if size is 2."""
+    if size == 2:
+        return nn.Sequential()
     return nn.Sequential(
         nn.Linear(size, size // 2),
         nn.BatchNorm1d(size // 2),

@@ -87,7 +87,7 @@ class SelfSupervised(nn.Module):
 
         super().__init__()
         self.settings = settings
-        config = _read_architecture(settings) if architecture is None else _from_dict(architecture)
+        config = read_architecture(settings) if architecture is None else _from_dict(architecture)
         for name in SWITCHED_OFF:
             if hasattr(config, name):
                 setattr(config, name, 0.0)
@@ -244,7 +244,12 @@ def _check_length(waveforms: Tensor) -> None:
         raise ValueError(f"waveforms of {waveforms.shape[-1]} samples; at least {MIN_SAMPLES} are needed")
 
 
-def _read_architecture(settings: FrontendConfig) -> PretrainedConfig:
+def read_architecture(settings: FrontendConfig) -> PretrainedConfig:
+    """Read the configuration of the model that `settings.model` names, without its weights.
+
+    Raises:
+        ConfigError: see `SelfSupervised`.
+    """
     from transformers import AutoConfig
 
     place, named = Path(settings.model), f"frontend.model {settings.model!r}"
