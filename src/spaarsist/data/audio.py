@@ -184,7 +184,7 @@ _UNKNOWN_FORMAT, _UNKNOWN_ENCODING = 1, 4  # libsndfile's numbers
 
 
 def _is_of_libsndfile(path: str | Path) -> bool:
-    """Whether a file that was refused is in a format that libsndfile reads, so that FFmpeg is not to be more lenient."""
+    """Whether a file that was refused is in a format that libsndfile reads: FFmpeg is not to be more lenient."""
     try:
         with soundfile.SoundFile(os.fspath(path)) as file:
             return file.format in _FORMATS
