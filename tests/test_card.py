@@ -12,8 +12,9 @@ from spaarsist.artefacts import CALIBRATION, RECORD, WEIGHTS
 from spaarsist.deployment.card import describe, write_card
 from spaarsist.deployment.detect import Listener
 from spaarsist.models.detector import load_checkpoint
-from spaarsist.names import ConfigError
+from spaarsist.names import ConfigError, Variant
 
+MAG = Variant.from_column("01-Mag")
 ROW = ("AST-05-05", 1, "05", "eval|out", "pooled")
 ROWS = [
     (*ROW, "eer", 0.125, 0.1, 0.15, 20, 30),
@@ -52,19 +53,29 @@ def test_the_folder_is_a_checkpoint_with_its_threshold(checkpoint, metrics, cali
 
 
 def test_the_model_index_holds_the_pooled_metrics(checkpoint, metrics, tmp_path):
-    write_card(checkpoint, tmp_path / "card", [metrics])
+    write_card(checkpoint, tmp_path / "card", [metrics], variants=[Variant(), MAG])
     card, text = read(tmp_path / "card")
     found = {
         (r.dataset_name, r.metric_name): (r.metric_type, r.metric_value, r.metric_args) for r in card.data.eval_results
     }
     assert found == {
-        ("eval|out", "EER, AST-05-05"): ("eer", 0.125, {"interval": [0.1, 0.15]}),
-        ("eval|out", "minDCF, AST-05-05"): ("min_dcf", 0.5, {"interval": [0.25, 0.75]}),
-        ("eval|out", "EER, AST-05-01-Mag"): ("eer", 0.25, None),
+        ("eval|out (demo)", "EER, AST-05-05"): ("eer", 0.125, {"interval": [0.1, 0.15]}),
+        ("eval|out (demo)", "minDCF, AST-05-05"): ("min_dcf", 0.5, {"interval": [0.25, 0.75]}),
+        ("eval|out (demo)", "EER, AST-05-01-Mag"): ("eer", 0.25, None),
     }
-    assert {result.dataset_type for result in card.data.eval_results} == {"eval-out"}
-    assert r"| AST-05-05 | eval\|out | 12.50 [10.00, 15.00] | 0.500 [0.250, 0.750] |" in text
-    assert r"| AST-05-01-Mag | eval\|out | 25.00 | |" in text and "90.00" not in text
+    assert {result.dataset_type for result in card.data.eval_results} == {"eval-out-demo"}
+    assert r"| AST-05-05 | eval\|out (demo) | 12.50 [10.00, 15.00] | 0.500 [0.250, 0.750] |" in text
+    assert r"| AST-05-01-Mag | eval\|out (demo) | 25.00 | |" in text and "90.00" not in text
+
+
+def test_as_trained_unless_variants_are_named(checkpoint, metrics, tmp_path):
+    for variants, shown in ([], {"EER, AST-05-05", "minDCF, AST-05-05"}), ([MAG], {"EER, AST-05-01-Mag"}):
+        write_card(checkpoint, tmp_path / "card", [metrics], variants=variants)
+        assert {result.metric_name for result in read(tmp_path / "card")[0].data.eval_results} == shown
+    with pytest.raises(
+        ConfigError, match=r"m\.tsv: no pooled metrics of variant 03; --variant names others: 05, 01-Mag$"
+    ):
+        write_card(checkpoint, tmp_path / "card", [metrics], variants=[Variant(k_infer=0.3)])
 
 
 def test_intervals_over_speakers_come_first(checkpoint, tmp_path):
@@ -127,7 +138,7 @@ def test_results_of_another_training_are_refused(checkpoint, tmp_path, cells):
 
 
 def test_the_same_metrics_twice(checkpoint, metrics, tmp_path):
-    with pytest.raises(ConfigError, match=r"AST-05-05 on eval\|out: its eer was given twice"):
+    with pytest.raises(ConfigError, match=r"AST-05-05 on eval\|out \(demo\): its eer was given twice"):
         write_card(checkpoint, tmp_path / "card", [metrics, metrics])
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from conftest import write_tsv
+from conftest import write_record, write_tsv
 from spaarsist.__main__ import main
-from spaarsist.artefacts import CALIBRATION
+from spaarsist.artefacts import CALIBRATION, RECORD
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.deployment import detect as detecting
@@ -118,6 +118,11 @@ class TestThreshold:
         path = calibration(tmp_path / "c.tsv", **{"threshold": 0.5} | cells)
         with pytest.raises(ConfigError, match=rf"^{path}: no finite development threshold of AST-05-05, seed 1; name"):
             Listener(checkpoint, calibration=path)
+
+    def test_it_is_that_of_the_seed(self, checkpoint, tmp_path):
+        folder = shutil.copytree(checkpoint, tmp_path / "other")
+        write_record(folder / RECORD, **json.loads((folder / RECORD).read_text()) | {"seed": 2})
+        assert Listener(folder, calibration=calibration(tmp_path / "c.tsv", 0.5, seed=2)).threshold == 0.5
 
     def test_it_may_lie_beside_the_checkpoint(self, checkpoint, tmp_path):
         folder = shutil.copytree(checkpoint, tmp_path / "shared")

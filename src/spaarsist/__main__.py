@@ -284,15 +284,20 @@ def card(
     calibration: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File of `calibrate`, for `detect`'s threshold.")
     ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Whose metrics the card shows, e.g. 01-Mag; repeat. Default: as trained.")
+    ] = None,
     trained_on: Annotated[str, typer.Option(help="The corpora that it was trained on and selected by, in words.")] = "",
     licence: Annotated[str, typer.Option(help="Of the weights, as the hub names it, e.g. mit or cc-by-4.0.")] = "",
     repository: Annotated[str, typer.Option(help="Where it will lie on the hub: user/name.")] = "",
 ) -> None:
     """Write a checkpoint as a folder for the Hugging Face hub: weights, record, and a model card with the metrics."""
+    from spaarsist.config import Variant
     from spaarsist.deployment.card import write_card
 
+    variants = [Variant.from_column(column) for column in variant or ()]
     about = {"trained_on": trained_on, "licence": licence, "repository": repository}
-    write_card(checkpoint, output, metrics, calibration, **about)
+    write_card(checkpoint, output, metrics, calibration, variants, **about)
 
 
 @verb(PEOPLE)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spaarsist.artefacts import CALIBRATION, RECORD, WEIGHTS, distinct, read_record, read_table, writing
+from spaarsist.artefacts import CALIBRATION, RECORD, WEIGHTS, distinct, read_table, some, writing
 from spaarsist.config import SAMPLE_RATE
 from spaarsist.evaluation.calibration import read_thresholds
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
-from spaarsist.models.detector import read_weights
-from spaarsist.names import ConfigError, System
+from spaarsist.models.detector import load_checkpoint
+from spaarsist.names import ConfigError, System, Variant, column_as_trained
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -56,6 +56,7 @@ def write_card(
     output: Path,
     metrics: Sequence[Path] = (),
     calibration: Path | None = None,
+    variants: Sequence[Variant] = (),
     *,
     trained_on: str = "",
     licence: str = "",
@@ -71,18 +72,20 @@ def write_card(
         output: the folder to write, whole or not at all; one that this function has written is replaced.
         metrics: files of `evaluation.evaluate.evaluate` of this training, of any corpora.
         calibration: file of `evaluation.calibration.calibrate` of this training.
+        variants: those whose metrics are shown; none: as trained, or all of a back-end without any.
         trained_on: corpora of training and development, in words.
         licence: of the weights, an identifier of the hub's.
         repository: `user/name`, for the commands in the card.
 
     Raises:
-        ConfigError: no whole checkpoint; metrics or calibration of another training, or a metric twice; no identifier;
+        ConfigError: no whole checkpoint; metrics or calibration of another training, no metrics of a variant, or some
+            twice; no identifier;
             or `output` holds other files.
     """
-    record = read_record(checkpoint / RECORD)
-    weights = read_weights(checkpoint, record)
-    results = _pooled(metrics, record)
+    detector, record = load_checkpoint(checkpoint)
     trained = record["system"], record["seed"]
+    columns = [variant.column for variant in variants] or [column_as_trained(trained[0], detector.variant)]
+    results = _pooled(metrics, record, columns)
     if calibration:
         found = read_thresholds([calibration])
         if not any((System.parse(system).trained, seed) == trained for system, seed in found):
@@ -99,7 +102,7 @@ def write_card(
     text = _text(
         record,
         results,
-        n_parameters=sum(tensor.numel() for tensor in weights.values()),
+        n_parameters=sum(tensor.numel() for tensor in detector.parameters()),
         trained_on=" ".join(trained_on.split()),
         licence=licence,
         repository=repository,
@@ -125,8 +128,8 @@ def _texts(record: object) -> list[str]:
     return [text for part in parts for text in _texts(part)]
 
 
-def _pooled(metrics: Sequence[Path], record: Mapping[str, Any]) -> pd.DataFrame:
-    """Pooled metrics of this training: system, corpus, metric, value, low, high."""
+def _pooled(metrics: Sequence[Path], record: Mapping[str, Any], variants: Sequence[str]) -> pd.DataFrame:
+    """Pooled metrics of this training, as these score columns: system, corpus, metric, value, low, high."""
     parts = []
     for path in metrics:
         table = read_table(path, RESULT_COLUMNS, RESULT_COLUMNS[:6], ["value"], dtype={"variant": str, "corpus": str})
@@ -138,10 +141,15 @@ def _pooled(metrics: Sequence[Path], record: Mapping[str, Any]) -> pd.DataFrame:
             table[over_speakers].fillna(table[over_trials]) if over_speakers in table else table[over_trials]
             for over_speakers, over_trials in (("speakers_low", "ci_low"), ("speakers_high", "ci_high"))
         )
-        chosen = (table["condition"] == "pooled") & table["metric"].isin([*NAMES])
-        parts.append(table.assign(low=low, high=high)[chosen])
+        table = table.assign(low=low, high=high)[table["condition"] == "pooled"]
+        if absent := [variant for variant in variants if variant not in {*table["variant"]}]:
+            there = some([*table["variant"]])
+            raise ConfigError(f"{path}: no pooled metrics of variant {absent[0]}; --variant names others: {there}")
+        parts.append(table[table["metric"].isin([*NAMES]) & table["variant"].isin(variants)])
     columns = ["system", "corpus", "metric", "value", "low", "high"]
     results = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    if is_demo(record):  # whose corpora may have the name of published ones that they stand in for
+        results["corpus"] += " (demo)"
     if twice := results[results.duplicated(columns[:3])].to_dict("records"):
         raise ConfigError("{system} on {corpus}: its {metric} was given twice; give each file once".format(**twice[0]))
     return results
@@ -222,7 +230,7 @@ SpAArSIST-repro, a replication of *SpAArSIST: Sparsified AASIST for Efficient an
         f"{frontend['model']}, {frontend['revision']}" if frontend["revision"] else Path(frontend["model"]).name
     } |
 | back-end | {backend["kind"]}, embedding of {backend["embedding_dim"]}, options: {options} |
-| numbers in the weights | {n_parameters:,} |
+| parameters | {n_parameters:,} |
 | input | 16 kHz, one channel; an excerpt of {recipe["crop"] / SAMPLE_RATE:.2f} s |
 | trained on | {trained_on or "not stated by who wrote this card"} |
 | list of training trials | {"SHA-256 " + record["train_list"] if "train_list" in record else "unknown"} |
