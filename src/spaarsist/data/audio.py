@@ -64,18 +64,6 @@ STREAMED_SIZE = 0x7FFF_0000
 _DAMAGE = (soundfile.SoundFileError, OSError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
 
 
-def read(path: str | Path) -> np.ndarray:
-    """Read a recording as a float32 waveform (n_samples,) at 16 kHz, full scale at 1.0.
-
-    Raises:
-        ConfigError: the file is missing, empty, no regular file, not in a format that is read, cut short, damaged, or
-            holds a NaN or infinite sample; its archive is missing, damaged or another one than when the path was made;
-            named.
-    """
-    with _opened(path) as file:
-        return _whole(path, file)
-
-
 def read_any(path: str | Path) -> np.ndarray:
     """Read a recording in any container that libsndfile or FFmpeg's libraries know: as `read`, by the same rules.
 
@@ -108,6 +96,18 @@ def read_any(path: str | Path) -> np.ndarray:
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigError(f"{path}: no recording, cut short or damaged (FFmpeg: {reason}); fetch it again") from None
+
+
+def read(path: str | Path) -> np.ndarray:
+    """Read a recording as a float32 waveform (n_samples,) at 16 kHz, full scale at 1.0.
+
+    Raises:
+        ConfigError: the file is missing, empty, no regular file, not in a format that is read, cut short, damaged, or
+            holds a NaN or infinite sample; its archive is missing, damaged or another one than when the path was made;
+            named.
+    """
+    with _opened(path) as file:
+        return _whole(path, file)
 
 
 def read_excerpt(path: str | Path, n_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -178,59 +178,6 @@ def crop_random(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) 
 def pad(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     """Add zeros at the end until there are n_samples."""
     return np.pad(waveform, (0, max(n_samples - len(waveform), 0)))
-
-
-_UNKNOWN_FORMAT, _UNKNOWN_ENCODING = 1, 4  # libsndfile's numbers
-
-
-def _is_of_libsndfile(path: str | Path) -> bool:
-    """Whether a file that was refused is in a format that libsndfile reads: FFmpeg is not to be more lenient."""
-    try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            return file.format in _FORMATS
-    except soundfile.LibsndfileError as error:
-        return error.code not in (_UNKNOWN_FORMAT, _UNKNOWN_ENCODING)
-    except _DAMAGE:  # a TypeError is a name's ending that says raw samples
-        return True
-
-
-def _decoded(path: str | Path, container: InputContainer) -> np.ndarray:
-    """Decode the one audio track of a container: mono float32 at 16 kHz."""
-    import av
-
-    tracks = container.streams.audio
-    if not tracks:
-        raise ConfigError(f"{path}: holds no audio track; name a file with sound")
-    if len(tracks) > 1:
-        take_out = f"ffmpeg -i {shlex.quote(Path(path).name)} -map 0:a:0 {shlex.quote(f'{Path(path).stem}.flac')}"
-        raise ConfigError(f"{path}: {len(tracks)} audio tracks; take out the one to hear, e.g. {take_out}")
-    (track,) = tracks
-    if not RATES[0] <= track.rate <= RATES[1]:
-        raise ConfigError(f"{path}: a sampling rate of {track.rate} Hz; correct its header, or fetch it again")
-    as_float = av.AudioResampler(format="fltp")
-    frames = (part for frame in chain(container.decode(track), [None]) for part in as_float.resample(frame))
-    blocks = [frame.to_ndarray().mean(axis=0) for frame in frames]
-    waveform = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    if not np.isfinite(waveform).all():
-        where = int(np.flatnonzero(~np.isfinite(waveform))[0])
-        raise ConfigError(f"{path}: sample {where} is not a finite number; repair or remove the file")
-    seconds, stated = len(waveform) / track.rate, _stated_length(container)
-    if seconds < stated - SHORT_BY_S:
-        raise ConfigError(f"{path}: cut short: {seconds:.2f} of {stated:.2f} s; fetch it again")
-    if not _resampled(len(waveform), track.rate):
-        raise ConfigError(f"{path}: holds no audio; fetch it again")
-    return _at_16_khz(waveform, track.rate)
-
-
-def _stated_length(container: InputContainer) -> float:
-    """Seconds that a container says its one audio track has; 0 where it does not say it."""
-    (track,) = container.streams.audio
-    if track.duration is not None:
-        return float(track.duration * track.time_base)
-    if found := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", track.metadata.get("DURATION", "")):  # Matroska
-        hours, minutes, seconds = map(float, found.groups())
-        return 3600 * hours + 60 * minutes + seconds
-    return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
 
 
 def _start(n_all: int, n_samples: int, rng: np.random.Generator | None) -> int:
@@ -464,3 +411,56 @@ def _unreadable(path: str | Path, content: bytes | None, error: Exception) -> Co
         return ConfigError(f"{path}: no header says what it is; {convert(path)}")
     reason = getattr(error, "error_string", "").rstrip(".") or type(error).__name__
     return ConfigError(f"{path}: not readable as audio or cut short ({reason}); fetch it again")
+
+
+_UNKNOWN_FORMAT, _UNKNOWN_ENCODING = 1, 4  # libsndfile's numbers
+
+
+def _is_of_libsndfile(path: str | Path) -> bool:
+    """Whether a file that was refused is in a format that libsndfile reads: FFmpeg is not to be more lenient."""
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            return file.format in _FORMATS
+    except soundfile.LibsndfileError as error:
+        return error.code not in (_UNKNOWN_FORMAT, _UNKNOWN_ENCODING)
+    except _DAMAGE:  # a TypeError is a name's ending that says raw samples
+        return True
+
+
+def _decoded(path: str | Path, container: InputContainer) -> np.ndarray:
+    """Decode the one audio track of a container: mono float32 at 16 kHz."""
+    import av
+
+    tracks = container.streams.audio
+    if not tracks:
+        raise ConfigError(f"{path}: holds no audio track; name a file with sound")
+    if len(tracks) > 1:
+        take_out = f"ffmpeg -i {shlex.quote(Path(path).name)} -map 0:a:0 {shlex.quote(f'{Path(path).stem}.flac')}"
+        raise ConfigError(f"{path}: {len(tracks)} audio tracks; take out the one to hear, e.g. {take_out}")
+    (track,) = tracks
+    if not RATES[0] <= track.rate <= RATES[1]:
+        raise ConfigError(f"{path}: a sampling rate of {track.rate} Hz; correct its header, or fetch it again")
+    as_float = av.AudioResampler(format="fltp")
+    frames = (part for frame in chain(container.decode(track), [None]) for part in as_float.resample(frame))
+    blocks = [frame.to_ndarray().mean(axis=0) for frame in frames]
+    waveform = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    if not np.isfinite(waveform).all():
+        where = int(np.flatnonzero(~np.isfinite(waveform))[0])
+        raise ConfigError(f"{path}: sample {where} is not a finite number; repair or remove the file")
+    seconds, stated = len(waveform) / track.rate, _stated_length(container)
+    if seconds < stated - SHORT_BY_S:
+        raise ConfigError(f"{path}: cut short: {seconds:.2f} of {stated:.2f} s; fetch it again")
+    if not _resampled(len(waveform), track.rate):
+        raise ConfigError(f"{path}: holds no audio; fetch it again")
+    return _at_16_khz(waveform, track.rate)
+
+
+def _stated_length(container: InputContainer) -> float:
+    """Seconds that a container says its one audio track has; 0 where it does not say it."""
+    (track,) = container.streams.audio
+    if track.duration is not None:
+        return float(track.duration * track.time_base)
+    if found := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", track.metadata.get("DURATION", "")):  # Matroska
+        hours, minutes, seconds = map(float, found.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
