@@ -134,24 +134,24 @@ class TestThreshold:
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "rate", "layout"),
+    ("name", "codec", "rate", "layout", "longer"),
     [
-        ("a.m4a", "aac", 44_100, "stereo"),
-        ("a.mp4", "aac", 8_000, "mono"),
-        ("a.webm", "libopus", 48_000, "mono"),
-        ("a.opus", "libopus", 48_000, "stereo"),
-        ("a.wav", "pcm_s16le", 8_000, "stereo"),
-        ("a.m4a", "alac", 16_000, "mono"),
-        ("a.avi", "libmp3lame", 16_000, "mono"),
+        ("a.m4a", "aac", 44_100, "stereo", 0.07),
+        ("a.mp4", "aac", 8_000, "mono", 0.3),
+        ("a.webm", "libopus", 48_000, "mono", 0),
+        ("a.opus", "libopus", 48_000, "stereo", 0),
+        ("a.wav", "pcm_s16le", 8_000, "stereo", 0),
+        ("a.m4a", "alac", 16_000, "mono", 0),
+        ("a.avi", "libmp3lame", 16_000, "mono", 0.15),
     ],
 )
-def test_any_container(tmp_path, checkpoint, name, codec, rate, layout):
+def test_any_container(tmp_path, checkpoint, name, codec, rate, layout, longer):
     """A tone of 440 Hz stays one of its level and length, whatever carries it; channels are averaged."""
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate)
     planes = np.stack([tone * 1.5, tone * 0.5]) if layout == "stereo" else tone
     path = write_media(tmp_path / name, planes, codec, rate, layout)
     waveform = audio.read_any(path)
-    assert waveform.dtype == np.float32 and abs(len(waveform) / 16_000 - 2) < 0.3  # codecs' frames, at 8 kHz 0.13 s
+    assert waveform.dtype == np.float32 and 2 <= len(waveform) / 16_000 <= 2 + longer  # codecs whose frames stay
     middle = waveform[8_000:24_000]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     assert spectrum.argmax() == 440 and np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.3, rel=0.05)
