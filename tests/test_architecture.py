@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from spaarsist import config, names
 
 PACKAGE = REPOSITORY / "src" / "spaarsist"
-ROOMS = ["data", "models", "experiments", "deployment", "evaluation", "audit", "reporting"]
+ROOMS = ["data", "models", "experiments", "evaluation", "deployment", "audit", "reporting"]
 HEAVY = {"torch", "torchaudio", "transformers", "fvcore", "audiomentations", "librosa"}
 WITHOUT_TORCH = ["evaluation", "reporting", "data/corpora.py", "data/archives.py", "data/protocol.py", "data/audio.py"]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]

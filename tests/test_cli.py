@@ -281,6 +281,17 @@ def test_no_verb_begins_what_it_cannot_write(complaint, tmp_path, name, option, 
     assert {*tmp_path.rglob("*")} - {*before} <= {tmp_path / "input", tmp_path / "folder"}
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, verb in VERBS.items() if "checkpoint" in {p.name for p in verb.params}]
+)
+def test_every_checkpoint_may_lie_on_the_hub(complaint, tmp_path, name):
+    """One place finds it, whichever verb asks; here it is not told which commit."""
+    options = [*arguments(name, tmp_path, checkpoint="user/name@main")]
+    assert complaint(name, *options).startswith(
+        "user/name@main: no such folder; of a checkpoint on the Hugging Face hub"
+    )
+
+
 def test_marks_name_what_verbs_write():
     """A verb that writes says so by marks, or its outputs would not be looked at."""
     marked = {name for name, *_ in written()}

@@ -31,6 +31,9 @@ DISK = {
 FILE, FOLDER, STEM = WRITTEN = ("file to write", "folder to write", "files to write, by their common stem")
 """Marks of the options that say what a verb writes."""
 
+CHECKPOINT = "a checkpoint to read"
+"""Mark of the options that name a checkpoint: a folder here, or one on the Hugging Face hub, which is fetched."""
+
 PEOPLE = "For people"
 CORPORA = "Corpora and trial lists"
 RUNS = "Training and scoring"
@@ -85,7 +88,7 @@ def verb(group: str) -> Callable[[Callable], Callable]:
         @wraps(function)
         def run(**given: Any) -> None:
             _look_at_places(function, given)
-            function(**given)
+            function(**given | _located(function, given))
 
         return app.command(rich_help_panel=group)(run)
 
@@ -108,6 +111,17 @@ def _look_at_places(function: Callable, given: dict[str, Any]) -> None:
     distinct(outputs, inputs)
 
 
+def _located(function: Callable, given: dict[str, Any]) -> dict[str, Any]:
+    """The folders of the checkpoints that a verb is given: for all verbs they are found, or fetched, here."""
+    from spaarsist.models.hub import locate
+
+    found = {}
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        if CHECKPOINT in getattr(hint, "__metadata__", ()) and (named := given.get(name)):
+            found[name] = [locate(one) for one in named] if isinstance(named, list) else locate(named)
+    return found
+
+
 def _files(help_text: str, *name: str) -> Any:
     return typer.Option(*name, exists=True, dir_okay=False, help=f"{help_text}; repeat for more.")
 
@@ -116,6 +130,8 @@ InputFile = Annotated[Path, typer.Option(exists=True, dir_okay=False)]
 OptionalFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
 InputFolder = Annotated[Path, typer.Option(exists=True, file_okay=False)]
 OptionalFolder = Annotated[Path | None, typer.Option(exists=True, file_okay=False)]
+Checkpoint = Annotated[Path, typer.Option(help="Folder of a training, or user/name@commit on the hub."), CHECKPOINT]
+CheckpointFirst = Annotated[Path, typer.Argument(help="Folder of a training, or user/name@commit."), CHECKPOINT]
 Output = Annotated[Path, typer.Option(), FILE]
 OutputFolder = Annotated[Path, typer.Option(), FOLDER]
 MetricsFiles = Annotated[list[Path], _files("File of `metrics`")]
@@ -217,8 +233,76 @@ def departures(
 
 
 @verb(PEOPLE)
+def detect(
+    checkpoint: CheckpointFirst,
+    file: Annotated[list[Path], typer.Argument(help="Recordings, or films: WAV, FLAC, MP3, M4A, MP4, WebM, Opus, ...")],
+    variant: Annotated[str | None, typer.Option(help="Of an AASIST, e.g. 05 or 01-Mag. Default: as trained.")] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File of `calibrate` of this training, for the threshold."),
+    ] = None,
+    windows: Annotated[bool, typer.Option("--windows", help="Score the whole of each recording, in steps.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the time lines of --windows.", show_default=False), FOLDER
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    tsv: Annotated[bool, typer.Option("--tsv", help="Print a TSV, a row for each part that was scored.")] = False,
+    device: Device = "cpu",
+    threads: Threads = 1,
+) -> None:
+    """Score recordings of any kind, without protocol or labels; exit code 1 if one of them cannot be read."""
+    from spaarsist.config import Variant
+    from spaarsist.deployment.detect import Listener, Recording
+    from spaarsist.deployment.detect import detect as run
+    from spaarsist.names import ConfigError
+
+    if json and tsv:
+        raise ConfigError("--json and --tsv: one output has one form; name one of them")
+    if output and not windows:
+        raise ConfigError("--output is the folder of time lines; add --windows, or leave it out")
+    names = [path.name for path in file]
+    if output and (twice := {name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"two recordings are called {min(twice)}, and so would be their time lines; draw them apart")
+    chosen = Variant.from_column(variant) if variant is not None else None
+    listener = Listener(checkpoint, chosen, calibration, device=device, threads=threads)
+
+    def draw(recording: Recording) -> None:
+        from spaarsist.reporting.figures.timeline import timeline
+
+        timeline(recording.parts, output / recording.path.name, recording.name, listener.threshold, listener.model)
+
+    form = "json" if json else "tsv" if tsv else "text"
+    if run(listener, file, windows=windows, form=form, draw=draw if output else None):
+        raise typer.Exit(1)
+
+
+@verb(PEOPLE)
+def card(
+    checkpoint: CheckpointFirst,
+    output: OutputFolder,
+    metrics: Annotated[list[Path], _files("File of `metrics` of this training")] = [],  # noqa: B006
+    calibration: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File of `calibrate`, for `detect`'s threshold.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Whose metrics the card shows, e.g. 01-Mag; repeat. Default: as trained.")
+    ] = None,
+    trained_on: Annotated[str, typer.Option(help="The corpora that it was trained on and selected by, in words.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the weights, as the hub names it, e.g. mit or cc-by-4.0.")] = "",
+    repository: Annotated[str, typer.Option(help="Where it will lie on the hub: user/name.")] = "",
+) -> None:
+    """Write a checkpoint as a folder for the Hugging Face hub: weights, record, and a model card with the metrics."""
+    from spaarsist.config import Variant
+    from spaarsist.deployment.card import write_card
+
+    variants = [Variant.from_column(column) for column in variant or ()]
+    about = {"trained_on": trained_on, "licence": licence, "repository": repository}
+    write_card(checkpoint, output, metrics, calibration, variants, **about)
+
+
+@verb(PEOPLE)
 def export(
-    checkpoint: InputFolder,
+    checkpoint: Checkpoint,
     trial_list: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Audio to check the file on.")],
     output: Annotated[Path, typer.Option(help="File to write: .onnx, or .pt2 for torch.export.load."), FILE],
     variant: Annotated[str | None, typer.Option(help="Of an AASIST, e.g. 05 or 01-Mag. Default: as trained.")] = None,
@@ -415,7 +499,7 @@ def train(
 
 @verb(RUNS)
 def score(
-    checkpoint: InputFolder,
+    checkpoint: Checkpoint,
     trial_list: InputFile,
     output: Output,
     variant: Annotated[
@@ -618,7 +702,7 @@ def complexity(
     n_layers: Annotated[int, typer.Option(min=1)] = 24,
     embedding_dim: Annotated[int, typer.Option(min=1)] = 1024,
     n_frames: Annotated[int, typer.Option(min=3)] = 201,
-    checkpoint: OptionalFolder = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="As `score` takes it."), CHECKPOINT] = None,
 ) -> None:
     """Count parameters and MACs of each system's back-end as it would ship; at a checkpoint's size if one is given."""
     from spaarsist.audit.complexity import Size, size_of, write_complexity
@@ -631,7 +715,7 @@ def complexity(
 
 @verb(INSIDE)
 def inspect(
-    checkpoint: InputFolder,
+    checkpoint: Checkpoint,
     trial_list: InputFile,
     scores: InputFile,
     output: Annotated[Path, typer.Option(help="Folder to write."), FOLDER],
@@ -654,7 +738,7 @@ def inspect(
 
 @verb(INSIDE)
 def probe(
-    checkpoint: Annotated[list[Path], typer.Option(exists=True, file_okay=False, help="Of an AASIST; repeat.")],
+    checkpoint: Annotated[list[Path], typer.Option(help="Of an AASIST, as `score` takes it; repeat."), CHECKPOINT],
     trial_list: InputFile,
     output: Annotated[Path, typer.Option(help="Folder to write."), FOLDER],
     k_infer: Annotated[list[float], typer.Option(min=0, max=1, help="Share of nodes kept; repeat for more.")],
@@ -678,7 +762,7 @@ def probe(
 def findings(
     output: Output,
     record: Annotated[list[Path], _files("model.json of a training")],
-    checkpoint: InputFolder,
+    checkpoint: Checkpoint,
     dev_list: InputFile,
     inspected: Annotated[list[Path], typer.Option(exists=True, help="Folder of `inspect`; repeat for more.")] = [],  # noqa: B006
     device: Device = "cpu",

@@ -45,6 +45,9 @@ VOCODER_COLUMNS = (*TRIAL_COLUMNS[:-1], "vocoder", TRIAL_COLUMNS[-1])
 RECORD, WEIGHTS = "model.json", "model.safetensors"
 """Files of a checkpoint."""
 
+CALIBRATION = "calibration.tsv"
+"""File of `calibrate` that may lie beside these, so that thresholds go with a checkpoint."""
+
 WEIGHTS_HASH, RECORD_HASH = "weights_sha256", "record_sha256"
 """Keys of a checkpoint's record: `tensors_hash` of its weights, and SHA-256 of the record itself, see `sealed`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import time
@@ -75,6 +76,24 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(file.read_bytes(), asked if fault != "norange" else None, fault)
 
+    def do_HEAD(self) -> None:
+        """Answer huggingface_hub, which asks for commit and hash of `<repository>/resolve/<commit>/<file>` first."""
+        file = self.hub.folder / unquote(urlsplit(self.path).path).lstrip("/")
+        repository, _, rest = file.as_posix().partition("/resolve/")
+        commit = rest.partition("/")[0]
+        self.send_response(200 if file.is_file() else 404)
+        if file.is_file():
+            self.send_header("ETag", f'"{hashlib.sha256(file.read_bytes()).hexdigest()}"')
+            self.send_header("Content-Length", str(file.stat().st_size))
+        elif not Path(repository).is_dir():
+            self.send_header("X-Error-Code", "RepoNotFound")
+        else:
+            known = Path(repository, "resolve", commit).is_dir()
+            self.send_header("X-Error-Code", "EntryNotFound" if known else "RevisionNotFound")
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("Connection", "close")
+        self.end_headers()
+
     def _send(self, content: bytes, asked: str | None, fault: str) -> None:
         start, end, size = 0, len(content), len(content)
         if asked:
@@ -108,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close")
         if served:
             self.send_header("Content-Range", served)
         self.end_headers()

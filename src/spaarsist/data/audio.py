@@ -4,6 +4,9 @@ Formats: WAV (also RF64, W64), FLAC, Ogg (Vorbis, Opus, FLAC), MP3, AIFF, AU and
 file, never by its ending. Channels are averaged; other sampling rates are resampled by soxr at its high quality.
 
 A file may also be a member of a tar or zip, under a path as `spaarsist.data.archives` describes.
+
+`read_any` takes what people have as well, such as M4A and WebM, through FFmpeg's libraries. Corpora keep to the formats
+above: of these it is known whether a file is whole.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from math import ceil, gcd
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -26,6 +31,9 @@ import soxr
 from spaarsist.config import SAMPLE_RATE, Padding, Place
 from spaarsist.data import archives
 from spaarsist.names import ConfigError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 ENDINGS = (
     ".aif", ".aifc", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".w64",
@@ -39,6 +47,9 @@ RATES = (1_000, 768_000)
 LONG_S = 60
 """A recording that is so much longer than the excerpt wanted of it is not decoded whole."""
 
+SHORT_BY_S = 0.5
+"""Seconds by which a track may be shorter than its container says; encoders' delays are below."""
+
 # libsndfile knows more; of these it, or we, can tell whether they are whole
 _FORMATS = ("AIFF", "AU", "FLAC", "MP3", "NIST", "OGG", "RF64", "W64", "WAV", "WAVEX")
 _BARE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW")
@@ -51,6 +62,40 @@ STREAMED_SIZE = 0x7FFF_0000
 
 # what soundfile and the system raise on a file that is not as it should be
 _DAMAGE = (soundfile.SoundFileError, OSError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
+
+
+def read_any(path: str | Path) -> np.ndarray:
+    """Read a recording in any container that libsndfile or FFmpeg's libraries know: as `read`, by the same rules.
+
+    What libsndfile knows is read, and refused, as in `read`. Of everything else (MP4, M4A, WebM, Matroska, AVI, ...)
+    the one audio track is decoded. Nothing but the file itself is opened, whatever a playlist in it names.
+
+    Returns:
+        float32 (n_samples,) at 16 kHz, full scale at 1.0.
+
+    Raises:
+        ConfigError: as `read`; or the file has no audio track, or several, or is damaged, or ends more than
+            `SHORT_BY_S` before the length that it states. A container that states none, such as a WebM that a browser
+            recorded, may have been cut unseen.
+    """
+    try:
+        return read(path)
+    except ConfigError:
+        if not Path(path).is_file() or not Path(path).stat().st_size or _is_of_libsndfile(path):
+            raise
+    import av
+
+    try:
+        # Given a stream and no protocols, FFmpeg reaches no other file and no network
+        with Path(path).open("rb") as stream, av.open(stream, options={"protocol_whitelist": "none"}) as container:
+            return _decoded(path, container)
+    except ConfigError:
+        raise
+    except MemoryError:
+        raise ConfigError(f"{path}: takes more memory than there is") from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigError(f"{path}: no recording, cut short or damaged (FFmpeg: {reason}); fetch it again") from None
 
 
 def read(path: str | Path) -> np.ndarray:
@@ -377,3 +422,56 @@ def _unreadable(path: str | Path, content: bytes | None, error: Exception) -> Co
         return ConfigError(f"{path}: no header says what it is; {convert(path)}")
     reason = getattr(error, "error_string", "").rstrip(".") or type(error).__name__
     return ConfigError(f"{path}: not readable as audio or cut short ({reason}); fetch it again")
+
+
+_UNKNOWN_FORMAT, _UNKNOWN_ENCODING = 1, 4  # libsndfile's numbers
+
+
+def _is_of_libsndfile(path: str | Path) -> bool:
+    """Whether a file that was refused is in a format that libsndfile reads: FFmpeg is not to be more lenient."""
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            return file.format in _FORMATS
+    except soundfile.LibsndfileError as error:
+        return error.code not in (_UNKNOWN_FORMAT, _UNKNOWN_ENCODING)
+    except _DAMAGE:  # a TypeError is a name's ending that says raw samples
+        return True
+
+
+def _decoded(path: str | Path, container: InputContainer) -> np.ndarray:
+    """Decode the one audio track of a container: mono float32 at 16 kHz."""
+    import av
+
+    tracks = container.streams.audio
+    if not tracks:
+        raise ConfigError(f"{path}: holds no audio track; name a file with sound")
+    if len(tracks) > 1:
+        take_out = f"ffmpeg -i {shlex.quote(Path(path).name)} -map 0:a:0 {shlex.quote(f'{Path(path).stem}.flac')}"
+        raise ConfigError(f"{path}: {len(tracks)} audio tracks; take out the one to hear, e.g. {take_out}")
+    (track,) = tracks
+    if not RATES[0] <= track.rate <= RATES[1]:
+        raise ConfigError(f"{path}: a sampling rate of {track.rate} Hz; correct its header, or fetch it again")
+    as_float = av.AudioResampler(format="fltp")
+    frames = (part for frame in chain(container.decode(track), [None]) for part in as_float.resample(frame))
+    blocks = [frame.to_ndarray().mean(axis=0) for frame in frames]
+    waveform = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    if not np.isfinite(waveform).all():
+        where = int(np.flatnonzero(~np.isfinite(waveform))[0])
+        raise ConfigError(f"{path}: sample {where} is not a finite number; repair or remove the file")
+    seconds, stated = len(waveform) / track.rate, _stated_length(container)
+    if seconds < stated - SHORT_BY_S:
+        raise ConfigError(f"{path}: cut short: {seconds:.2f} of {stated:.2f} s; fetch it again")
+    if not _resampled(len(waveform), track.rate):
+        raise ConfigError(f"{path}: holds no audio; fetch it again")
+    return _at_16_khz(waveform, track.rate)
+
+
+def _stated_length(container: InputContainer) -> float:
+    """Seconds that a container says its one audio track has; 0 where it does not say it."""
+    (track,) = container.streams.audio
+    if track.duration is not None:
+        return float(track.duration * track.time_base)
+    if found := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", track.metadata.get("DURATION", "")):  # Matroska
+        hours, minutes, seconds = map(float, found.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0

@@ -94,6 +94,23 @@ def calibrate(
         pd.DataFrame(rows, columns=COLUMNS).to_csv(path, sep="\t", index=False, float_format="%.10g")
 
 
+def read_thresholds(calibration: Sequence[Path]) -> dict[tuple[str, int], float]:
+    """Read from files of `calibrate` the threshold of the development corpus's EER, in nats of the raw score.
+
+    Returns:
+        (system, training seed) -> threshold; at or above it a trial is taken for bona fide.
+
+    Raises:
+        ConfigError: a file is no readable TSV or lacks columns.
+    """
+    found: dict[tuple[str, int], float] = {}
+    for path in calibration:
+        table = read_table(path, ["system", "seed", "quantity", "value"], dtype={"system": str, "value": float})
+        table = table[table["quantity"] == "threshold_dev_eer"]
+        found |= {(row.system, row.seed): row.value for row in table.itertuples()}
+    return found
+
+
 def fit_affine(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
     """Find the affine map of scores to log-likelihood ratios, in nats, whose Cllr is the lowest: a logistic regression.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spaarsist.artefacts import read_metadata, read_table, writing
+from spaarsist.evaluation.calibration import read_thresholds
 from spaarsist.evaluation.evaluate import read_scored_trials
 from spaarsist.evaluation.statistics import (
     FISHER,
@@ -75,7 +76,7 @@ def measure(
             list, or lacks a column that another seed has; a seed lacks a corpus, or a threshold.
     """
     files = _files(scores, trials, reference)
-    thresholds = _thresholds(calibration)
+    thresholds = read_thresholds(calibration)
     rows = []
     for corpus, of_seeds in files.items():
         values: list[dict[str, float]] = []  # of each seed: <system>:<quantity> -> value
@@ -217,16 +218,6 @@ def _files(scores: Sequence[Path], trials: Mapping[str, Path], reference: str) -
         if absent := sorted(seeds - {*of_seeds}):
             raise ConfigError(f"no scores of {trained} on {corpus} of seed {absent[0]}, which other corpora have")
     return files
-
-
-def _thresholds(calibration: Sequence[Path]) -> dict[tuple[str, int], float]:
-    """System and training seed -> threshold of the development corpus's EER."""
-    found: dict[tuple[str, int], float] = {}
-    for path in calibration:
-        table = read_table(path, ["system", "seed", "quantity", "value"], dtype={"system": str, "value": float})
-        table = table[table["quantity"] == "threshold_dev_eer"]
-        found |= {(row.system, row.seed): row.value for row in table.itertuples()}
-    return found
 
 
 def _of_seed(thresholds: Mapping[tuple[str, int], float], frame: pd.DataFrame, seed: int) -> dict[str, float]:
