@@ -16,6 +16,7 @@ from spaarsist.artefacts import CALIBRATION, RECORD, WEIGHTS, distinct, read_tab
 from spaarsist.config import SAMPLE_RATE
 from spaarsist.evaluation.calibration import read_thresholds
 from spaarsist.evaluation.evaluate import RESULT_COLUMNS
+from spaarsist.experiments.excerpts import excerpt_of
 from spaarsist.models.detector import load_checkpoint
 from spaarsist.names import ConfigError, System, Variant, column_as_trained
 
@@ -197,7 +198,7 @@ def _text(
     repository: str,
     has_threshold: bool,
 ) -> str:
-    frontend, backend, recipe = record["frontend"], record["backend"], record["recipe"]
+    frontend, backend, shown = record["frontend"], record["backend"], excerpt_of(record)
     demo = "**A demo checkpoint. Decide nothing by its scores.**\n\n" if is_demo(record) else ""
     options = json.dumps(backend["options"]) if backend["options"] else "none"
     from_hub = f"""\
@@ -231,7 +232,7 @@ SpAArSIST-repro, a replication of *SpAArSIST: Sparsified AASIST for Efficient an
     } |
 | back-end | {backend["kind"]}, embedding of {backend["embedding_dim"]}, options: {options} |
 | parameters | {n_parameters:,} |
-| input | 16 kHz, one channel; an excerpt of {recipe["crop"] / SAMPLE_RATE:.2f} s |
+| input | 16 kHz, one channel; an excerpt of {shown.crop / SAMPLE_RATE:.2f} s ({shown}) |
 | trained on | {trained_on or "not stated by who wrote this card"} |
 | list of training trials | {"SHA-256 " + record["train_list"] if "train_list" in record else "unknown"} |
 | development EER | {f"{100 * record['dev_eer']:.2f} %" if "dev_eer" in record else "unknown"} |

@@ -19,7 +19,7 @@ from spaarsist.config import SAMPLE_RATE
 from spaarsist.data import audio
 from spaarsist.deployment.card import describe
 from spaarsist.evaluation.calibration import read_thresholds
-from spaarsist.experiments.excerpts import FRAME
+from spaarsist.experiments.excerpts import FRAME, excerpt_of
 from spaarsist.models.detector import load_checkpoint, prepare_torch
 from spaarsist.names import ConfigError, Variant, column_as_trained, system_name
 
@@ -138,14 +138,15 @@ class Listener:
 
     def _parts(self, waveform: np.ndarray, windows: bool) -> Iterator[tuple[int, int, np.ndarray]]:
         """First sample, the one behind the last, and the excerpt (crop,) of each part to score."""
-        crop = self._record["recipe"]["crop"]
+        shown = excerpt_of(self._record)
+        crop = shown.crop
         last = len(waveform) - crop
         if windows and last > 0:
             for start in [*range(0, last, max(crop // 2, 1)), last]:
                 yield start, start + crop, waveform[start : start + crop]
         else:
-            heard = audio.crop_centre(np.arange(len(waveform)), crop)
-            yield int(heard[0]), int(heard[-1]) + 1, audio.pad(waveform[heard], crop)
+            heard = audio.crop(np.arange(len(waveform)), crop, shown.place)
+            yield int(heard[0]), int(heard[-1]) + 1, audio.pad(waveform[heard], crop, shown.padding)
 
     @torch.inference_mode()
     def _score(self, excerpt: np.ndarray) -> float:
