@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from conftest import GOLDEN, write_trials
 from spaarsist.__main__ import app
 from spaarsist.artefacts import RECORD, read_scores
 from spaarsist.audit.textbook import Textbook
+from spaarsist.data.protocol import read_trials
+from spaarsist.deployment.card import write_card
+from spaarsist.deployment.detect import Listener
 from spaarsist.deployment.export import export
 from spaarsist.experiments.score import score
 from spaarsist.models import public
@@ -276,6 +280,12 @@ def test_other_verbs_keep_to_the_excerpt(ssl_state, wav2vec2, two_outputs, archi
     batch = np.stack([np.tile(wave, N // len(wave) + 1)[:N] for wave in recordings[1]])
     expected = ssl_scores(wav2vec2, two_outputs, recordings[1], 0.1, "magnitude")
     np.testing.assert_allclose(program(torch.from_numpy(batch)).detach(), expected, atol=1e-4)
+    listener = Listener(tmp_path / "out", Variant.from_column("01-Mag"))
+    heard = [listener.listen(Path(path)).parts for path in read_trials(recordings[0])["path"]]
+    np.testing.assert_allclose([part["score"].item() for part in heard], np.ravel(expected), atol=1e-5)
+    assert all(part["start_s"].item() == 0 for part in heard)
+    write_card(tmp_path / "out", tmp_path / "card")
+    assert "start 64600 samples, short recordings repeated" in (tmp_path / "card" / "README.md").read_text()
 
 
 # ---------------------------------------------------------------- what is something else
