@@ -15,7 +15,7 @@ facts: $(VENV)/installed
 	@python -m spaarsist facts
 
 demo: $(VENV)/installed
-	@echo "The demo: some 25 minutes on two cores, estimated; stop it whenever you like, the same command goes on"
+	@echo "The demo: some 12 minutes on two cores; stop it whenever you like, the same command goes on"
 	@snakemake --cores all --profile workflow/profiles/default
 
 test: $(VENV)/installed
