@@ -414,8 +414,7 @@ class _Step:
         if not stage.train_frontend:
             detector.frontend.eval()
         trainable = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-        fused = _place(detector).type == "cuda"
-        self.optimiser = torch.optim.Adam(trainable, lr=stage.learning_rate, fused=fused)
+        self.optimiser = torch.optim.Adam(trainable, lr=stage.learning_rate, fused=True)
 
     def __call__(self) -> None:
         place = _place(self.detector)

@@ -387,7 +387,7 @@ class _Run:
         self.detector.frontend.requires_grad_(stage.train_frontend)
         model = self.accelerator.prepare_model(self.detector)
         trainable = [p for p in self.detector.parameters() if p.requires_grad]
-        optimiser = torch.optim.Adam(trainable, lr=stage.learning_rate, fused=self.device.type == "cuda")
+        optimiser = torch.optim.Adam(trainable, lr=stage.learning_rate, fused=True)
         n_draws = draws_per_epoch(self.recipe, stage, len(self.train))
         schedule = _schedule(optimiser, stage, n_draws // stage.batch_size)
         if self.pending and (progress.epoch or progress.step):

@@ -127,7 +127,7 @@ SEEN_VOICES: tuple[Split, ...] = (
         "eval",
         "eval.tsv",
         voices=SEEN,
-        pairs=400,
+        pairs=320,
         attacks=_named("world_copy", "griffin_lim_mel", "lpc_vocoder", "zero_phase", "world_coded"),
         codecs=CODECS_OF_EVAL,
     ),
@@ -158,7 +158,7 @@ UNSEEN_VOICES = Split(
     "eval",
     "eval.tsv",
     voices=UNSEEN,
-    pairs=400,
+    pairs=320,
     attacks=_named("griffin_lim_mel", "lpc_vocoder", "griffin_lim_linear", "psola", "world_coded"),
     codecs=("C05",),
     channel=FIELD,
@@ -444,8 +444,9 @@ def build_mini(root: Path, cache: Path, jobs: int = 2, seed: int = 5) -> None:
     """
     root, cache = Path(root), Path(cache)
     recordings = manifest()
-    folder = fetch(cache, recordings)
     with _workers(jobs) as work:
+        work(_compiled, range(jobs))  # takes a while where librosa is new: beside the fetching
+        folder = fetch(cache, recordings)
         plans = []
         shared = _shared_out(recordings, (*SEEN_VOICES, UNSEEN_VOICES), seed)
         for index, split in enumerate((*SEEN_VOICES, UNSEEN_VOICES)):
@@ -482,6 +483,11 @@ def _workers(jobs: int) -> Iterator[Callable[..., Iterable]]:
 def _one_blas_thread() -> None:
     # Defined here, so that a new process imports NumPy and SciPy before it: a limit binds only what is loaded already
     threadpool_limits(1)
+
+
+def _compiled(_: int) -> None:
+    """Have librosa compile its functions."""
+    vocoders.griffin_lim_mel(np.zeros(SAMPLE_RATE // 4), np.random.default_rng(0))
 
 
 def _render(clips: Sequence[Clip], folder: Path, conditions: Channel, work: Callable[..., Iterable]) -> list[dict]:

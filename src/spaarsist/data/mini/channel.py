@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import av
+import librosa
 import numpy as np
 import soundfile
 import soxr
@@ -96,9 +97,15 @@ def like(speech: np.ndarray, model: np.ndarray, *, contour: bool = True) -> np.n
     return at_level(speech, level(model))
 
 
+def _power(wave: np.ndarray, rate: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies in Hz, and the mean power there over windows of `length` samples, up to a factor."""
+    spectra = librosa.stft(wave, n_fft=length, hop_length=length // 2, center=False)
+    return librosa.fft_frequencies(sr=rate, n_fft=length), np.mean(np.abs(spectra) ** 2, axis=1)
+
+
 def _matching_filter(speech: np.ndarray, model: np.ndarray) -> np.ndarray:
-    frequencies, have = signal.welch(speech, SAMPLE_RATE, nperseg=512)
-    _, want = signal.welch(model, SAMPLE_RATE, nperseg=512)
+    frequencies, have = _power(speech, SAMPLE_RATE, 512)
+    _, want = _power(model, SAMPLE_RATE, 512)
     floor = 1e-7 * want.max()
     ratio = 0.5 * np.log((want + floor) / (have * want.sum() / max(have.sum(), 1e-20) + floor))
     width = np.maximum(0.12 * frequencies, 60.0)
@@ -239,7 +246,7 @@ def cues(wave: np.ndarray, rate: int) -> dict[str, float]:
     frame = rate // 100
     levels = _frame_levels(wave, frame)
     first, last = _active(wave, 30.0, frame)
-    frequencies, spectrum = signal.welch(wave, rate, nperseg=1024 * rate // SAMPLE_RATE)
+    frequencies, spectrum = _power(wave, rate, 1024 * rate // SAMPLE_RATE)
     within = np.flatnonzero(spectrum > spectrum.max() * 10**-4.5)
     rms_db, skew = level(wave), float(stats.skew(wave))
     floor = float(np.percentile(levels, 5))
