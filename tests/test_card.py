@@ -188,3 +188,8 @@ def test_what_others_trained():
         "AST-05, seed 3: AASIST on the front-end xls-r, trained on a list that its record does not tell. "
         "Decide nothing by its scores before they are tested on recordings like yours."
     )
+
+
+def test_what_was_adopted():
+    said = describe(ABOUT | {"frontend": {"model": "a/xls-r"}, "adopted": {"file": "best.pth"}})
+    assert "AASIST on the front-end xls-r, adopted from best.pth, of whose training nothing is known. Decide" in said

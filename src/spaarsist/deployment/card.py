@@ -38,6 +38,8 @@ def describe(record: Mapping[str, Any]) -> str:
     trained = "trained on a list that its record does not tell"
     if "train_list" in record:
         trained = f"trained on the trials with SHA-256 {record['train_list'][:12]}..."
+    if "adopted" in record:
+        trained = f"adopted from {record['adopted']['file']}, of whose training nothing is known"
     if "dev_eer" in record:
         trained += f", development EER {100 * record['dev_eer']:.1f} %"
     if is_demo(record):
