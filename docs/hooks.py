@@ -18,7 +18,8 @@ LINK = re.compile(r"(!?)\[((?:[^][]|!?\[[^]]*\]\([^)]*\))*)\]\((?!https?:|#)([^)
 
 def on_files(files, config):
     """Add the README, the command reference, and every picture of the repository that a page shows."""
-    files.append(File.generated(config, "index.md", content=(REPOSITORY / "README.md").read_text()))
+    readme = re.sub(r"^\[!\[.*\n", "", (REPOSITORY / "README.md").read_text(), flags=re.MULTILINE)  # badges are fetched
+    files.append(File.generated(config, "index.md", content=readme))
     files.append(File.generated(config, "commands.md", content=commands()))
     for page in [*files.documentation_pages()]:
         for is_picture, _, target in LINK.findall(page.content_string):
@@ -47,7 +48,7 @@ def commands() -> str:
     group = typer.main.get_command(app)
 
     def told(name, command, parent=None):
-        context = typer.Context(command, info_name=name, parent=parent, **app.info.context_settings)
+        context = typer.Context(command, info_name=name, parent=parent, terminal_width=100, **app.info.context_settings)
         return context, f"```text\n{command.get_help(context)}\n```\n"
 
     top, text = told("spaarsist", group)
