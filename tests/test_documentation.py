@@ -286,5 +286,5 @@ def test_the_demo_s_numbers_are_those_published():
     assert [*shown] == ["AST-05-05", "AST-05-01", "AST-05-05-Mag", "AST-05-01-Mag", "AST-05-05-Uni", "Mean-pool"]
     for system, cells in shown.items():
         for corpus, cell in zip(("seen_voices", "unseen_voices", "text_to_speech"), cells, strict=True):
-            mean, low, high = (100 * published.loc[system, f"{corpus}.eer.{of}"] for of in ("mean", "ci_low", "ci_high"))
+            mean, low, high = (100 * published.loc[system, f"{corpus}.eer.{n}"] for n in ("mean", "ci_low", "ci_high"))
             assert cell == f"{mean:.1f} [{low:.1f}, {high:.1f}]", (system, corpus)
