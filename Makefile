@@ -4,13 +4,14 @@
 # make fuzz   damages input of every kind at random for MINUTES=60; what it finds is kept in fuzz/
 # make lint   checks style, as CI does
 # make rehearsal  runs config/paper.yaml on a miniature of the published releases, and kills it on the way
+# make docs       builds the documentation as a site, into site/
 # make slurm      runs the workflow through a Slurm of one node (root; apt-get install slurm-wlm munge)
 
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: facts demo test fuzz lint rehearsal slurm
+.PHONY: facts demo test fuzz lint docs rehearsal slurm
 facts: $(VENV)/installed
 	@python -m spaarsist facts
 
@@ -33,6 +34,9 @@ lint: $(VENV)/installed
 	snakefmt --check .
 	snakemake --lint
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
 # uv takes half a minute where pip takes three; pip steps in where uv is not to be had
 $(VENV)/installed: pyproject.toml
 	@echo "Making $(VENV): Python packages of about 5 GB, mostly PyTorch's CUDA libraries"
@@ -40,4 +44,8 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	command -v uv >/dev/null || python -m pip install --quiet uv==0.13.9 || true
 	uv pip install --python $(VENV)/bin/python --compile-bytecode --quiet --editable '.[dev]' || python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	uv pip install --python $(VENV)/bin/python --quiet --editable '.[docs]' || python -m pip install --quiet --editable '.[docs]'
 	touch $@

@@ -151,7 +151,7 @@ def test_weights_of_another_seed_are_refused_before_anything_is_scored(copy, syn
 
 
 def test_an_older_one_is_sealed_by_writing_it_anew(copy):
-    """As the README says."""
+    """As docs/own-audio.md says."""
     record = json.loads((copy / RECORD).read_text())
     for key in (RECORD_HASH, WEIGHTS_HASH):
         del record[key]

@@ -610,7 +610,7 @@ class TestComparisons:
     @pytest.mark.parametrize(
         ("rows", "message"),
         [
-            ([{}, {}], "AST-03-01-Mag AST-05-05 wild eer stands in it twice"),
+            ([{}, {}], "AST-03-01-Mag AST-05-05 wild eer is in it twice"),
             ([{"difference": "less"}], "not a readable TSV"),
         ],
     )
@@ -953,7 +953,7 @@ class TestRefusals:
         assert f"{path}, line 3" in str(error.value)
 
     def test_an_id_twice(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"line 3 \(C1\): claim_id: it stands here twice"):
+        with pytest.raises(ConfigError, match=r"line 3 \(C1\): claim_id: it is here twice"):
             read_claims(write_claims(tmp_path / "claims.csv", {}, {"claim_id": "C1"}))
 
     @pytest.mark.parametrize("column", Claim._fields)
@@ -986,7 +986,7 @@ class TestRefusals:
         ("file", "content", "message"),
         [
             ("findings", "quantity\tvalue\nF7_difference\t1\n", "columns missing: how"),
-            ("findings", "quantity\tvalue\thow\nF7_a\t1\tx\nF7_a\t2\tx\n", "F7_a stands in it twice"),
+            ("findings", "quantity\tvalue\thow\nF7_a\t1\tx\nF7_a\t2\tx\n", "F7_a is in it twice"),
             ("findings", "quantity\tvalue\thow\nC9_score_change\tmany\tx\n", "'many' is not a number"),
             ("findings", "", "not a readable TSV"),
             ("summary", "system\nAST-05-05\n", "columns missing"),

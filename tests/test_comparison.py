@@ -249,7 +249,7 @@ class TestRefusals:
     def test_pairs(self, folder):
         self.refuse(folder, "A and C have no training seed in common on home", [("A", "B"), ("A", "C")])
         self.refuse(folder, "no metrics of SLS, MHFA on home", [("SLS", "A"), ("B", "MHFA")])
-        self.refuse(folder, "a pair stands there twice", [("A", "B"), ("A", "B")])
+        self.refuse(folder, "a pair is there twice", [("A", "B"), ("A", "B")])
         self.refuse(folder, "compared with itself", [("A", "B"), ("B", "B")])
 
     def test_a_system_that_one_corpus_lacks(self, folder):
@@ -381,7 +381,7 @@ class TestEquivalence:
         ("questions", "options", "complaint"),
         [
             ([], {}, "none was asked"),
-            ([question(), question(0.5)], {}, "stands there twice"),
+            ([question(), question(0.5)], {}, "is there twice"),
             ([question(pair=("A", "A"))], {}, "compared with itself"),
             ([question(pair=("A", "C"))], {}, "no metrics of C on home"),
             ([question()], {"confidence": 0.5}, "between 0.5 and 1"),

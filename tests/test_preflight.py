@@ -82,7 +82,7 @@ def paper():
 
 
 def test_what_the_paper_asks_for():
-    """As the README counts it by hand."""
+    """As docs/full-replication.md counts it by hand."""
     asked = paper()
     told = {task.title: (task.excerpts, task.batch_size) for task in tasks_of(asked, "AST-05", False)}
     assert told == {

@@ -182,7 +182,7 @@ def test_refusals(summary, tmp_path):
     for name, content in files.items():
         content.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
     for name, complaint in (
-        ("twice", "twice.tsv: MHFA AST-05-05 home eer stands in it twice"),
+        ("twice", "twice.tsv: MHFA AST-05-05 home eer is in it twice"),
         ("bare", "columns missing: p_holm"),
         ("words", "words.tsv: not a readable TSV"),
         ("none", "none.tsv: not a readable TSV"),

@@ -76,7 +76,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Hold the options that belong to no verb."""
 
@@ -160,7 +160,7 @@ def facts(
     output: Annotated[Path, typer.Option(help="Folder of the tables and figures."), FOLDER] = Path("results/facts"),
     threads: Threads = 2,
 ) -> None:
-    """Show what can be known of the paper without data: what its MACs count, what its code does; in a minute."""
+    """Show what can be known of the paper without data, in a minute: what its MACs count, what its code does."""
     from spaarsist.artefacts import footer
     from spaarsist.audit.facts import measure
     from spaarsist.plan import in_checkout
@@ -197,7 +197,7 @@ def claims(results: Annotated[Path, typer.Argument(help="Results of an experimen
 @verb(PEOPLE)
 def compare_runs(
     first: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Results of an experiment.")],
-    second: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Those of another run of it.")],
+    second: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Results of another run of it.")],
     output: Annotated[
         Path | None, typer.Option(help="TSV to write: every row of both.", show_default=False), FILE
     ] = None,
@@ -218,7 +218,7 @@ def compare_runs(
 
 @verb(PEOPLE)
 def departures(
-    configs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="As after --configfile.")],
+    configs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="As for --configfile.")],
 ) -> None:
     """Print where a configuration departs from the paper's text and from the released code, and by which key."""
     from snakemake.utils import update_config
@@ -342,7 +342,7 @@ def import_scores(
     trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores."), FILE],
     system: Annotated[str, typer.Option(help="Name of the system that made them, e.g. Mine.")],
     corpus: Corpus = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of its training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of its training.")] = 0,
 ) -> None:
     """Take over scores and key, as the ASVspoof 5 package reads them or `evaluate` does, into files of this package."""
     from spaarsist.experiments.score import import_scores as run
@@ -376,7 +376,7 @@ def synthetic_corpora(output: OutputFolder) -> None:
 @verb(CORPORA)
 def fetch(
     downloads: Annotated[str, typer.Option(help="The downloads section: JSON, or a YAML file holding it.")],
-    release: Annotated[str, typer.Option(help="Which of them.")],
+    release: Annotated[str, typer.Option(help="Name of the release.")],
     receipt: Annotated[Path, typer.Option(help="JSON to write: what lies where, and its checksums."), FILE],
     jobs: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 4,
     offline: Annotated[bool, typer.Option("--offline", help="No network: missing files are errors.")] = False,
@@ -421,10 +421,10 @@ def trials(
 
 @verb(RUNS)
 def preflight(
-    settings: Annotated[str, typer.Option(help="Of the whole run, as the rule gives them: JSON, or a YAML file.")],
+    settings: Annotated[str, typer.Option(help="Settings of the whole run: JSON, or a YAML file.")],
     output: Annotated[Path, typer.Option(help="TSV to write: quantity, value, unit, how."), FILE],
 ) -> None:
-    """Try one batch of every step, forecast hours and disk of the whole run, stop where it will not fit."""
+    """Try one batch of every step, forecast hours and disk of the whole run, and stop if it will not fit."""
     from spaarsist.audit.preflight import preflight as run
     from spaarsist.config import call, read_mapping
 
@@ -523,8 +523,8 @@ def score(
 
 @verb(RUNS)
 def adopt(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What torch or safetensors saved.")],
-    frontend: Annotated[str, typer.Option(help="Model that its front-end was tuned from: folder, Hugging Face id.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file of torch or safetensors.")],
+    frontend: Annotated[str, typer.Option(help="Model that its front-end was tuned from: folder or Hugging Face id.")],
     output: OutputFolder,
     revision: Annotated[str, typer.Option(help="Commit of the Hugging Face repository.")] = "",
     k_train: Annotated[
@@ -627,7 +627,7 @@ def calibrate(
     output: Output,
     cost_model: Costs = "{}",
 ) -> None:
-    """Calibrate on the development scores of a training, and see what that does, and its thresholds, elsewhere."""
+    """Calibrate on the development scores of a training, and apply that and its thresholds to other corpora."""
     from spaarsist.config import CostModel, parse
     from spaarsist.evaluation.calibration import calibrate as run
 
@@ -646,7 +646,7 @@ def changes(
     confidence: Confidence = 0.95,
     threads: Threads = 1,
 ) -> None:
-    """Hold the variants of a training against it as trained, trial by trial: scores, their order, decisions."""
+    """Compare the variants of a training with it as trained, trial by trial: scores, their order, decisions."""
     from spaarsist.evaluation.changes import measure
 
     lists = {name: Path(path) for name, path in (_halves("trial-list", text, "=") for text in trial_list)}
@@ -750,7 +750,7 @@ def probe(
     threads: Threads = 1,
     workers: Workers = 0,
 ) -> None:
-    """Probe trained AASISTs: which scorer keeps nodes that were spoofed on purpose, what is kept at excerpts' edges."""
+    """Probe trained AASISTs: are nodes that were spoofed on purpose kept, and those at the edges of excerpts?"""
     from spaarsist.audit.probes import probe as run
 
     how = {"batch_size": batch_size, "device": device, "threads": threads, "workers": workers}
@@ -768,7 +768,7 @@ def findings(
     device: Device = "cpu",
     threads: Threads = 1,
 ) -> None:
-    """Measure what trainings show: random development crops, stages that lose, stack attention against a mean."""
+    """Measure what trainings show: noise of random crops, stages that lose, stack attention against a mean."""
     from spaarsist.audit.findings import measure
 
     histories = [path.parent / "history.tsv" for path in record]
@@ -792,9 +792,9 @@ def benchmark(
 def provenance(
     scores: ScoreFiles,
     output: Output,
-    config_hash: Annotated[str, typer.Option(help="Of the configuration that the scores were made with.")],
+    config_hash: Annotated[str, typer.Option(help="Hash of the configuration that made the scores.")],
 ) -> None:
-    """Gather what made a set of score files: code, configuration, seeds, corpora, versions; tables name it below."""
+    """Gather what made a set of score files: code, configuration, seeds, corpora, versions; tables end with it."""
     from spaarsist.artefacts import write_provenance
 
     write_provenance(scores, output, config_hash)

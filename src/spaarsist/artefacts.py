@@ -345,7 +345,7 @@ def read_record(path: Path) -> dict[str, Any]:
     if not {RECORD_HASH, WEIGHTS_HASH} <= record.keys():
         raise ConfigError(
             f"{path}: holds no {RECORD_HASH} and {WEIGHTS_HASH}, as records of this version do, so nothing shows "
-            "whether it belongs to the weights; train anew, or seal it as the README says under Old checkpoints"
+            "whether it belongs to the weights; train anew, or seal it as docs/own-audio.md says under Old checkpoints"
         )
     if record[RECORD_HASH] != sealed(record)[RECORD_HASH]:
         raise ConfigError(f"{path}: not as the training wrote it (edited or damaged); {anew}")

@@ -119,7 +119,7 @@ FIXED = (
         "threshold of actDCF",
         "log(C_fa / C_miss) on posterior log-odds",
         "the ASVspoof 5 package's",
-        "theirs stands beside it: `act_dcf_released` in the metrics files",
+        "theirs is beside it: `act_dcf_released` in the metrics files",
     ),
     Fixed(
         "the substitution `mean`",

@@ -41,6 +41,9 @@ from spaarsist.names import AS_TRAINED, BASELINE, LIGHT, RANK_1, System, Variant
 CHECKOUT = Path(__file__).parents[2]
 """Folder that the package lies in; with `paper/`, where it is a checkout."""
 
+PAPER = (BASELINE, RANK_1, f"{RANK_1}Mean")
+"""What the paper counts: sized and timed without a training, so in any run."""
+
 SWEPT = ("Base", "Mag")
 """Variants whose k is swept at inference."""
 
@@ -232,7 +235,7 @@ class Plan:
         self.trainings |= self.temperatures_trained | self.variants_trained
         self.systems = systems_of(self.trainings)
         # The paper's own as well, whose sizes the ledger judges in any run
-        self.sized = _unique([*self.systems, BASELINE, RANK_1, f"{RANK_1}Mean"])
+        self.sized = _unique([*self.systems, *PAPER])
 
     def _ablation(self) -> list[tuple[str, str, str]]:
         """Steps of the ablation: title, system and what it departs from; a title alone is a heading."""
@@ -425,7 +428,7 @@ class Plan:
                 (f"questions[{place}]", [question["system"], question["reference"]], self.systems)
                 for place, question in enumerate(config["questions"])
             ),
-            ("speed.systems", config["speed"]["systems"], [*self.table1, *self._timed_too]),
+            ("speed.systems", config["speed"]["systems"], [*self.table1, *PAPER, *self._timed_too]),
         ):
             for name in names:
                 if name not in known:

@@ -149,5 +149,5 @@ def _of_file(path: Path, source: _Source) -> pd.DataFrame:
     table = read_table(path, [*source.key, *numbers], texts=source.key, dtype=types)
     table.index = [" ".join(row) for row in table[[*source.key]].itertuples(index=False)]
     if twice := [*table.index[table.index.duplicated()]]:
-        raise ConfigError(f"{path}: {twice[0]} stands in it twice; remove the file and make it again")
+        raise ConfigError(f"{path}: {twice[0]} is in it twice; remove the file and make it again")
     return table[numbers].set_axis(["value", "low", "high"], axis=1)

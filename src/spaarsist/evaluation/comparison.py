@@ -80,7 +80,7 @@ def compare(
     sources of variation: Bouthillier et al. 2021, arXiv 2103.03098.
     """
     if len({*pairs}) < len(pairs) or any(system == reference for system, reference in pairs):
-        raise ConfigError("comparisons: a pair stands there twice, or a system is compared with itself")
+        raise ConfigError("comparisons: a pair is there twice, or a system is compared with itself")
     values, files = _given(metrics, replicates)
     rows = []
     for corpus in values.index.unique("corpus"):
@@ -131,7 +131,7 @@ def answer(
     """
     asked = [(q.system, q.reference, q.metric) for q in questions]
     if not asked or len({*asked}) < len(asked) or any(q.system == q.reference for q in questions):
-        raise ConfigError("questions: none was asked, one stands there twice, or a system is compared with itself")
+        raise ConfigError("questions: none was asked, one is there twice, or a system is compared with itself")
     if not 0.5 < confidence < 1:
         raise ConfigError(f"confidence must lie between 0.5 and 1; got {confidence}")
     values, files = _given(metrics, replicates)
@@ -175,7 +175,7 @@ def read_comparisons(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
     table = read_table(path, [*types], dtype=types, keep_default_na=False, na_values=[""]).set_index(KEY)[[*numbers]]
     if table.index.has_duplicates:
         twice = " ".join(table.index[table.index.duplicated()][0])
-        raise ConfigError(f"{path}: {twice} stands in it twice; compare each pair once")
+        raise ConfigError(f"{path}: {twice} is in it twice; compare each pair once")
     return table
 
 

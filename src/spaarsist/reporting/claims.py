@@ -184,7 +184,7 @@ def read_claims(path: Path) -> list[Claim]:
         try:
             claim = _parse(fields)
             if claim.claim_id in claims:
-                raise ValueError("claim_id: it stands here twice; number one of them anew")
+                raise ValueError("claim_id: it is here twice; give one of them another number")
         except ValueError as error:
             raise ConfigError(f"{path}, line {number} ({fields['claim_id']}): {error}") from None
         claims[claim.claim_id] = claim
@@ -382,7 +382,7 @@ def _either_way(paths: Sequence[Path]) -> dict[tuple[str, str, str, str], NamedT
 def _read(path: Path, index: str, columns: Sequence[str]) -> pd.DataFrame:
     table = read_table(path, [index, *columns], quoting=csv.QUOTE_NONE)
     if table[index].duplicated().any():
-        raise ConfigError(f"{path}: {table[index][table[index].duplicated()].iloc[0]} stands in it twice")
+        raise ConfigError(f"{path}: {table[index][table[index].duplicated()].iloc[0]} is in it twice")
     return table.set_index(index)
 
 
@@ -696,7 +696,7 @@ def render(ledger: pd.DataFrame) -> str:
 
 
 _NOTES = (
-    "Claims without a number of their own are judged by a bound of ours, which stands in the claimed column with its "
+    "Claims without a number of their own are judged by a bound of ours, which is in the claimed column with its "
     "sign (≤, >, within ±). Where several systems or ways of counting could be meant, each is shown. In brackets our "
     "interval at this run's confidence: of a system by itself that over training seeds and trials, or over seeds and "
     "speakers, where they are known and it is wider; of a "

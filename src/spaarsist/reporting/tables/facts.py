@@ -187,9 +187,9 @@ def write_facts(facts: Path, quantities: Path, output_stem: Path, footer: str = 
         heading="Facts",
         subject="What can be known of the paper and of its authors' released code without data, each measured here.",
         notes=f"Where: file and lines of the released code at commit {COMMIT[:12]} "
-        "(https://github.com/Security-FIT/SpAArSIST), where the number stands, or ours. Its authors disclose the "
+        "(https://github.com/Security-FIT/SpAArSIST), which has the number, or ours. Its authors disclose the "
         "path without attention in their README, in backend.py (lines 106-111 and 150-154) and in tools/efficiency.py. "
-        "F8, on choosing by random development crops, needs trainings, and stands in the ledger of a run.",
+        "F8, on choosing by random development crops, needs trainings: it is in the ledger of a run.",
         tex_label="tab:facts",
         footer=footer,
         brief_latex=True,

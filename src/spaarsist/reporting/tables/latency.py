@@ -149,7 +149,7 @@ def write_latency(backend: Path, output_stem: Path) -> None:
         heading="Time of the back-end",
         subject=f"One forward pass of the back-end in several forms. {SUBJECT}",
         notes=f"{conditions(table)}, in brackets interquartile ranges; input: {table['n_frames'].iloc[0]} frames. "
-        f"Below a value stands its change from {BASELINE} in the same column. Reference: a textbook back-end, written "
+        f"Below a value is its change from {BASELINE} in the same column. Reference: a textbook back-end, written "
         "after the paper and sharing no line with ours; plain: ours as exported, run by PyTorch as it is; optimised: "
         f"the same function in cheaper arithmetic; compiled: that, through PyTorch's compiler{as_onnx}. The embeddings "
         f"differ from plain's by at most {difference:.1g}. Floor: the time that a system's multiply-adds (MACs) would "
@@ -198,7 +198,7 @@ def write_detector(detector: Path, output_stem: Path) -> None:
         heading="Time of the whole detector",
         subject=f"What a back-end saves alone, and in a detector with XLS-R 300M at its full size. {SUBJECT}",
         notes=f"{conditions(table)}, in brackets interquartile ranges; input: {seconds:.2f} s of speech, "
-        f"{_batch(table['batch_size'].iloc[0]).lower()}. Below a value stands its change from {BASELINE}, below the "
+        f"{_batch(table['batch_size'].iloc[0]).lower()}. Below a value is its change from {BASELINE}, below the "
         "pass for many variants that from the pass for one. A whole detector is the sum of front-end, back-end and "
         "head. Multiply-adds (MACs) leave out the attention products of the front-end, which the counter does not "
         f"know. Scoring passes were measured as a whole, on back-ends as they are trained, not {SHIPPED}; one pass "

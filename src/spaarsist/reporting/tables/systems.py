@@ -171,7 +171,7 @@ def _notes(
     else:
         sentences.append(f"Mean over training seeds (n = {', '.join(map(str, seeds))}).")
         if seeds[0] <= MOST_VALUES:
-            sentences.append(f"Of up to {MOST_VALUES} seeds the EER of each stands below their mean {where}.")
+            sentences.append(f"Of up to {MOST_VALUES} seeds the EER of each is below their mean {where}.")
         if seeds[-1] > MOST_VALUES:
             sentences.append(f"Of more than {MOST_VALUES} seeds ± their standard deviation.")
     if any(table[on(name, metric, "ci_low")].notna().any() for name, _ in corpora for metric in TESTED):
