@@ -32,7 +32,8 @@ PATIENCE = 4
 def main() -> None:
     """Take the number of mutants a module, then names of modules; without names, all."""
     number, *wanted = sys.argv[1:]
-    modules = {path.stem: path for room in ROOMS for path in sorted((REPOSITORY / "src/spaarsist" / room).glob("[!_]*.py"))}
+    package = REPOSITORY / "src/spaarsist"
+    modules = {path.stem: path for room in ROOMS for path in sorted((package / room).glob("[!_]*.py"))}
     if unknown := {*wanted} - {*modules}:
         sys.exit(f"no module {', '.join(sorted(unknown))}; there are {', '.join(modules)}")
     with tempfile.TemporaryDirectory() as folder:
