@@ -2,6 +2,7 @@
 # make facts  builds the environment and shows what can be known of the paper without data (results/facts)
 # make test   builds the environment and runs the tests
 # make fuzz   damages input of every kind at random for MINUTES=60; what it finds is kept in fuzz/
+# make mutants    breaks N=20 places of each module in data, experiments and evaluation and shows what tests let pass; hours
 # make lint   checks style, as CI does
 # make rehearsal  runs config/paper.yaml on a miniature of the published releases, and kills it on the way
 # make docs       builds the documentation as a site, into site/
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: facts demo test fuzz lint docs rehearsal slurm
+.PHONY: facts demo test fuzz mutants lint docs rehearsal slurm
 facts: $(VENV)/installed
 	@python -m spaarsist facts
 
@@ -24,6 +25,9 @@ test: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	FUZZ_MINUTES=$(or $(MINUTES),60) python -m pytest tests/test_fuzz.py
+
+mutants: $(VENV)/installed
+	python tests/mutants.py $(or $(N),20) $(MODULES)
 
 rehearsal slurm: $(VENV)/installed
 	python -m pytest tests/$@

@@ -6,9 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict, replace
+from itertools import count
 
 import numpy as np
+import onnx as onnx_package
 import onnxruntime
 import pandas as pd
 import pytest
@@ -25,7 +28,8 @@ from spaarsist.config import BackendConfig, FrontendConfig
 from spaarsist.data import audio
 from spaarsist.data.protocol import read_trials
 from spaarsist.deployment import export as module
-from spaarsist.deployment.export import export, onnx_session
+from spaarsist.deployment.export import export, onnx_session, render
+from spaarsist.evaluation.metrics import compute_metrics
 from spaarsist.experiments.score import score
 from spaarsist.models.detector import Detector, load_checkpoint, save_checkpoint
 from spaarsist.names import ConfigError, Variant
@@ -123,8 +127,8 @@ class TestAASIST:
     @pytest.fixture(scope="class")
     def whole(self, checkpoint, trial_list, tmp_path_factory):
         path = tmp_path_factory.mktemp("whole") / "model.onnx"
-        difference = export(checkpoint, trial_list, path, Variant.from_column("01-Mag+graph1"))
-        return path, difference
+        about = export(checkpoint, trial_list, path, Variant.from_column("01-Mag+graph1"))
+        return path, about["difference"]["largest"]
 
     @pytest.fixture(scope="class")
     def readout(self, checkpoint, trial_list, tmp_path_factory):
@@ -250,6 +254,152 @@ def test_mhfa_of_a_front_end_in_bfloat16(output, trial_list, wav2vec2, waveforms
         export(checkpoint, trial_list, tmp_path / "a.onnx", Variant())
 
 
+class TestInt8:
+    """Linear layers of a front-end of XLS-R's kind as integers."""
+
+    @pytest.fixture(scope="class")
+    def detector(self, wav2vec2, tmp_path_factory):
+        return random_detector(
+            tmp_path_factory.mktemp("AASIST") / "checkpoint", BackendConfig("AASIST", 16), FrontendConfig(str(wav2vec2))
+        )
+
+    @pytest.fixture(scope="class")
+    def light(self, wav2vec2, tmp_path_factory):
+        """With the back-end that is the cheapest to trace."""
+        folder = tmp_path_factory.mktemp("light") / "checkpoint"
+        return random_detector(folder, BackendConfig("MeanPool", 16), FrontendConfig(str(wav2vec2)))
+
+    @pytest.fixture(scope="class")
+    def written(self, detector, trial_list, tmp_path_factory):
+        """By the command line: the file, and what was printed."""
+        path = tmp_path_factory.mktemp("int8") / "file" / "model.onnx"
+        arguments = ["--checkpoint", detector, "--trial-list", trial_list, "--output", path, "--variant", "01-Mag"]
+        arguments += ["--int8", "--n-excerpts", "4"]
+        result = CliRunner().invoke(app, ["export", *map(str, arguments)], catch_exceptions=False)
+        assert result.exit_code == 0
+        return path, result.stdout
+
+    @pytest.fixture(scope="class")
+    def exact(self, detector, waveforms):
+        """Scores of the checkpoint itself."""
+        loaded, _ = load_checkpoint(detector)
+        with torch.inference_mode():
+            return loaded.scores(torch.from_numpy(waveforms), [Variant.from_column("01-Mag")])[:, 0].numpy()
+
+    @pytest.fixture(scope="class")
+    def scores(self, written, waveforms):
+        return np.concatenate([onnx(written[0])(waveform[None]) for waveform in waveforms])
+
+    def test_what_a_file_says_is_so(self, written, scores, exact, trial_list):
+        path, printed = written
+        about = said(path)
+        moved = np.abs(scores - exact)
+        assert about["difference"]["median"] == pytest.approx(np.median(moved), rel=0.2, abs=1e-6)
+        assert about["difference"]["largest"] == pytest.approx(moved.max(), rel=0.2, abs=1e-6)
+        assert about["difference"]["largest"] > 20 * about["float32"]["difference"]["largest"], (
+            "integers cost something"
+        )
+        assert moved.max() < 0.1 * np.ptp(exact)
+        labels = read_trials(trial_list)["label"].to_numpy()
+        for told, by in ((about["float32"], exact), (about, scores)):
+            metrics = compute_metrics(by[labels == "bonafide"], by[labels == "spoof"])
+            assert told["eer"] == pytest.approx(metrics["eer"], abs=1e-9)
+        assert (about["variant"], about["input"], about["linear_layers"], about["layers"]) == (
+            "01-Mag",
+            "waveforms",
+            19,
+            19,
+        )
+        assert about["precision"] == "float32, but int8 in linear layers of the front-end"
+        assert about["checked_on"] == {"trial_list": file_hash(trial_list), "n_trials": 32}
+        assert len(about["float32"]["checked_on"]["trial_ids"]) == 4
+        assert about["bytes"] < about["float32"]["bytes"] and about["bytes"] == pytest.approx(
+            path.stat().st_size, rel=0.01
+        )
+        lines = printed.splitlines()
+        assert re.fullmatch(r"\S+model\.onnx: scores of 4 excerpts are the .* nats in float32", lines[0])
+        assert lines[1] == "in int8: 19 of the front-end's 19 linear layers"
+        assert re.fullmatch(r"size: \S+ MB in float32, \S+ MB in int8", lines[2])
+        assert lines[3].startswith("scores of 32 trials move by ")
+        assert lines[4:] == [
+            f"EER: {100 * about['float32']['eer']:.2f} % in float32, {100 * about['eer']:.2f} % in int8"
+        ]
+
+    def test_front_end_alone_and_safe_on_every_processor(self, written):
+        """19 layers, a scale for each output, weights of 7 bits; what is behind the front-end is left as it was."""
+        model = onnx_package.load(written[0])
+        tensors = {t.name: onnx_package.numpy_helper.to_array(t) for t in model.graph.initializer}
+        products = [node for node in model.graph.node if node.op_type == "MatMulInteger"]
+        assert len(products) == 19
+        shapes = Counter(tensors[node.input[1]].shape for node in products)
+        assert shapes == {(8, 16): 1, (16, 16): 12, (16, 24): 3, (24, 16): 3}
+        for node in products:
+            weights = tensors[node.input[1]]
+            assert weights.dtype == np.int8 and 50 < np.abs(weights.astype(int)).max() <= 64
+        scales = {name: t.shape for name, t in tensors.items() if name.endswith("_scale")}
+        assert len(scales) == 19 and {*scales.values()} == {(16,), (24,)}
+        assert not [node.name for node in model.graph.node if node.op_type == "ConvInteger"]
+
+    def test_one_excerpt_at_a_time(self, written, waveforms):
+        """In a batch the scale of what comes in would be shared, and a score would depend on its neighbours."""
+        (given,) = onnxruntime.InferenceSession(written[0]).get_inputs()
+        assert given.shape == [1, CROP]
+        with pytest.raises(Exception, match="invalid dimensions"):
+            onnx(written[0])(waveforms[:2])
+
+    def test_leaves_one_file_without_paths(self, written):
+        assert [*written[0].parent.iterdir()] == [written[0]]
+        assert str(REPOSITORY).encode() not in written[0].read_bytes()
+
+    @pytest.mark.parametrize("labels", ["one class", "none"])
+    def test_without_both_classes_there_is_no_eer(self, labels, light, trial_list, tmp_path):
+        trials = read_trials(trial_list)
+        trials = trials[trials["label"] == "spoof"] if labels == "one class" else trials.assign(label="-")
+        trials.head(5).to_csv(tmp_path / "list.tsv", sep="\t", index=False)
+        about = export(light, tmp_path / "list.tsv", tmp_path / "model.onnx", int8=True, n_excerpts=2)
+        assert about["eer"] is about["float32"]["eer"] is None and about == said(tmp_path / "model.onnx")
+        assert about["difference"]["largest"] > 0 and about["checked_on"]["n_trials"] == 5
+        last = render(tmp_path / "model.onnx", about).splitlines()[-1]
+        assert last == "EER: none, for the list does not hold both classes"
+
+    def test_not_finite(self, light, trial_list, tmp_path, monkeypatch):
+        """Nothing is left, not even what lies there in the meantime."""
+        read_back = module._Onnx.open
+
+        def opened(path, threads):
+            run, calls = read_back(path, threads), count()
+            return lambda batch: run(batch) * (torch.nan if "float32" not in path.name and next(calls) == 2 else 1)
+
+        monkeypatch.setattr(module._Onnx, "open", staticmethod(opened))
+        trials = read_trials(trial_list).head(4)
+        trials.to_csv(tmp_path / "list.tsv", sep="\t", index=False)
+        # The float32 file is read back first, in batches of 1, 3 and 4
+        spoiled = trials["trial_id"].iloc[2]
+        monkeypatch.setattr(module, "_differences", lambda *_: torch.zeros(1, 4))
+        with pytest.raises(ConfigError, match=f"trial {spoiled}: its score in int8 is not finite; export it without"):
+            export(light, tmp_path / "list.tsv", tmp_path / "out" / "model.onnx", int8=True, n_excerpts=4)
+        assert not [*(tmp_path / "out").iterdir()]
+
+    def test_a_front_end_without_linear_layers(self, mean_pool, trial_list, tmp_path):
+        with pytest.raises(
+            ConfigError, match=r"its front-end \(spectral\) has no linear layers for int8; leave --int8"
+        ):
+            export(mean_pool, trial_list, tmp_path / "model.onnx", int8=True)
+        assert not [*tmp_path.iterdir()]
+
+    @pytest.mark.parametrize(("name", "with_frontend"), [("model.pt2", True), ("model.onnx", False)])
+    def test_front_ends_in_onnx_alone(self, name, with_frontend, light, trial_list, tmp_path):
+        with pytest.raises(ConfigError, match=rf"{name}: int8 is for front-ends in ONNX; name an \.onnx file, without"):
+            export(light, trial_list, tmp_path / name, with_frontend=with_frontend, int8=True)
+
+    @pytest.mark.parametrize("name", ["onnx", "onnxruntime", "onnxscript"])
+    def test_without_the_extra(self, name, light, trial_list, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ConfigError, match=r"^\S*model\.onnx: .*pip install 'spaarsist\[onnx\]'$"):
+            export(light, trial_list, tmp_path / "model.onnx", int8=True)
+        assert not [*tmp_path.iterdir()]
+
+
 class TestNotKept:
     """The original's cheapest kind, and files that score otherwise."""
 
@@ -313,7 +463,8 @@ class TestNotKept:
         readings = spoil(
             lambda batch, scores, number: scores + 1e-5 + 4e-3 * (scores == scores.max()) * (len(batch) == 8)
         )
-        assert export(mean_pool, trial_list, tmp_path / "model.pt2", n_excerpts=8) == pytest.approx(4e-3, rel=0.1)
+        about = export(mean_pool, trial_list, tmp_path / "model.pt2", n_excerpts=8)
+        assert about["difference"]["largest"] == pytest.approx(4e-3, rel=0.1)
         assert len(readings) == 2
 
     def test_from_frames_no_node_changes_places(self, spoil, mean_pool, trial_list, tmp_path):

@@ -152,12 +152,27 @@ def test_detector(tmp_path):
     speed.write_detector(tmp_path / "a.tsv", SYSTEMS[:2], columns, 16, 16_000, architecture=TINY, threads=1, rounds=2)
     table = read(tmp_path / "a.tsv").set_index(["part", "system"])
     parts = [("frontend", "-"), ("head", "-"), *(("backend", s) for s in SYSTEMS[:2])]
-    assert [*table.index] == [*parts, ("one_variant", "AST-05-05"), ("all_variants", "AST-05-05")]
+    passes = ["one_variant", "all_variants", "float32", "int8"]
+    assert [*table.index] == [*parts, *((part, "AST-05-05") for part in passes)]
+    assert (
+        table.loc[["one_variant", "all_variants"], "n_bytes"].isna().all() and table.loc[parts, "n_bytes"].isna().all()
+    )
+    n_weights = 8 * 32 + 2 * (4 * 32 * 32 + 2 * 32 * 48)  # 13 layers of the front-end, of four bytes each, now of one
+    saved = table.loc["float32", "n_bytes"].item() - table.loc["int8", "n_bytes"].item()
+    assert 2 * n_weights < saved < 4 * n_weights, "3, but for scales, operators and what the exporter notes"
     assert table.loc["all_variants", "n_variants"].item() == 4 and table.loc["one_variant", "n_variants"].item() == 1
     assert table.loc[("head", "-"), "n_params"] == (16 * 8 + 8) + 16 + (8 * 4 + 4) + 8 + (4 * 2 + 2)
     assert table.loc[("backend", "AST-05-05"), "n_params"] > table.loc[("backend", SYSTEMS[1]), "n_params"]
     assert table.loc[("frontend", "-"), "n_params"] > 10_000 and table.loc[parts, "n_macs"].gt(0).all()
-    assert table.loc[["one_variant", "all_variants"], "n_params"].isna().all()
+    assert table.loc[passes, "n_params"].isna().all()
+
+
+def test_detector_without_the_extra(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    speed.write_detector(tmp_path / "a.tsv", SYSTEMS[:1], ["05"], 16, 16_000, architecture=TINY, threads=1, rounds=1)
+    assert [*read(tmp_path / "a.tsv")["part"]] == ["frontend", "head", "backend", "one_variant", "all_variants"]
+    said = "parts float32 and int8 left out, not installed: pip install 'spaarsist[onnx]'"
+    assert capsys.readouterr().err.count(said) == 1
 
 
 class TestScoring:

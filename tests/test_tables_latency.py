@@ -27,6 +27,8 @@ PARTS = {  # parameters, MACs, milliseconds, interquartile range, number of vari
     ("one_variant", "AST-05-05"): (None, None, 1010, 12, 1),
     ("all_variants", "AST-05-05"): (None, None, 1111, 13.5, 9),
 }
+FILES = {("float32", "AST-05-05"): (None, None, 800, 9, 1), ("int8", "AST-05-05"): (None, None, 500, 4, 1)}
+BYTES = {"float32": 1_260_000_000, "int8": 315_000_000}
 
 
 def write_backend_file(folder, times=TIMES, forms=FORMS, **changed):
@@ -42,10 +44,14 @@ def write_backend_file(folder, times=TIMES, forms=FORMS, **changed):
     return save(folder / "backend.tsv", pd.DataFrame(rows, columns=columns), **changed)
 
 
-def write_detector_file(folder, **changed):
+def write_detector_file(folder, parts=PARTS | FILES, **changed):
     """The file of `benchmark detector`, likewise."""
-    rows = [(*key, n, params, macs, ms, iqr, 1, 64_600) for key, (params, macs, ms, iqr, n) in PARTS.items()]
-    columns = ["part", "system", "n_variants", "n_params", "n_macs", "median_ms", "iqr_ms", "batch_size", "n_samples"]
+    rows = [
+        (*key, n, params, macs, BYTES.get(key[0]), ms, iqr, 1, 64_600)
+        for key, (params, macs, ms, iqr, n) in parts.items()
+    ]
+    columns = ["part", "system", "n_variants", "n_params", "n_macs", "n_bytes", "median_ms", "iqr_ms", "batch_size",
+               "n_samples"]  # fmt: skip
     return save(folder / "detector.tsv", pd.DataFrame(rows, columns=columns), **changed)
 
 
@@ -97,24 +103,28 @@ def test_the_back_end_for_machines(written):
 def test_the_whole_detector(written):
     heads, _, *rows = markdown_cells(written["whole.md"].read_text())
     costs = ("Params", "MACs (M)", "ms")
-    assert heads == ["Part", *(f"{group}<br>{cost}" for group in ("Alone", "Whole detector") for cost in costs)]
+    groups = [f"{group}<br>{cost}" for group in ("Alone", "Whole detector") for cost in costs]
+    assert heads == ["Part", *groups, "Whole detector<br>MB"]
     assert rows == [
-        ["*The same in every detector*", *[""] * 6],
-        ["Front-end", "298,000,000", "69,200.0", "990.0 (15.00)", "", "", ""],
-        ["Head", "1,400,000", "100.0", "2.00 (0.25)", "", "", ""],
-        ["*Back-end, compiled*", *[""] * 6],
-        ["**AST-05-05**", "600,000", "700.0", "8.00 (0.50)", "300,000,000", "70,000.0", "1,000.0"],
+        ["*The same in every detector*", *[""] * 7],
+        ["Front-end", "298,000,000", "69,200.0", "990.0 (15.00)", "", "", "", ""],
+        ["Head", "1,400,000", "100.0", "2.00 (0.25)", "", "", "", ""],
+        ["*Back-end, compiled*", *[""] * 7],
+        ["**AST-05-05**", "600,000", "700.0", "8.00 (0.50)", "300,000,000", "70,000.0", "1,000.0", ""],
         ["**AST-03-01-Mag**", "570,000<br>−5.00 %", "686.0<br>−2.00 %", "6.00 (0.75)<br>−25.0 %",
-         "299,970,000<br>−0.01 %", "69,986.0<br>−0.02 %", "998.0<br>−0.20 %"],
-        ["*A scoring pass, from samples to scores*", *[""] * 6],
-        ["1 variant", *[""] * 5, "1,010.0 (12.00)"],
-        ["9 variants", *[""] * 5, "1,111.0 (13.50)<br>+10.0 %"],
+         "299,970,000<br>−0.01 %", "69,986.0<br>−0.02 %", "998.0<br>−0.20 %", ""],
+        ["*A scoring pass, from samples to scores*", *[""] * 7],
+        ["1 variant", *[""] * 5, "1,010.0 (12.00)", ""],
+        ["9 variants", *[""] * 5, "1,111.0 (13.50)<br>+10.0 %", ""],
+        ["*The same pass by ONNX Runtime, one variant*", *[""] * 7],
+        ["float32", *[""] * 5, "800.0 (9.00)", "1,260.0"],
+        ["front-end's linear layers in int8", *[""] * 5, "500.0 (4.00)<br>−37.5 %", "315.0<br>−75.0 %"],
     ]  # fmt: skip
 
 
 def test_the_whole_detector_for_machines(written):
     table = pd.read_csv(written["whole.tsv"], sep="\t").set_index(["part", "system"])
-    assert [*table.index] == [*PARTS]
+    assert [*table.index] == [*PARTS, *FILES]
     row = table.loc[("backend", "AST-03-01-Mag")]
     wanted = {"whole_n_params": 299_970_000, "whole_n_macs": 69_986_000_000, "whole_median_ms": 998,
               "n_params_change": -0.05, "n_macs_change": -0.02, "median_ms_change": -0.25,
@@ -122,7 +132,9 @@ def test_the_whole_detector_for_machines(written):
               "whole_median_ms_change": -2e-3}  # fmt: skip
     assert row[[*wanted]].astype(float).to_dict() == pytest.approx(wanted)
     assert table.loc[("all_variants", "AST-05-05"), "median_ms_change"] == pytest.approx(0.1)
-    others = table.drop([("backend", "AST-03-01-Mag"), ("all_variants", "AST-05-05")])
+    changes = table.loc[("int8", "AST-05-05"), ["median_ms_change", "n_bytes_change"]].astype(float)
+    assert [*changes] == pytest.approx([-0.375, -0.75])
+    others = table.drop([("backend", "AST-03-01-Mag"), ("all_variants", "AST-05-05"), ("int8", "AST-05-05")])
     assert others[[name for name in table if name.endswith("_change")]].isna().all(axis=None)
 
 
@@ -130,7 +142,13 @@ def test_what_every_form_says(written):
     """On what machine, how, and that no corpus of a run, real or a miniature, is behind it."""
     said = {
         "latency": ("over 15 rounds", "201 frames", "at most 4e-07", "ONNX Runtime: plain, as ONNX", "textbook"),
-        "whole": ("over 15 rounds", "4.04 s of speech, one excerpt at a time", "leave out the attention products"),
+        "whole": (
+            "over 15 rounds",
+            "4.04 s of speech, one excerpt at a time",
+            "leave out the attention products",
+            "Below int8 stands its change from float32",
+            "only trained weights tell",
+        ),
     }
     for name, sentences in said.items():
         for ending in ("md", "tex", "html"):
@@ -147,6 +165,16 @@ def test_a_gpu_has_no_onnx_runtime(tmp_path):
     write_latency(write_backend_file(tmp_path, forms=forms, device="cuda", machine="NVIDIA H200"), tmp_path / "latency")
     text = (tmp_path / "latency.md").read_text()
     assert len(markdown_cells(text)[0]) == 10 and "ONNX" not in text and "NVIDIA H200; device: cuda" in text
+
+
+def test_a_detector_without_onnx_runtime(tmp_path):
+    """On a GPU, or without the extra."""
+    write_detector(write_detector_file(tmp_path, PARTS), tmp_path / "whole")
+    heads, _, *rows = markdown_cells((tmp_path / "whole.md").read_text())
+    assert len(heads) == 7 and rows[-1][0] == "9 variants"
+    assert (
+        "MB" not in (tmp_path / "whole.md").read_text() and "n_bytes_change" not in (tmp_path / "whole.tsv").read_text()
+    )
 
 
 def test_same_input_same_bytes(written, tmp_path):
@@ -220,6 +248,11 @@ def test_refuses_of_the_back_end(tmp_path, rows, complaint):
         (without(part="backend", system="AST-05-05"), "holds no backend of AST-05-05; "),
         (without(part="one_variant"), "holds no one_variant of AST-05-05"),
         (without(part="all_variants"), "holds no all_variants of AST-05-05"),
+        (without(part="float32"), "holds no float32 of AST-05-05"),
+        (without(part="int8"), "holds no int8 of AST-05-05"),
+        (with_("n_bytes", None, row=7), "an ONNX file has no n_bytes; "),
+        (with_("n_bytes", 0, row=6), "an ONNX file has no n_bytes; "),
+        (lambda table: table.drop(columns="n_bytes"), "columns missing: n_bytes; "),
         (twice, "holds a time twice: .*'part': 'backend'"),
         (lambda table: table.drop(columns="n_variants"), "columns missing: n_variants; "),
         (with_("n_params", None), "a front-end, head or back-end has no n_params or n_macs"),

@@ -309,17 +309,22 @@ def export(
     without_frontend: Annotated[
         bool, typer.Option("--without-frontend", help="Back-end and head, for frames.")
     ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Front-end's linear layers as integers; scores the whole list to see the cost."),
+    ] = False,
     n_excerpts: Annotated[int, typer.Option(min=2, help="How many excerpts to check the file on.")] = 16,
     threads: Threads = 1,
 ) -> None:
     """Write one variant of a detector for other runtimes, checked against the checkpoint on real audio."""
     from spaarsist.config import Variant
     from spaarsist.deployment.export import export as run
+    from spaarsist.deployment.export import render
 
     chosen = Variant.from_column(variant) if variant is not None else None
-    options = {"with_frontend": not without_frontend, "n_excerpts": n_excerpts, "threads": threads}
-    difference = run(checkpoint, trial_list, output, chosen, **options)
-    print(f"{output}: scores of {n_excerpts} excerpts are the checkpoint's to within {difference:.1e} nats")
+    options = {"with_frontend": not without_frontend, "int8": int8, "n_excerpts": n_excerpts, "threads": threads}
+    about = run(checkpoint, trial_list, output, chosen, **options)
+    print(render(output, about))
 
 
 @verb(PEOPLE)

@@ -31,7 +31,7 @@ from spaarsist.audit.complexity import Size, count, textbook
 from spaarsist.config import SAMPLE_RATE, BackendConfig, FrontendConfig
 from spaarsist.data import archives, audio
 from spaarsist.data.protocol import read_trials
-from spaarsist.deployment.export import has_onnx, onnx_session
+from spaarsist.deployment.export import detector_sessions, has_onnx, onnx_session
 from spaarsist.deployment.optimise import compiled, optimise
 from spaarsist.experiments.excerpts import excerpts_of
 from spaarsist.experiments.score import score_excerpts
@@ -47,6 +47,7 @@ XLS_R_300M = {
 }  # fmt: skip
 """Architecture of facebook/wav2vec2-xls-r-300m where it departs from transformers' defaults (its config.json)."""
 
+WITHOUT_ONNX = "{} left out, not installed: pip install 'spaarsist[onnx]'"
 ABOUT = ["device", "threads", "rounds", "machine"]
 TURN_S = 0.03
 """A turn repeats short work until it lasts about so long."""
@@ -91,7 +92,7 @@ def write_backend(
     built = {system: _random_backend(size, _options(system, backends)).to(place) for system in systems}
     shipped = {system: built[system].export(_run_as(system, built[system])) for system in systems}
     if device == "cpu" and not has_onnx():
-        tqdm.write("form onnxruntime left out, not installed: pip install 'spaarsist[onnx]'", file=sys.stderr)
+        tqdm.write(WITHOUT_ONNX.format("form onnxruntime"), file=sys.stderr)
     rows = []
     for batch_size in batch_sizes:
         frames = torch.randn(batch_size, size.n_frames, size.feature_dim, generator=torch.Generator().manual_seed(0))
@@ -182,11 +183,13 @@ def write_detector(
     """Time the parts of a whole detector with XLS-R 300M at full size, and one pass for all variants; write a TSV.
 
     Args:
-        output: columns `part, system, n_variants, n_params, n_macs, median_ms, iqr_ms, batch_size, n_samples, device,
-            threads, rounds, machine`. Parts: `frontend`, `head`, `backend` (one row per system, compiled),
-            `one_variant` and `all_variants` (a scoring pass over one excerpt, from its samples). fvcore leaves the
-            attention products of a transformer out of its MACs.
-        systems: AASIST systems; the first is the one of `one_variant`.
+        output: columns `part, system, n_variants, n_params, n_macs, n_bytes, median_ms, iqr_ms, batch_size, n_samples,
+            device, threads, rounds, machine`. Parts: `frontend`, `head`, `backend` (one row per system, compiled),
+            `one_variant` and `all_variants` (a scoring pass over one excerpt, from its samples); on the CPU with the
+            extra `onnx` installed `float32` and `int8` (the same pass by an ONNX file of `n_bytes`, as exported and
+            with linear layers of the front-end as integers). fvcore leaves the attention products of a transformer out
+            of its MACs.
+        systems: AASIST systems; the first is the one of `one_variant`, `float32` and `int8`.
         columns: score columns of the variants of `all_variants`, such as 01-Mag.
         embedding_dim: of the back-ends.
         n_samples: of the excerpt.
@@ -211,6 +214,12 @@ def write_detector(
         runs |= {("backend", system, 1): _call(module, frames) for system, module in fast.items()}
         runs["one_variant", systems[0], 1] = lambda: detector.scores(waveforms, [_variant(systems[0])])
         runs["all_variants", systems[0], len(variants)] = lambda: detector.scores(waveforms, variants)
+        sizes: dict[str, int] = {}
+        if device == "cpu" and has_onnx():
+            for part, (n_bytes, run) in detector_sessions(detector, _variant(systems[0]), waveforms, threads).items():
+                sizes[part], runs[part, systems[0], 1] = n_bytes, _call(run, waveforms)
+        elif device == "cpu":
+            tqdm.write(WITHOUT_ONNX.format("parts float32 and int8"), file=sys.stderr)
         seconds = _take_turns(runs, rounds, threads)
         counts = {
             ("frontend", "-"): count(detector.frontend, waveforms),
@@ -221,8 +230,10 @@ def write_detector(
     for (part, system, n_variants), times in seconds.items():
         n_params, analysis = counts.get((part, system), (pd.NA, None))
         n_macs = int(analysis.total()) if analysis else pd.NA
-        rows.append((part, system, n_variants, n_params, n_macs, *_milliseconds(times), 1, n_samples))
-    columns = ["part", "system", "n_variants", "n_params", "n_macs", "median_ms", "iqr_ms", "batch_size", "n_samples"]
+        size = n_params, n_macs, sizes.get(part, pd.NA)
+        rows.append((part, system, n_variants, *size, *_milliseconds(times), 1, n_samples))
+    columns = ["part", "system", "n_variants", "n_params", "n_macs", "n_bytes", "median_ms", "iqr_ms", "batch_size",
+               "n_samples"]  # fmt: skip
     _write(output, rows, columns, (device, threads, rounds, _machine(place)))
 
 
@@ -439,5 +450,6 @@ def _machine(place: torch.device) -> str:
 def _write(target: Path, rows: Iterable[tuple], columns: list[str], about: tuple) -> None:
     with writing(target) as path:
         table = pd.DataFrame(rows, columns=columns).assign(**dict(zip(ABOUT, about, strict=True)))
-        table = table.astype({"n_params": "Int64", "n_macs": "Int64"} if "n_params" in table else {})  # all digits
+        counts = [name for name in ("n_params", "n_macs", "n_bytes") if name in table]
+        table = table.astype(dict.fromkeys(counts, "Int64"))  # all digits
         table.to_csv(path, sep="\t", index=False, float_format="%.6g")

@@ -34,6 +34,8 @@ _CONDITIONS = ("device", "threads", "rounds", "machine")
 _COSTS = ("n_params", "n_macs", "median_ms")
 _ALIKE = ("frontend", "head")  # parts that all detectors share
 _PASSES = ("one_variant", "all_variants")
+_FILES = ("float32", "int8")  # by ONNX Runtime, where it was at hand
+_OF_FILES = ("n_bytes", "median_ms")
 _MAY_BE_ZERO = ("iqr_ms", "max_difference")
 
 
@@ -82,23 +84,27 @@ def read_detector(path: Path) -> pd.DataFrame:
         Index `part, system`; the file's other columns; of each back-end `whole_n_params, whole_n_macs,
         whole_median_ms` of front-end, back-end and head together, and the change of each cost from the baseline's as
         a share (of the baseline itself NaN): `n_params_change`, ..., `whole_n_params_change`, ...; the change in
-        `median_ms` also of the pass for all variants, from that for one.
+        `median_ms` also of the pass for all variants, from that for one, and in `median_ms` and `n_bytes` of the
+        ONNX file in int8, from that in float32.
 
     Raises:
-        ConfigError: the file is unreadable, lacks a part, the baseline or a part's size, has one twice, an impossible
-            number, or rows of different conditions.
+        ConfigError: the file is unreadable, lacks a part (both ONNX files may be missing), the baseline or a part's
+            size, has one twice, an impossible number, or rows of different conditions.
     """
     constant = ["batch_size", "n_samples", *_CONDITIONS]
-    partial = ["n_params", "n_macs", "n_variants"]  # a pass has no size
+    partial = ["n_params", "n_macs", "n_bytes", "n_variants"]  # a pass has no size
     table = _read(path, ["part", "system"], constant, ["median_ms", "iqr_ms"], partial).set_index(["part", "system"])
     alike, baseline = [(part, "-") for part in _ALIKE], ("backend", BASELINE)
-    for part, system in [*alike, baseline, *((part, BASELINE) for part in _PASSES)]:
+    files = _FILES if {*_FILES} & {*table.index.get_level_values("part")} else ()
+    for part, system in [*alike, baseline, *((part, BASELINE) for part in (*_PASSES, *files))]:
         if (part, system) not in table.index:
             of = "" if system == "-" else f" of {system}"
             raise ConfigError(f"{path}: holds no {part}{of}; {_anew(path)}")
     backends = table.loc[["backend"], [*_COSTS]]
     if not (pd.concat([backends, table.loc[alike, [*_COSTS]]]) > 0).all(axis=None):
         raise ConfigError(f"{path}: a front-end, head or back-end has no n_params or n_macs; {_anew(path)}")
+    if not all(table.loc[(part, BASELINE), "n_bytes"] > 0 for part in files):
+        raise ConfigError(f"{path}: an ONNX file has no n_bytes; {_anew(path)}")
     whole = backends + table.loc[alike, [*_COSTS]].sum()
     others = table.index.get_level_values("system") != BASELINE
     for cost in _COSTS:
@@ -106,8 +112,9 @@ def read_detector(path: Path) -> pd.DataFrame:
         table[f"whole_{cost}"] = whole[cost]
         changes = whole[cost] / whole.loc[baseline, cost] - 1
         table[f"whole_{cost}_change"] = changes.reindex(table.index[others])
-    one, every = ((part, BASELINE) for part in _PASSES)
-    table.loc[every, "median_ms_change"] = table.loc[every, "median_ms"] / table.loc[one, "median_ms"] - 1
+    for first, other, cost in [(*_PASSES, "median_ms"), *((*files, cost) for cost in _OF_FILES if files)]:
+        change = table.loc[(other, BASELINE), cost] / table.loc[(first, BASELINE), cost] - 1
+        table.loc[(other, BASELINE), f"{cost}_change"] = change
     return table
 
 
@@ -166,7 +173,8 @@ def write_detector(detector: Path, output_stem: Path) -> None:
 
     Rows are the parts that all detectors share, then the systems' back-ends; left what each takes alone, right, for
     back-ends, a detector with them, below each value its change from the baseline. Last the measured scoring passes,
-    with one variant and with many. The TSV has all that `read_detector` returns.
+    with one variant and with many, and by ONNX Runtime in float32 and int8. The TSV has all that `read_detector`
+    returns.
 
     Args:
         detector: file of `audit.speed.write_detector`.
@@ -177,19 +185,30 @@ def write_detector(detector: Path, output_stem: Path) -> None:
     """
     table = read_detector(detector)
     heads = [("", "Part"), *product(("Alone", "Whole detector"), ("Params", "MACs (M)", "ms"))]
-    nothing = [""] * 3
-    rows = [[f"{SECTION}The same in every detector", *nothing, *nothing]]
+    rows = [[f"{SECTION}The same in every detector"]]
     for part, title in zip(_ALIKE, ("Front-end", "Head"), strict=True):
-        rows.append([title, *(_cell(table.loc[(part, "-")], cost, 1) for cost in _COSTS), *nothing])
-    rows.append([f"{SECTION}Back-end, {SHIPPED}", *nothing, *nothing])
+        rows.append([title, *(_cell(table.loc[(part, "-")], cost, 1) for cost in _COSTS)])
+    rows.append([f"{SECTION}Back-end, {SHIPPED}"])
     for system, row in table.loc["backend"].iterrows():
         alone = [_cell(row, cost, 1 if cost == "median_ms" else 2) for cost in _COSTS]
         rows.append([system, *alone, *(_cell(row, f"whole_{cost}", 2) for cost in _COSTS)])
-    rows.append([f"{SECTION}A scoring pass, from samples to scores", *nothing, *nothing])
+    rows.append([f"{SECTION}A scoring pass, from samples to scores"])
     for part in _PASSES:
         row = table.loc[(part, BASELINE)]
         n = int(row["n_variants"])
-        rows.append([f"{n} variant{'s' * (n > 1)}", *nothing, "", "", _cell(row, "median_ms", 1)])
+        rows.append([f"{n} variant{'s' * (n > 1)}", *[""] * 5, _cell(row, "median_ms", 1)])
+    about_files = ""
+    if _FILES[0] in table.index:
+        heads.append(("Whole detector", "MB"))
+        rows.append([f"{SECTION}The same pass by ONNX Runtime, one variant"])
+        for part, title in zip(_FILES, ("float32", "front-end's linear layers in int8"), strict=True):
+            row = table.loc[(part, BASELINE)]
+            rows.append([title, *[""] * 5, _cell(row, "median_ms", 1), _cell(row, "n_bytes", 1)])
+        about_files = (
+            " MB: of the ONNX file, with AASIST as exported. Below int8 stands its change from float32; what it "
+        )
+        about_files += "does to scores, only trained weights tell (spaarsist export --int8)."
+    rows = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
     seconds = float(table["n_samples"].iloc[0]) / SAMPLE_RATE
     write(
         output_stem,
@@ -202,7 +221,7 @@ def write_detector(detector: Path, output_stem: Path) -> None:
         "pass for many variants that from the pass for one. A whole detector is the sum of front-end, back-end and "
         "head. Multiply-adds (MACs) leave out the attention products of the front-end, which the counter does not "
         f"know. Scoring passes were measured as a whole, on back-ends as they are trained, not {SHIPPED}; one pass "
-        "serves all variants of a checkpoint.",
+        f"serves all variants of a checkpoint.{about_files}",
         tex_label="tab:detector",
         marked=known(rows),
     )
