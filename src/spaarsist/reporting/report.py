@@ -102,8 +102,8 @@ def write_report(
     tested.<family>.<role>.<metric>, <family>   number of tests that it is out of, and of all that were corrected for
     dial.<k_tr>.<variant>.<role>.flat           k from the least to the most around k_tr between which no EER differs
                                                 significantly from that at k_tr (family k_sweep)
-    <system>.<role>.<quantity>, ....seeds       of `evaluation.calibration.calibrate`: mean over seeds, and the lowest and
-                                                highest seed; rates in percent
+    <system>.<role>.<quantity>, ....seeds       of `evaluation.calibration.calibrate`: mean over seeds, and the lowest
+                                                and highest seed; rates in percent
     <system>.dev.<quantity>                     likewise, of the development corpus
     nodes.<k_tr>.<role>.<k>.jaccard, .chance,   of `audit.nodes.inspect`'s nodes.tsv: mean over poolings and
     .spearman                                   seeds, of all trials
@@ -148,10 +148,10 @@ def write_report(
     There are only the keys that the files give. Minus signs are LaTeX's.
 
     `\ifpapercorpora` is as `paper_corpora`; `\iflabelled` is true with a label, `\ifspeed` with the speed files,
-    `\iftemperature` and `\ifablationtrained` with the family of that name, `\ifrankone` where the paper's best system was
-    trained, `\ifasked` and `\ifplanted` with these files, and `\ifspeedoncpu` where training was timed on the CPU, which
-    has keys of its own (memory `kept`). A dash stands for what does not exist, such as a change of the baseline from
-    itself.
+    `\iftemperature` and `\ifablationtrained` with the family of that name, `\ifrankone` where the paper's best system
+    was trained, `\ifasked` and `\ifplanted` with these files, and `\ifspeedoncpu` where training was timed on the CPU,
+    which has keys of its own (memory `kept`). A dash stands for what does not exist, such as a change of the baseline
+    from itself.
 
     Args:
         source: the main `.tex` file; what lies beside it (the bibliography) is found as well.

@@ -82,7 +82,7 @@ def _draw(axes: Axes, table: pd.DataFrame, steps: Mapping[str, str], looks: Mapp
         seeds = table.loc[system, [*steps]].to_numpy(float)
         beside = offset_copy(axes.transData, axes.figure, x=3 * index - 1.5 * (len(looks) - 1), units="points")
         if len(seeds) > 1:
-            axes.plot(places, seeds.T, ".", ms=3, mec="none", color=style["color"], alpha=0.55, transform=beside)
+            axes.plot(places, seeds.T, ".", ms=4, mec="none", color=style["color"], alpha=0.6, transform=beside)
         axes.plot(places, seeds.mean(axis=0), **style, transform=beside, zorder=3)
         heights = seeds[np.isfinite(seeds)]
         axes.update_datalim([(0, height) for height in heights])

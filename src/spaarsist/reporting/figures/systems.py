@@ -306,7 +306,7 @@ def temperature(
                 ticks = sorted({*points.loc[points["node"] == node, "temperature"]})
                 axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
                 axes.xaxis.set_minor_locator(NullLocator())
-                axes.set_xlabel(f"Softmax temperature of the {_NODES[node]}")
+                axes.set_xlabel(f"Temperature of the {_NODES[node]}")
         for axes in panels[:, 0]:
             axes.set_ylabel("EER (%)")
         entries = {NAMES.get(system, system): style for system, style in looks.items()}
