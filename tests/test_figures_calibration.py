@@ -7,6 +7,7 @@ from matplotlib.text import Text
 
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures import calibration as figures
+from spaarsist.reporting.figures.style import MARKERS
 from test_tables_calibration import files as write_files
 
 CORPORA = [("dev", "Home dev"), ("home", "Home & garden (in domain)"), ("wild", "In-the-Wild (out of domain)")]
@@ -33,7 +34,7 @@ def draw(tmp_path, drawn):
 
     def function(systems=SYSTEMS, corpora=CORPORA, **how):
         figures.calibration(files(tmp_path, **how), systems, corpora, tmp_path / "x")
-        table = pd.read_csv(tmp_path / "x.tsv", sep="\t", index_col=["system", "corpus"])
+        table = pd.read_csv(tmp_path / "x.tsv", sep="\t", index_col=["system", "corpus", "seed"]).sort_index()
         assert len(drawn[-1].axes) == len(PANELS) * len(corpora)
         return drawn[-1], table, np.reshape(drawn[-1].axes, (len(PANELS), -1))
 
@@ -42,41 +43,39 @@ def draw(tmp_path, drawn):
 
 def lines(axes):
     """Heights of each system's line, in drawing order."""
-    return [line.get_ydata() for line in axes.lines if line.get_marker() != "None"]
+    return [line.get_ydata() for line in axes.lines if line.get_marker() not in ("None", ".")]
 
 
-def ends(axes):
-    """Low and high ends of each system's bars."""
-    return [np.array([path.vertices[:, 1] for path in bars.get_paths()]) for bars in axes.collections]
+def dots(axes):
+    """Heights of the seeds' dots, a row per system and seed."""
+    return np.array([line.get_ydata() for line in axes.lines if line.get_marker() == "."])
 
 
 def test_steps_stand_where_the_numbers_are(draw):
     figure, table, panels = draw()
     for row, quantities in zip(panels, PANELS, strict=True):
         for axes, (corpus, _) in zip(row, CORPORA, strict=True):
-            for heights, bars, system in zip(lines(axes), ends(axes), SYSTEMS, strict=True):
-                mean, std = (table.loc[(system, corpus), [f"{q}.{s}" for q in quantities]] for s in ("mean", "std"))
-                assert heights == pytest.approx(mean.to_numpy())
-                low, high = mean.to_numpy() - std.to_numpy(), mean.to_numpy() + std.to_numpy()
-                assert bars == pytest.approx(np.column_stack([np.maximum(low, 0), high]))
+            expected = [table.loc[(system, corpus), quantities].to_numpy() for system in SYSTEMS]
+            assert dots(axes) == pytest.approx(np.concatenate(expected))
+            assert np.array(lines(axes)) == pytest.approx(np.mean(expected, axis=1))
             assert [text.get_text() for text in axes.get_xticklabels()][:2] == ["as scored", "calibrated"]
             assert axes.get_ylim()[0] == 0 and any([*line.get_ydata()] == [1, 1] for line in axes.lines)
     looks = {(line.get_marker(), line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()}
     assert len(looks) == len(SYSTEMS) + 1
-    shifts = {line.get_transform().transform((0, 0))[0] for line in panels[0, 0].lines if line.get_marker() != "None"}
+    shifts = {line.get_transform().transform((0, 0))[0] for line in panels[0, 0].lines if line.get_marker() in MARKERS}
     assert len(shifts) == len(SYSTEMS), "equal systems would hide each other"
 
 
-def test_all_marks_and_bars_are_within_the_panels(draw):
+def test_all_marks_and_dots_are_within_the_panels(draw):
     """Some are far out, on the last corpus only, and beside a system that has none."""
     *_, panels = draw(cllr={("wild", 1): 2.0, ("wild", 2): 6.0}, slopes={"AST-05-05": np.nan})
     for row in panels:
         low, high = row[0].get_ylim()
         for axes in row:
             assert axes.get_ylim() == (low, high)
-            for drawn in [*lines(axes), *ends(axes)]:
+            for drawn in [*lines(axes), *dots(axes)]:
                 assert not (drawn < low).any() and not (drawn > high).any()
-    assert 4 + 8**0.5 < panels[1, 0].get_ylim()[1] < 8
+    assert 6 < panels[1, 0].get_ylim()[1] < 7
     assert panels[0, 0].get_ylim()[1] < 2
 
 
@@ -85,16 +84,24 @@ def test_what_it_says(draw):
     texts = [" ".join(text.get_text().split()) for text in figure.findobj(Text)]
     assert {title for _, title in CORPORA} <= {*texts}
     assert {"Cllr (bits)", "Actual detection cost", "AASIST (AST-05-05)", "a system without knowledge"} <= {*texts}
-    assert "has also chosen each training's epoch" in figure.note and "(n\u00a0=\u00a02)" in figure.note
+    assert "has also chosen each training's epoch" in figure.note
+    assert "lines join means over training seeds (n\u00a0=\u00a02), dots are the seeds" in figure.note
     assert "slope" not in figure.note and "separates" not in figure.note
     assert draw(seeds=(1,))[0].note.endswith("one training seed")
 
 
-def test_one_seed_has_no_bars(draw):
+def test_one_seed_has_no_dots(draw):
     *_, panels = draw(seeds=(1,))
     for axes in panels.flat:
-        assert all(np.isnan(bars).all() for bars in ends(axes))
+        assert len(dots(axes)) == 0
         assert all(np.isfinite(heights).all() for heights in lines(axes)) and len(lines(axes)) == len(SYSTEMS)
+
+
+def test_one_seed_without_a_calibration_leaves_no_mean(draw):
+    """Its dot is missing, and that of the other seed is there."""
+    *_, panels = draw(cllr_calibrated={("wild", 1): np.nan})
+    assert [np.isnan(line).tolist() for line in lines(panels[1, 2])] == [[False, True]] * len(SYSTEMS)
+    assert np.isnan(dots(panels[1, 2])[:, 1]).tolist() == [True, False] * len(SYSTEMS)
 
 
 def test_separable_seeds_and_negative_slopes(draw):
@@ -108,7 +115,7 @@ def test_separable_seeds_and_negative_slopes(draw):
 
 def test_a_single_system_on_a_single_corpus(draw):
     _, table, panels = draw(["AST-05-05"], CORPORA[2:])
-    assert [*table.index] == [("AST-05-05", "wild")]
+    assert [*table.index] == [("AST-05-05", "wild", 1), ("AST-05-05", "wild", 2)]
     assert panels.shape == (2, 1)
 
 
@@ -117,8 +124,9 @@ def test_files_are_whole_labelled_and_the_same_every_time(tmp_path, drawn_twice)
     names = drawn_twice(lambda folder: figures.calibration(paths, SYSTEMS, CORPORA, folder / "x", LABEL), LABEL)
     assert names == {"x.png", "x.pdf", "x.tsv"}
     table = pd.read_csv(tmp_path / "one" / "x.tsv", sep="\t")
-    assert [*zip(table["system"], table["corpus"], strict=True)] == [(s, c) for s in SYSTEMS for c, _ in CORPORA]
-    assert {"slope.mean", "cllr_calibrated.std", "n_seeds"} <= {*table}
+    rows = [*table[["system", "corpus", "seed"]].itertuples(index=False, name=None)]
+    assert rows == [(system, corpus, seed) for system in SYSTEMS for corpus, _ in CORPORA for seed in (1, 2)]
+    assert {"slope", "cllr_calibrated"} <= {*table}
 
 
 def test_refuses(tmp_path):

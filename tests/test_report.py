@@ -15,28 +15,37 @@ from spaarsist.audit.nodes import COLUMNS
 from spaarsist.evaluation.summary import STATISTICS, on
 from spaarsist.names import ConfigError
 from spaarsist.reporting import report
-from spaarsist.reporting.claims import LEDGER_COLUMNS
+from spaarsist.reporting.claims import COMMIT, LEDGER_COLUMNS
 from spaarsist.reporting.report import build_pdf, write_report
 from test_tables_latency import ABOUT, TIMES, without, write_backend_file, write_detector_file
 
 CORPORA = [("home", "Home & garden"), ("wild", "In-the-Wild-like")]
 WITH_LATEX = pytest.mark.skipif(not shutil.which("latexmk"), reason="latexmk is not installed")
-NAMES = {"aasist", "rankone", "rankonemean", "asvspoof", "xlsr"}
+NAMES = {"aasist", "rankone", "rankonemean", "asvspoof", "xlsr", "thinned", "thinnedmean"}
 """The macros of the report's preamble that hold digits: names, no results."""
 
 
 def prose(text):
     """The report's text without comments and without what is not prose: values, references, files, lengths."""
     text = re.sub(r"(?<!\\)%.*", "", text)
-    body = text[text.index(r"\begin{document}") : text.index(r"\bibliographystyle")]
+    body = text[text.index(r"\begin{document}") :]
+    body = re.sub(
+        r"\\(?:(?:newgeometry|(?:set(?:length|counter)\{\S+?\}))\{.*?\}|pdfbookmark\[.*?\]|begin\{tabular\}.*)",
+        " ",
+        body,
+    )
     body = re.sub(r"\\(val|cite|ref|input|label|begin|end)\{[^{}]*\}", " ", body)
     body = re.sub(r"\\(?:shown|drawn)\{[a-z_]+\}(\{(?:[^{}]|\{[^{}]*\})*\})\{[.\d]+\}", r"\1", body)
     return re.sub(r"\\parbox\{[^{}]*\}", " ", body)
 
 
 MAIN = REPOSITORY / "paper" / "main.tex"
-SOURCE = MAIN.read_text()
-FLAGS = ("papercorpora", "labelled", "speed", "speedoncpu", "temperature", "ablationtrained")
+SUPPLEMENT = r"\input{supplement}"
+SOURCE = MAIN.read_text().replace(SUPPLEMENT, (MAIN.parent / "supplement.tex").read_text())
+FLAGS = (
+    *("papercorpora", "labelled", "speed", "speedoncpu", "temperature", "ablationtrained", "rankone", "asked"),
+    "planted",
+)
 TIMED = re.compile(r"(backend|detector|training|scoring)\.")
 """Keys of what is measured with a clock."""
 
@@ -54,7 +63,10 @@ def chosen(text, true):
         elif all(open_branches):
             kept.append(part)
     assert not open_branches
-    return "".join(kept)
+    text = "".join(kept)
+    for macro, name in re.findall(r"\\newcommand\{(\\thinned[a-z]*)\}\{ *(.*?)\}", text):
+        text = re.sub(rf"{re.escape(macro)}(?![a-z])", name, text)
+    return text
 
 
 def flags_of(macros):
@@ -109,7 +121,7 @@ def inputs(tmp_path, monkeypatch):
     ledger = pd.DataFrame(
         {"claim_id": ["C1", "C5a", "C4b", "C7"], "claimed": ["195.045", "4.64", "586434", "-20"],
          "unit": ["M", "%", "", "%"], "ours": ["713.035 M", "", "1", "-9 % [-12, +1], p < 0.001 (AST-05-05)"],
-         "verdict": ["differs", "not run", "reproduced", "consistent"]}
+         "verdict": ["differs", "not run", "reproduced", "consistent"], "since": ["2026-11-23"] * 4}
     )  # fmt: skip
     tables = {
         "composite": pd.DataFrame(
@@ -126,6 +138,11 @@ def inputs(tmp_path, monkeypatch):
     for name, table in tables.items():
         table.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
     write_summary(tmp_path / "summary.tsv", systems)
+    counted = {name: (cells["n_params"], cells["n_macs"]) for name, cells in systems.items()}
+    counted["AST-03-01-Mag"] = 611522, 698369532  # sized, not trained
+    sizes = [{"system": name, "n_params": params, "n_macs": macs} for name, (params, macs) in counted.items()]
+    about = {"n_macs_linear": 1, "n_macs_frontend": 1, "counter": "fvcore", "n_frames": 201, "feature_dim": 1024}
+    write_tsv(tmp_path / "sizes.tsv", sizes, **about, n_layers=24, embedding_dim=1024)
     recipe = {"frontend": {"model": "a_b"}, "crop": 64600, "backend": {"embedding_dim": 1024},
               "keep_better_stage": True,
               "stages": [{"epochs": 10, "batch_size": 64, "train_frontend": False},
@@ -136,9 +153,9 @@ def inputs(tmp_path, monkeypatch):
     (facts := tmp_path / "facts").mkdir()
     write_tsv(facts / "quantities.tsv", [{"quantity": "F3_macs", "value": 713035196, "unit": "MACs"}])
     write_tsv(facts / "facts.tsv", [{"fact": "F3d", "obtained": "-20.68 %"}])
-    for table in ("macs", "facts"):
+    for table in ("macs", "saving", "facts"):
         (facts / f"{table}.tex").write_text(f"Here is {table}.\n\n")
-    settings = {name: tmp_path / f"{name}.tsv" for name in ("summary", *tables)}
+    settings = {name: tmp_path / f"{name}.tsv" for name in ("summary", "sizes", *tables)}
     settings["facts"] = facts
     settings |= {"record": tmp_path / "model.json", "corpora": CORPORA, "paper_corpora": False}
     settings |= dict.fromkeys(("comparisons", "calibration", "inspected"), ())
@@ -163,15 +180,17 @@ def test_values(inputs):
         "AST-05-05.params_as_run": "300",
         "run.code": "a, b",
         "recipe.frozen": "frozen, then trained",
-        "AST-05-05.in.eer": r"\ensuremath{12.3\pm1.5}",
-        "MHFA.out.eer": r"\ensuremath{50.0}",
+        "AST-03-01-Mag.params": "611,522",
+        "AST-03-01-Mag.macs": "698.4",
+        "AST-05-05.in.eer": "12.3",
+        "MHFA.out.eer": "50.0",
         "AST-05-05.in.eer.ci": "{[}10.0, 14.6{]}",
         "AST-05-05.out.min_dcf.ci": "{[}0.100, 0.146{]}",
         "AST-05-05.out.eer.speakers": "{[}9.0, 20.0{]}",
         "run.speakers.out": "1,200",
         "C7.claimed": r"$-$20~\%",
         "C7.ours": r"$-$9~\% {[}$-$12, +1{]}, p \textless{} 0.001 (AST-05-05)",
-        "MHFA.out.cllr": r"\ensuremath{0.500}",
+        "MHFA.out.cllr": "0.500",
         "MHFA.composite": "0.50",
         "MHFA.first": "75",
         "AST-05-05.rank.ci": "{[}1, 4{]}",
@@ -189,6 +208,10 @@ def test_values(inputs):
         "C5a.claimed": r"4.64~\%",
         "C4b.claimed": "586,434",
         "C1.verdict": "differs",
+        "C5a.ours": "--",
+        "C7.since": "2026-11-23",
+        "facts.all": "1",
+        "facts.commit": "62f06a6a81c4",
         "verdict.C.differs": "1",
         "verdict.C.consistent": "1",
         "verdict.C.reproduced for another system": "0",
@@ -203,7 +226,7 @@ def test_values(inputs):
         "recipe.frontend": r"a\_b",
     }
     assert {key: values[key] for key in expected} == expected
-    assert "run.replicates" not in values
+    assert "run.replicates" not in values and "AST-03-01-Mag.in.eer" not in values
     assert (
         values["MHFA.in.eer.ci"] == values["AST-05-05.in.eer.speakers"] == "--"
         and values["run.speakers.in"] == "unknown"
@@ -218,7 +241,7 @@ def test_one_switch_says_whose_corpora_these_are(inputs):
     assert flags_of(macros) == {"papercorpora", "labelled"} and values["run.label"] == "front-end in bfloat16"
     text = chosen(SOURCE, flags_of(macros))
     assert r"A remark on this run: \val{run.label}." in text and r"\textbf{\val{run.label}.}" in text
-    of_others = ("stand-in", "small front-end", "not made from", "no claim is judged", "remains open")
+    of_others = ("stand-in", "small front-end", "not made from", "no claim is judged", "remains open", "looked at")
     assert not [words for words in of_others if words in text]
     macros, _ = inputs(paper_corpora=True)
     assert flags_of(macros) == {"papercorpora"} and "run.label" not in chosen(SOURCE, flags_of(macros))
@@ -227,25 +250,58 @@ def test_one_switch_says_whose_corpora_these_are(inputs):
     assert not [words for words in of_others if words not in text] and "run.label" not in text
 
 
-@pytest.mark.parametrize(
-    "switches", [*product((True, False), repeat=len(FLAGS))], ids=lambda s: "".join(map("01".__getitem__, s))
-)
-def test_the_text_needs_no_more_than_is_given(switches):
+SYSTEMS_ALONE = re.compile(r"AST-03-01-Mag(Mean)?\.(in|out|rank|composite|first)\b")
+"""Keys of the paper's best system that only a run which trains it has."""
+
+
+def test_the_text_needs_no_more_than_is_given():
     """Whatever a run may lack: its numbers, tables and figures, and what refers to them."""
-    true = {flag for flag, on in zip(FLAGS, switches, strict=True) if on}
-    text = chosen(SOURCE, true)
-    keys = re.findall(r"\\val\{(.*?)\}", text[text.index(r"\begin{document}") :])
-    assert any(TIMED.match(key) for key in keys) == ("speed" in true)
-    for family, flag in {"temperature": "temperature", "ablation_trained": "ablationtrained"}.items():
-        assert any(key.startswith(f"tested.{family}") for key in keys) == (flag in true)
-    assert ("fig:temperature" in text) == (r"\shown{temperature}" in text) == ("temperature" in true)
-    labels = {f"fig:{name}" for name in re.findall(r"\\(?:shown|drawn)\{([a-z_]+)\}", text)}
-    other = {"table1": "systems", "table2": "backends", "stack_attention": "stack"}
-    tables = re.findall(r"\\input\{(?:tables/)?([a-z_0-9]+)\}", text)
-    labels |= {f"tab:{other.get(name, name)}" for name in tables}
-    assert {*re.findall(r"\\ref\{(.*?)\}", text)} <= labels
-    assert ({"latency", "detector"} <= {*tables}) == ("speed" in true)
-    assert ("latency" in tables) == ("fig:latency" in labels)
+    for switches in product((True, False), repeat=len(FLAGS)):
+        true = {flag for flag, on in zip(FLAGS, switches, strict=True) if on}
+        text = chosen(SOURCE, true)
+        body = text[text.index(r"\begin{document}") :]
+        keys = re.findall(r"\\val\{(.*?)\}", body)
+        assert not [key for key in keys if "\\" in key]
+        assert any(TIMED.match(key) for key in keys) == ("speed" in true)
+        for family, flag in {"temperature": "temperature", "ablation_trained": "ablationtrained"}.items():
+            assert any(key.startswith(f"tested.{family}") for key in keys) == (flag in true)
+        assert any(SYSTEMS_ALONE.match(key) for key in keys) == ("rankone" in true)
+        assert {"answers.all" in keys, "tables/questions" in text} == {"asked" in true}
+        assert {"planted.learned.more" in keys, "tables/planted" in text} == {"planted" in true}
+        assert ("fig:temperature" in text) == (r"\shown{temperature}" in text) == ("temperature" in true)
+        labels = {f"fig:{name}" for name in re.findall(r"\\(?:shown|drawn)\{([a-z_]+)\}", text)}
+        other = {"table1": "systems", "table2": "backends", "stack_attention": "stack"}
+        tables = re.findall(r"\\input\{(?:tables/)?([a-z_0-9]+)\}", body)
+        labels |= {f"tab:{other.get(name, name)}" for name in tables} | {*re.findall(r"\\label\{(tab:\w+)\}", body)}
+        assert {*re.findall(r"\\ref\{(.*?)\}", text)} <= labels
+        assert ({"latency", "detector"} <= {*tables}) == ("speed" in true)
+        assert ("latency" in tables) == ("fig:latency" in labels)
+
+
+def test_the_text_before_the_supplement_is_short():
+    text = MAIN.read_text()
+    assert text.count(SUPPLEMENT) == 1 and text.index(r"\bibliography{") < text.index(SUPPLEMENT)
+    body = text[text.index(r"\begin{document}") : text.index(SUPPLEMENT)]
+    figures, tables = (len(re.findall(p, body)) for p in (r"\\(?:shown|drawn)\{", r"\\input\{|\\begin\{table"))
+    assert 0 < figures <= 8 and 0 < tables <= 6
+
+
+def test_the_title_claims_no_accuracy_that_was_not_run():
+    for true, expected in ((set(), True), ({"papercorpora"}, False)):
+        title = re.search(r"\\newcommand\{\\reporttitle\}\{(.*)\}", chosen(SOURCE, true))[1]
+        assert title.startswith("SpAArSIST: re-implementation and audit")
+        assert ("accuracy not yet replicated" in title) == expected
+
+
+def test_what_is_cited_is_there():
+    """The paper's code at the commit that the facts are of, and all of its authors."""
+    bibliography = (MAIN.parent / "references.bib").read_text()
+    known = re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE)
+    cited = {key for keys in re.findall(r"\\cite\{(.*?)\}", SOURCE) for key in keys.split(",")}
+    assert cited <= {*known} and {"firc2026code", "babu2022xlsr", "fvcore", "ptflops"} <= cited
+    assert COMMIT[:12] in bibliography
+    authors = re.search(r"firc2026spaarsist,.*?author = \{(.*?)\},\n", bibliography, re.DOTALL)[1].split(" and ")
+    assert len(authors) == 5 and "others" not in authors
 
 
 def comparison(folder, family, *rows):
@@ -358,13 +414,23 @@ def test_calibration(inputs):
     _, without = inputs()
     assert {key: values[key] for key in values.keys() - without.keys()} == {
         "MHFA.dev.slope": "$-$0.200",
+        "MHFA.dev.slope.seeds": "$-$0.300 to $-$0.100",
         "MHFA.dev.eer": "15.0",
+        "MHFA.dev.eer.seeds": "10.0 to 20.0",
+        "MHFA.in.eer.seeds": "50.0 to 50.0",
+        "MHFA.in.cllr.seeds": "7.000 to 7.000",
         "MHFA.in.n_spoof": "1,500",
+        "MHFA.in.n_spoof.seeds": "1,500 to 1,500",
         "MHFA.in.p_miss_at_dev_eer": "1.5",
+        "MHFA.in.p_miss_at_dev_eer.seeds": "1.0 to 2.0",
         "MHFA.out.p_fa_at_dev_min_dcf": "100.0",
+        "MHFA.out.p_fa_at_dev_min_dcf.seeds": "100.0 to 100.0",
         "MHFA.out.dcf_at_dev_min_dcf": "1.850",
+        "MHFA.out.dcf_at_dev_min_dcf.seeds": "1.800 to 1.900",
         "MHFA.out.gap_calibrated": "--",
+        "MHFA.out.gap_calibrated.seeds": "--",
         "AST-05-05.out.cllr_calibrated": "0.625",
+        "AST-05-05.out.cllr_calibrated.seeds": "0.500 to 0.750",
     }
     assert {key: values[key] for key in without} == without  # EER and Cllr in domain are the summary's
 
@@ -409,7 +475,7 @@ def test_agreement_and_score_changes(inputs):
         rows += [row | {"quartile": "1", "score_change": 9}, rows[0] | {"label": "spoof", "score_change": 8}]
         folders.append(inspected(inputs.folder, seed, agreement=rows))
     _, values = inputs(inspected=folders)
-    assert {k: v for k, v in values.items() if "Mag" in k} == {
+    assert {k: v for k, v in values.items() if "Mag" in k and k.startswith("nodes")} == {
         "nodes.05.in.01.Mag.change": "2.00",
         "nodes.05.in.01.Mag.spoof": "$-$0.20",
     }
@@ -448,6 +514,40 @@ def test_stack(inputs):
         "stack.AST-03.out.change.uniform": "0.5",
         "stack.AST-03.out.change_relative.linear": "2",
         "stack.AST-03.out.correlation.linear": "$-$0.500",
+    }
+
+
+def test_a_run_that_trains_the_paper_s_best_system(inputs):
+    """Its text is about that system; else about what is nearest to it."""
+    path = inputs.settings["summary"]
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    table.assign(system=table["system"].replace("MHFA", "AST-03-01-Mag")).to_csv(path, sep="\t", index=False)
+    text, values = inputs()
+    assert flags_of(text) == {"rankone"} and values["AST-03-01-Mag.out.eer"] == "50.0"
+    assert r"\val{AST-03-01-Mag.out.eer}" in chosen(SOURCE, {"rankone"})
+    assert r"\val{AST-05-01-Mag.out.eer}" in chosen(SOURCE, set())
+
+
+def test_answers_and_planted_stretches(inputs):
+    verdicts = ["equivalent", "inconclusive", "equivalent", "different"]
+    answers = write_tsv(inputs.folder / "answers.tsv", [{"verdict": verdict} for verdict in verdicts])
+    ends = [("learned", 0.1, 0.3), ("learned", -0.1, 0.3), ("learned", 0, 0.3), ("magnitude", -0.3, -0.1)]
+    planted = write_tsv(
+        inputs.folder / "planted.tsv", [dict(zip(("scorer", "low", "high"), row, strict=True)) for row in ends]
+    )
+    text, values = inputs(answers=answers, planted=planted)
+    assert flags_of(text) == {"asked", "planted"}
+    assert {key: value for key, value in values.items() if re.match(r"answers|planted", key)} == {
+        "answers.all": "4",
+        "answers.equivalent": "2",
+        "answers.different": "1",
+        "answers.inconclusive": "1",
+        "planted.learned.all": "3",
+        "planted.learned.more": "1",
+        "planted.learned.less": "0",
+        "planted.magnitude.all": "1",
+        "planted.magnitude.more": "0",
+        "planted.magnitude.less": "1",
     }
 
 

@@ -824,11 +824,14 @@ class Plan:
     @property
     def report(self) -> dict[str, Any]:
         """Arguments of the report."""
-        timed = {"speed": f"{self.results_folder}/speed"} if self.config["speed"]["systems"] else {}
+        optional = {"speed": f"{self.results_folder}/speed"} if self.config["speed"]["systems"] else {}
+        optional |= {"answers": self._table("equivalence")} if self.config["questions"] else {}
+        optional |= {"planted": self._table("planted")} if self.probed else {}
         evaluation = self.config["evaluation"]
         return {
             "results": self.results_folder,
             **{name: self._table(name) for name in ("summary", "composite", "findings")},
+            "sizes": f"{self.results_folder}/complexity/paper_size.tsv",
             "facts": FACTS,
             "ledger": self._table("claims"),
             "record": self.per_run("checkpoints", ["AST-05"], "/model.json")[0],
@@ -840,7 +843,7 @@ class Plan:
             "corpora": [(name, self.corpora[name]["title"]) for name in self.config["evaluate_on"]],
             "paper_corpora": self.config["paper_corpora"],
             "label": self.label,
-            **timed,
+            **optional,
         }
 
     @property

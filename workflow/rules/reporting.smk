@@ -101,7 +101,11 @@ rule paper:
         ENVIRONMENT
     params:
         settings=json.dumps(PLAN.report),
-        reads=fingerprint(*IN_CHECKOUT["report"].values(), "paper/references.bib"),
+        reads=fingerprint(
+            *IN_CHECKOUT["report"].values(),
+            "paper/supplement.tex",
+            "paper/references.bib",
+        ),
         code=code.meaning("__main__.report"),
     message:
         "Fill and compile the report"

@@ -174,18 +174,16 @@ def choose_thresholds(bonafide: ArrayLike, spoof: ArrayLike, cost: CostModel = A
     return {"dev_eer": float(thresholds[difference.argmin()]), "dev_min_dcf": float(thresholds[costs.argmin()])}
 
 
-def read_calibration(paths: Sequence[Path], systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
-    """Read files of `calibrate` and average over training seeds.
+def read_seeds(paths: Sequence[Path], systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
+    """Read files of `calibrate`, a row for each training seed.
 
     Args:
         paths: files of any trainings and seeds.
-        systems: rows of the tables to return.
-        corpora: names of corpora, which may include the development corpus.
+        systems, corpora: names of those to return; corpora may include the development corpus.
 
     Returns:
-        Index (system, corpus) in the order given; `n_seeds`; `<quantity>.mean` and `<quantity>.std` (n - 1) of each
-        quantity, empty unless every seed has a value, the latter for one seed too; `<quantity>.n`, the seeds with a
-        value. Slope, offset and thresholds, which are the development corpus's, stand in all of a system's rows.
+        Index (system, corpus, seed) in the order given; a column per quantity. Slope, offset and thresholds, the
+        development corpus's, stand in all of a system's rows.
 
     Raises:
         ConfigError: a file is unreadable or lacks columns, a value is there twice, or a system lacks a corpus.
@@ -201,15 +199,33 @@ def read_calibration(paths: Sequence[Path], systems: Sequence[str], corpora: Seq
     wide = table.pivot(index=["system", "corpus", "seed"], columns="quantity", values="value")
     of_dev = [name for name in wide if name in ("slope", "offset") or name.startswith("threshold_")]
     wide[of_dev] = wide[of_dev].groupby(["system", "seed"]).transform("first")
-    groups = wide.groupby(["system", "corpus"])
+    wanted = pd.MultiIndex.from_product([systems, corpora], names=["system", "corpus"])
+    if absent := [
+        f"{system} on {corpus}" for system, corpus in wanted.difference(wide.index.droplevel("seed"), sort=False)
+    ]:
+        raise ConfigError(f"the calibration files hold nothing of {', '.join(absent[:5])}")
+    return pd.concat({pair: wide.loc[pair] for pair in wanted}, names=wanted.names)
+
+
+def read_calibration(paths: Sequence[Path], systems: Sequence[str], corpora: Sequence[str]) -> pd.DataFrame:
+    """Read files of `calibrate` and average over training seeds.
+
+    Args:
+        paths, systems, corpora: as in `read_seeds`.
+
+    Returns:
+        Index (system, corpus) in the order given; `n_seeds`; `<quantity>.mean` and `<quantity>.std` (n - 1) of each
+        quantity, empty unless every seed has a value, the latter for one seed too; `<quantity>.n`, the seeds with a
+        value.
+
+    Raises:
+        ConfigError: as `read_seeds`.
+    """
+    groups = read_seeds(paths, systems, corpora).groupby(["system", "corpus"], sort=False)
     count, n_seeds = groups.count(), groups.size()
     statistics = {"mean": groups.mean(), "std": groups.std(ddof=1)}
     parts = [part.where(count.eq(n_seeds, axis=0)).add_suffix(f".{name}") for name, part in statistics.items()]
-    result = pd.concat([n_seeds.rename("n_seeds"), *parts, count.add_suffix(".n")], axis=1)
-    wanted = pd.MultiIndex.from_product([systems, corpora], names=["system", "corpus"])
-    if absent := [f"{system} on {corpus}" for system, corpus in wanted.difference(result.index, sort=False)]:
-        raise ConfigError(f"the calibration files hold nothing of {', '.join(absent[:5])}")
-    return result.loc[wanted]
+    return pd.concat([n_seeds.rename("n_seeds"), *parts, count.add_suffix(".n")], axis=1)
 
 
 class _Fit(NamedTuple):

@@ -1,7 +1,7 @@
 r"""The replication report: every number of its text as a LaTeX macro, and the PDF.
 
 The text says `\val{AST-05-05.out.eer}` where a number belongs; a key that nobody made stops LaTeX. So no figure is
-typed by hand, and the same text serves every experiment.
+typed by hand, and the same text serves every experiment. What a run may lack, the text asks for by a conditional.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.typing import DataFrameGroupBy
 
 from spaarsist.artefacts import read_record, read_table, writing
 from spaarsist.evaluation.comparison import SIGNIFICANCE, flat_region, read_comparisons
-from spaarsist.evaluation.summary import read_summary
-from spaarsist.names import BASELINE, PAPER_FRAMES, ConfigError, System, ratio_code
-from spaarsist.reporting.claims import VERDICTS, counts, read_ledger, typeset
+from spaarsist.evaluation.summary import read_sizes, read_summary
+from spaarsist.names import BASELINE, PAPER_FRAMES, RANK_1, ConfigError, System, ratio_code
+from spaarsist.reporting.claims import COMMIT, VERDICTS, counts, read_ledger, typeset
 from spaarsist.reporting.tables.latency import read_backend, read_detector
 from spaarsist.reporting.tables.layout import escape, interval, number, p_text
 
@@ -47,6 +48,8 @@ STACK_QUANTITIES = {
 COSTS = {"params": "n_params", "macs": "n_macs", "ms": "median_ms"}
 """What keys call the columns of the speed files."""
 
+_ANSWERS = ("equivalent", "different", "inconclusive")
+
 _RANKED = ("composite", "rank", "rank_ci_low", "rank_ci_high", "first_share")
 _COMPARED = ("difference", "ci_low", "ci_high", "p_holm")
 ROLES = ("in", "out")
@@ -63,6 +66,7 @@ def write_report(
     output: Path,
     *,
     summary: Path,
+    sizes: Path,
     composite: Path,
     findings: Path,
     facts: Path,
@@ -76,6 +80,8 @@ def write_report(
     label: str = "",
     bootstrap: int = 0,
     confidence: float = 0.95,
+    answers: Path | None = None,
+    planted: Path | None = None,
     speed: Path | None = None,
 ) -> None:
     r"""Write the report: its numbers as `\val{<key>}` to `<results>/paper/macros.tex`, and the PDF.
@@ -87,8 +93,8 @@ def write_report(
     ==========================================  =====================================================================
     <system>.params, .params_as_run             parameters at the size that is counted, and of this run
     <system>.macs                               multiply-accumulates in millions
-    <system>.<role>.eer, .min_dcf, ...          mean (and standard deviation over seeds); EER in percent
-    <system>.<role>.<metric>.ci, .speakers      its bootstrap intervals, over trials and over speakers
+    <system>.<role>.eer, .min_dcf, ...          mean over seeds; EER in percent
+    <system>.<role>.<metric>.ci, .speakers      its intervals, over seeds and trials and over seeds and speakers
     <system>.<role>.<metric>.diff               difference from the baseline, with its sign; EER in points
     <system>.<role>.<metric>.diff.ci, .diff.p   its interval, and where it is tested p after Holm's correction
     <system>/<reference>.<role>.<metric>.diff   the same of any pair, from the first of the other families that has it
@@ -96,7 +102,8 @@ def write_report(
     tested.<family>.<role>.<metric>, <family>   number of tests that it is out of, and of all that were corrected for
     dial.<k_tr>.<variant>.<role>.flat           k from the least to the most around k_tr between which no EER differs
                                                 significantly from that at k_tr (family k_sweep)
-    <system>.<role>.<quantity>                  of `evaluation.calibration.calibrate`, mean over seeds, rates in percent
+    <system>.<role>.<quantity>, ....seeds       of `evaluation.calibration.calibrate`: mean over seeds, and the lowest
+                                                and highest seed; rates in percent
     <system>.dev.<quantity>                     likewise, of the development corpus
     nodes.<k_tr>.<role>.<k>.jaccard, .chance,   of `audit.nodes.inspect`'s nodes.tsv: mean over poolings and
     .spearman                                   seeds, of all trials
@@ -110,7 +117,11 @@ def write_report(
     composite.<n>, composite.<n>.first          system on place n, and its share of first ranks
     <fact's or finding's quantity>              measured value; see `FINDING_UNITS`
     <fact>.obtained                             what the table of facts has
-    <claim>.claimed, .ours, .verdict            of the ledger
+    facts.all, facts.frames, facts.commit       number of facts, length of input that the paper counts at, released code
+    answers.<verdict>, answers.all              questions of equivalence so answered, a corpus at a time
+    planted.<scorer>.more, .less, .all          changes of how often planted nodes are kept whose interval is above and
+                                                below zero, and how many there are
+    <claim>.claimed, .ours, .verdict, .since    of the ledger
     verdict.<C, S or F>.<verdict>, .all         number of the paper's claims, second-hand numbers, findings so judged
     run.label, .seeds, .in, .out, .code         remark on corpora, number of seeds, titles of corpora, code hashes
     run.speakers.in, .out, run.replicates       number of known speakers, and of bootstrap replicates
@@ -137,15 +148,17 @@ def write_report(
     There are only the keys that the files give. Minus signs are LaTeX's.
 
     `\ifpapercorpora` is as `paper_corpora`; `\iflabelled` is true with a label, `\ifspeed` with the speed files,
-    `\iftemperature` and `\ifablationtrained` with the family of that name, and `\ifspeedoncpu` where training was timed
-    on the CPU, which has keys of its own (memory `kept`). A dash stands for what does not exist, such as a change of
-    the baseline from itself.
+    `\iftemperature` and `\ifablationtrained` with the family of that name, `\ifrankone` where the paper's best system
+    was trained, `\ifasked` and `\ifplanted` with these files, and `\ifspeedoncpu` where training was timed on the CPU,
+    which has keys of its own (memory `kept`). A dash stands for what does not exist, such as a change of the baseline
+    from itself.
 
     Args:
         source: the main `.tex` file; what lies beside it (the bibliography) is found as well.
         results: folder that `\input` and `\includegraphics` start from.
         output: PDF to write.
         summary, composite, findings, ledger: files of the steps of these names (ledger: TSV of `claims.judge`).
+        sizes: file of `audit.complexity.write_complexity` at the paper's size; it has systems that no run trains.
         facts: folder of `spaarsist facts`; its tables and figures are found as well.
         record: `model.json` of the baseline, for the recipe.
         comparisons: files of `evaluation.comparison.compare`, each named after its family; `baseline` for differences
@@ -157,6 +170,8 @@ def write_report(
         label: a remark on the run, or nothing.
         bootstrap: number of resamples; 0: not told.
         confidence: of the intervals.
+        answers: file of `evaluation.comparison.answer`; without it no question of equivalence was asked.
+        planted: TSV of `tables.probes.write_planted`; without it nothing was planted.
         speed: folder of `backend.tsv`, `detector.tsv`, `training.tsv` and `scoring.tsv` of `audit.speed`; without it
             the text tells no times.
 
@@ -169,9 +184,13 @@ def write_report(
     ranked = read_table(composite, ["system", *_RANKED]).set_index("system")
     found = pd.concat([read_table(p, ["quantity", "value", "unit"]) for p in (findings, facts / "quantities.tsv")])
     shown = read_table(facts / "facts.tsv", ["fact", "obtained"])
+    sized = read_sizes([sizes])
     trained = read_record(record)
     claims = read_ledger(ledger)
     values = dict(_calibration_values(calibration, roles))
+    for system, row in sized.iterrows():
+        values[f"{system}.params"] = f"{row['n_params']:,.0f}"
+        values[f"{system}.macs"] = f"{row['n_macs'] / 1e6:.1f}"
     values |= dict(_system_values(table, roles))
     values |= dict(_difference_values(comparisons, roles))
     values |= dict(_node_values(inspected, roles))
@@ -180,11 +199,12 @@ def write_report(
     for row in found.itertuples():
         factor, form = FINDING_UNITS.get(row.unit, (1, ".3g"))
         values[row.quantity] = _power_of_ten(format(row.value * factor, form))
-    values["facts.frames"] = str(PAPER_FRAMES)
+    values |= {"facts.frames": str(PAPER_FRAMES), "facts.commit": COMMIT[:12], "facts.all": str(len(shown))}
     values |= {f"{row.fact}.obtained": escape(typeset(str(row.obtained))) for row in shown.itertuples()}
     for row in claims.to_dict("records"):
         row["claimed"] = f"{row['claimed']:,f} {row['unit']}".strip()
-        values |= {f"{row['claim_id']}.{key}": escape(typeset(row[key])) for key in ("claimed", "ours", "verdict")}
+        for key in ("claimed", "ours", "verdict", "since"):
+            values[f"{row['claim_id']}.{key}"] = escape(typeset(row[key])) or "--"
     for section, tally in counts(claims).items():
         values |= {f"verdict.{section}.{name}": str(tally[name]) for name in VERDICTS}
         values[f"verdict.{section}.all"] = str(tally.total())
@@ -192,6 +212,10 @@ def write_report(
     values["run.alpha"], values["run.confidence"] = f"{SIGNIFICANCE:g}", f"{100 * confidence:g}"
     if bootstrap:
         values["run.replicates"] = f"{bootstrap:,}"
+    if answers is not None:
+        values |= dict(_answer_values(answers))
+    if planted is not None:
+        values |= dict(_planted_values(planted))
     if speed is not None:
         values |= dict(_backend_values(speed / "backend.tsv"))
         values |= dict(_detector_values(speed / "detector.tsv"))
@@ -204,6 +228,9 @@ def write_report(
         "labelled": bool(label),
         "speed": speed is not None,
         "speedoncpu": values.get("training.device") == "cpu",
+        "rankone": RANK_1 in table.index,
+        "asked": answers is not None,
+        "planted": planted is not None,
         **{family.replace("_", ""): family in given for family in FAMILIES},
     }
     lines = [*(f"\\newif\\if{flag}\\{flag}{str(on).lower()}" for flag, on in flags.items()), *lines]
@@ -267,14 +294,10 @@ _HEAD = r"""% Written by `spaarsist report`; not to be edited.
 
 def _system_values(table: pd.DataFrame, roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for system, row in table.iterrows():
-        yield f"{system}.params", f"{row['n_params']:,.0f}"
-        yield f"{system}.macs", f"{row['n_macs'] / 1e6:.1f}"
         if not math.isnan(row["n_params_as_run"]):
             yield f"{system}.params_as_run", f"{row['n_params_as_run']:,.0f}"
         for (name, role), (metric, (factor, digits)) in product(roles.items(), METRIC_DIGITS.items()):
-            mean, std = (row[f"{name}.{metric}.{part}"] * factor for part in ("mean", "std"))
-            spread = "" if math.isnan(std) else rf"\pm{std:.{digits}f}"
-            yield f"{system}.{role}.{metric}", rf"\ensuremath{{{mean:.{digits}f}{spread}}}"
+            yield f"{system}.{role}.{metric}", escape(number(row[f"{name}.{metric}.mean"] * factor, digits))
             for part in ("ci", "speakers"):
                 low, high = (row.get(f"{name}.{metric}.{part}_{end}", math.nan) * factor for end in ("low", "high"))
                 yield f"{system}.{role}.{metric}.{part}", escape(interval(low, high, digits))
@@ -323,13 +346,33 @@ def _dial_values(tests: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def _calibration_values(paths: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    means = _means(paths, ["system", "corpus", "quantity"], ["seed"], ["value"])["value"]
+    table = _by_key(paths, ["system", "corpus", "quantity"], ["seed"], ["value"])
+    means = table.mean(skipna=False)["value"]
+    ends = table.min()["value"], table.max()["value"]
     roles = {corpus: "dev" for _, corpus, quantity in means.index if quantity == "slope"} | {**roles}
-    for (system, corpus, quantity), value in means.items():
+    for key, value in means.items():
+        system, corpus, quantity = key
         if corpus in roles and not math.isinf(value):
             is_rate = quantity == "eer" or quantity.startswith(("p_miss_", "p_fa_"))
             factor, digits = (100, 1) if is_rate else (1, 0 if quantity.startswith("n_") else 3)
             yield f"{system}.{roles[corpus]}.{quantity}", escape(number(value * factor, digits))
+            low, high = (escape(number(end[key] * factor, digits)) for end in ends)
+            yield f"{system}.{roles[corpus]}.{quantity}.seeds", "--" if math.isnan(value) else f"{low} to {high}"
+
+
+def _answer_values(path: Path) -> Iterator[tuple[str, str]]:
+    verdicts = read_table(path, ["verdict"], ["verdict"])["verdict"]
+    yield "answers.all", str(len(verdicts))
+    for verdict in _ANSWERS:
+        yield f"answers.{verdict}", str((verdicts == verdict).sum())
+
+
+def _planted_values(path: Path) -> Iterator[tuple[str, str]]:
+    table = read_table(path, ["scorer", "low", "high"], ["scorer"], dtype=dict.fromkeys(("low", "high"), float))
+    for scorer, changes in table.groupby("scorer"):
+        yield f"planted.{scorer}.all", str(len(changes))
+        yield f"planted.{scorer}.more", str((changes["low"] > 0).sum())
+        yield f"planted.{scorer}.less", str((changes["high"] < 0).sum())
 
 
 def _node_values(inspected: Sequence[Path], roles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -451,13 +494,18 @@ def _three_digits(value: float) -> str:
 
 def _means(paths: Sequence[Path], keys: list[str], over: list[str], values: list[str]) -> pd.DataFrame:
     """Means over some columns of many files, index `keys`; NaN where a value is missing."""
-    if not paths:
-        return pd.DataFrame(columns=values, dtype=float)
+    return _by_key(paths, keys, over, values).mean(skipna=False)
+
+
+def _by_key(paths: Sequence[Path], keys: list[str], over: list[str], values: list[str]) -> DataFrameGroupBy:
+    """Values of many files, grouped by `keys`; each is there once for what `over` names."""
     types = dict.fromkeys(keys, str) | dict.fromkeys(("k", "stack_temperature", *values), float)
-    table = pd.concat([read_table(path, [*keys, *over, *values], dtype=types) for path in paths], ignore_index=True)
+    empty = pd.DataFrame(columns=[*keys, *over, *values]).astype(dict.fromkeys(values, float))
+    parts = [read_table(path, [*keys, *over, *values], dtype=types) for path in paths]
+    table = pd.concat(parts or [empty], ignore_index=True)
     if len(twice := table[table.duplicated([*keys, *over])]):
         raise ConfigError(f"{', '.join(map(str, paths[:3]))}, ...: a value is there twice: {twice.iloc[0].to_dict()}")
-    return table.groupby(keys, sort=False, dropna=False)[values].mean(skipna=False)
+    return table.groupby(keys, sort=False, dropna=False)[values]
 
 
 def _power_of_ten(text: str) -> str:
@@ -498,7 +546,8 @@ def _run_values(
     yield "recipe.frontend", escape(recipe["frontend"]["model"])
     yield "recipe.crop", f"{recipe['crop']:,}"
     stages = recipe["stages"]
-    yield "recipe.stages", {1: "One", 2: "Two", 3: "Three"}.get(len(stages), str(len(stages)))
+    count = {1: "one", 2: "two", 3: "three"}.get(len(stages), str(len(stages)))
+    yield "recipe.stages", f"{count} stage{'s' * (len(stages) > 1)}"
     yield "recipe.frozen", ", then ".join("trained" if stage["train_frontend"] else "frozen" for stage in stages)
     yield "recipe.layers", "one" if record["n_layers"] == 1 else str(record["n_layers"])
     better = ", and a later stage replaces an earlier one only if it is better"

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
-from spaarsist.evaluation.calibration import read_calibration
+from spaarsist.evaluation.calibration import read_seeds
 from spaarsist.names import ConfigError
 from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, NAMES, STYLE, head, save, width
 
@@ -36,23 +36,22 @@ def calibration(
     """Draw what becomes of costs when scores are calibrated on the development corpus: a column per corpus.
 
     Above: the actual detection cost of the scores as they are and as calibrated, and the least that any threshold would
-    give (minDCF); below: Cllr before and after. A line joins the steps of a system; where it rises, the calibration did
-    harm. Marks are means over training seeds; bars, from two seeds on, reach one standard deviation (n - 1) to either
-    side. The dashed line is the cost of a system without knowledge.
+    give (minDCF); below: Cllr before and after. A line joins the means of a system over training seeds, from step to
+    step; where it rises, the calibration did harm. Dots are the seeds, from two on. A mean is missing where a seed has
+    no calibration. The dashed line is the cost of a system without knowledge.
 
     Args:
         calibration: files of `evaluation.calibration.calibrate`.
         systems: names of the systems to draw, at most seven.
         corpora: (name in the files, title) of each column.
-        output_stem, label: as in `style.save`. The TSV holds all that `evaluation.calibration.read_calibration`
-            returns.
+        output_stem, label: as in `style.save`. The TSV holds all that `evaluation.calibration.read_seeds` returns.
 
     Raises:
         ConfigError: there are no or too many systems, a file is unreadable, or a system or corpus is missing.
     """
     if not 0 < len(systems) <= len(MARKERS):
         raise ConfigError(f"a readable figure holds 1 to {len(MARKERS)} systems; got {len(systems)}")
-    table = read_calibration(calibration, systems, [name for name, _ in corpora])
+    table = read_seeds(calibration, systems, [name for name, _ in corpora])
     looks = {
         system: {"color": colour, "ls": dashes, "marker": marker, **DOT}
         for system, colour, dashes, marker in zip(systems, COLOURS, DASHES, MARKERS, strict=False)
@@ -77,33 +76,30 @@ def calibration(
 
 
 def _draw(axes: Axes, table: pd.DataFrame, steps: Mapping[str, str], looks: Mapping[str, Mapping]) -> None:
-    """A line with bars per system of one corpus; the bars stand beside each other."""
+    """A line per system of one corpus, with a dot per seed at each step; systems stand beside each other."""
     places = np.arange(len(steps))
     for index, (system, style) in enumerate(looks.items()):
-        mean, std = (
-            table.loc[system, [f"{q}.{statistic}" for q in steps]].to_numpy(float) for statistic in ("mean", "std")
-        )
+        seeds = table.loc[system, [*steps]].to_numpy(float)
         beside = offset_copy(axes.transData, axes.figure, x=3 * index - 1.5 * (len(looks) - 1), units="points")
-        bars = axes.vlines(
-            places, np.maximum(mean - std, 0), mean + std, color=style["color"], lw=0.8, transform=beside
-        )
-        axes.plot(places, mean, **style, transform=beside, zorder=3)
-        heights = np.append(mean, mean + std)
-        axes.update_datalim([(0, height) for height in heights[np.isfinite(heights)]])
-        bars.set_zorder(2)
+        if len(seeds) > 1:
+            axes.plot(places, seeds.T, ".", ms=4, mec="none", color=style["color"], alpha=0.6, transform=beside)
+        axes.plot(places, seeds.mean(axis=0), **style, transform=beside, zorder=3)
+        heights = seeds[np.isfinite(seeds)]
+        axes.update_datalim([(0, height) for height in heights])
 
 
 def _note(table: pd.DataFrame) -> str:
     notes = ["The development corpus has also chosen each training's epoch"]
-    if (counts := sorted({*table["n_seeds"]})) == [1]:
+    slopes = table["slope"].groupby(["system", "seed"], sort=False).first().groupby("system", sort=False)
+    if (counts := sorted({*slopes.size()})) == [1]:
         notes.append("one training seed")
     else:
         n = ", ".join(map(str, counts))
-        notes.append(f"means over training seeds (n\u00a0=\u00a0{n}), bars: ± standard deviation, rough")
-    slopes = table["slope.mean"].groupby("system", sort=False).first()
-    if turned := [*slopes.index[slopes < 0]]:
+        notes.append(f"lines join means over training seeds (n\u00a0=\u00a0{n}), dots are the seeds")
+    means = slopes.mean().where(slopes.count() == slopes.size())
+    if turned := [*means.index[means < 0]]:
         notes.append(f"a negative slope turned the scores of {', '.join(turned)}")
-    if separable := [*slopes.index[slopes.isna()]]:
+    if separable := [*means.index[means.isna()]]:
         names = ", ".join(separable)
         notes.append(f"no calibration of {names}: a threshold separates the development corpus's classes")
     return "; ".join(notes)

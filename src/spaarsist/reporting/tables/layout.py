@@ -48,8 +48,8 @@ def write(
 
     A row whose first cell starts with "# " is a heading across the table. Columns that hold nothing but numbers,
     intervals and signs are set flush right in Markdown and LaTeX, the first and all others flush left. A cell may have
-    several lines. LaTeX gets a `table*` (packages: booktabs; T1 fonts), and another where `ROWS_PER_PAGE` lines are
-    full, if possible between sections; a table that is wider than the page reaches into both margins.
+    several lines. LaTeX gets a `table*` (packages: booktabs, graphicx; T1 fonts), and another where `ROWS_PER_PAGE`
+    lines are full, if possible between sections; a table that is wider than the page is shrunk to its width.
 
     Args:
         output_stem: path of the outputs without their endings.
@@ -288,7 +288,7 @@ def _latex(shown: pd.DataFrame, marks: list[list[bool]], caption: str, tex_label
             pages[-1].append(row)
     roomy = n_characters <= _ROOMY and max(sum(map(len, page)) for page in pages) <= ROWS_PER_PAGE * 6 / 7
     for number, page in enumerate(pages):
-        yield r"\begin{table*}[p]"
+        yield r"\begin{table*}[tp]"
         yield r"\centering"
         if number:
             yield r"\addtocounter{table}{-1}"
@@ -298,7 +298,7 @@ def _latex(shown: pd.DataFrame, marks: list[list[bool]], caption: str, tex_label
             yield rf"\label{{{tex_label}}}"
         yield r"\scriptsize" if roomy else r"\fontsize{6}{7.2}\selectfont"
         yield r"\setlength{\tabcolsep}{2pt}"
-        yield r"\makebox[\textwidth][c]{%"
+        yield r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
         yield rf"\begin{{tabular}}{{{alignment}}}"
         yield r"\toprule"
         yield from _latex_heads(shown)
