@@ -194,7 +194,7 @@ def read_trials(path: Path, *, both_classes: bool = False) -> pd.DataFrame:
 
 def write_key(labels: Mapping[str, str], output: Path) -> None:
     """Write a key (name of a trial -> label, see `spaarsist.data.score_lists`) as a trial list without recordings."""
-    _write([(name, "-", label, "-", "-", "-", 0) for name, label in labels.items()], output)
+    _write([(name, "-", label, "-", "-", "-", "-", 0) for name, label in labels.items()], output)
 
 
 def _write(rows: Sequence[tuple], output: Path) -> pd.DataFrame:
