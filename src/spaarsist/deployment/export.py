@@ -254,9 +254,7 @@ def export(
     return about
 
 
-def _in_int8(
-    path: Path, about: dict, trial_list: Path, trials: pd.DataFrame, excerpts: Dataset, threads: int
-) -> None:
+def _in_int8(path: Path, about: dict, trial_list: Path, trials: pd.DataFrame, excerpts: Dataset, threads: int) -> None:
     """Quantise a file in its place, score the list before and after, and tell both `about` and the file."""
     import onnx
 
