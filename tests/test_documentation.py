@@ -283,7 +283,9 @@ def test_the_demo_s_numbers_are_those_published():
     if "seen_voices.eer.mean" not in published:
         pytest.skip("results/published/mini holds an earlier demo")
     shown = rows("| system | seen voices |")
-    assert [*shown] == ["AST-05-05", "AST-05-01", "AST-05-05-Mag", "AST-05-01-Mag", "AST-05-05-Uni", "Mean-pool"]
+    assert [*shown] == [
+        "AST-05-05", "AST-05-01", "AST-05-05-Mag", "AST-05-01-Mag", "AST-05-05-Uni", "AST-05-05-Mean",
+    ]  # fmt: skip
     for system, cells in shown.items():
         for corpus, cell in zip(("seen_voices", "unseen_voices", "text_to_speech"), cells, strict=True):
             mean, low, high = (100 * published.loc[system, f"{corpus}.eer.{n}"] for n in ("mean", "ci_low", "ci_high"))
