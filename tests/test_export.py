@@ -213,10 +213,9 @@ class TestAASIST:
         assert any("head" in name for name in names) and not any("frontend" in name for name in names)
         assert not any("pool" in name or "att_projM" in name for name in names)
 
-    def test_the_readme_s_example(self, whole, scores, waveforms, tmp_path):
+    def test_the_page_s_example(self, whole, scores, waveforms, tmp_path):
         """It needs neither this package nor torch."""
-        section = (REPOSITORY / "README.md").read_text().split("### For other runtimes")[1]
-        (code,) = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)[:1]
+        (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/export.md").read_text(), re.DOTALL)
         shutil.copy(whole[0], tmp_path / "model.onnx")
         soundfile.write(tmp_path / "clip.wav", waveforms[4], 16_000, subtype="FLOAT")
         code += "import sys\nassert not {'torch', 'spaarsist'} & set(sys.modules)\nprint(score)"
