@@ -517,11 +517,16 @@ def test_stack(inputs):
     }
 
 
-def test_a_run_that_trains_the_paper_s_best_system(inputs):
-    """Its text is about that system; else about what is nearest to it."""
+def trained_as_rank_one(inputs):
+    """In the summary, the second system is the paper's best."""
     path = inputs.settings["summary"]
     table = pd.read_csv(path, sep="\t", dtype=str)
     table.assign(system=table["system"].replace("MHFA", "AST-03-01-Mag")).to_csv(path, sep="\t", index=False)
+
+
+def test_a_run_that_trains_the_paper_s_best_system(inputs):
+    """Its text is about that system; else about what is nearest to it."""
+    trained_as_rank_one(inputs)
     text, values = inputs()
     assert flags_of(text) == {"rankone"} and values["AST-03-01-Mag.out.eer"] == "50.0"
     assert r"\val{AST-03-01-Mag.out.eer}" in chosen(SOURCE, {"rankone"})
@@ -783,6 +788,8 @@ class TestPdf:
         """Whatever was not measured is not asked for: its values, tables and figures are not there."""
         row = ("MHFA", "AST-05-05", "home", "eer", -0.01239, -0.02, 0.00004, 0)
         given = {"comparisons": [comparison(inputs.folder, family, row) for family in families]}
+        if paper_corpora:
+            trained_as_rank_one(inputs)
         given |= {"speed": timed_three(inputs.folder)} if with_speed else {}
 
         def build(source, folders, output):
@@ -812,6 +819,11 @@ class TestPdf:
         assert ("stand-in" in text) == ("not made from" in text) == (not paper_corpora)
         assert (f"{label}. Difference in EER" in text) == bool(label)
         assert (f"A remark on this run: {label}." in text) == (paper_corpora and bool(label))
+        assert (
+            ("accuracy not yet replicated" in text)
+            == ("This run trains no AST-03-01-Mag" in text)
+            == (not paper_corpora)
+        )
         assert "Here is macs." in text and "Here is facts." in text
         assert ("Here is detector." in text) == ("one scoring pass" in text) == with_speed
         assert ("Here is temperature." in text) == ("temperature" in families)
