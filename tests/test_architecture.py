@@ -41,7 +41,7 @@ def test_rooms_import_from_rooms_above(path):
         parts = name.split(".")
         if parts[0] != "spaarsist" or len(parts) < 2 or parts[1] not in ROOMS:
             continue
-        exception = room in ("experiments", "deployment") and name.startswith("spaarsist.evaluation.metrics")
+        exception = room == "experiments" and name.startswith("spaarsist.evaluation.metrics")
         assert parts[1] in allowed or exception, f"{path.name} imports {name}"
         if path.name in ("backend.py", "pooling.py"):
             assert parts[1:3] not in (["models", "frontend"], ["data", "audio"]), f"{path.name} imports {name}"
