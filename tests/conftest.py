@@ -170,10 +170,11 @@ def markdown_cells(text):
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-def compile_pdf(folder, name):
-    """Compile `document.tex` of that table alone, on a page that is wide enough; gives the log."""
+def compile_pdf(folder, name, width="80cm"):
+    """Compile `document.tex` of that table alone, on a page whose text is that wide; gives the log."""
     document = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
-    document += r"\setlength{\pdfpagewidth}{90cm}\setlength{\textwidth}{80cm}\begin{document}"
+    document += r"\usepackage[nosetpagesize]{graphicx}"
+    document += rf"\setlength{{\pdfpagewidth}}{{90cm}}\setlength{{\textwidth}}{{{width}}}\begin{{document}}"
     (folder / "document.tex").write_text(rf"{document}\input{{{name}}}See \ref{{tab:{name}}}.\end{{document}}")
     for _ in range(2):  # the second time for references
         command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]

@@ -127,6 +127,20 @@ def test_long_tables_go_on_in_another_float(tmp_path):
     assert texts["html"].count("<tr") == 1 + len(rows), "pandas leaves nothing out"
 
 
+@WITH_LATEX
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext is not installed")
+def test_a_table_is_never_wider_than_the_page(tmp_path):
+    """It is shrunk where it would be, and left alone where it is narrow."""
+    written(tmp_path / "it", table([("First", "1", "x" * 120), ("Last", "2", "y")]))
+    spans = []
+    for width in ("10cm", "80cm"):
+        compile_pdf(tmp_path, "it", width)
+        words = subprocess.check_output(["pdftotext", "-bbox", tmp_path / "document.pdf", "-"], text=True)
+        row = re.findall(r'xMin="([\d.]+)".*?xMax="([\d.]+)".*?>(First|x{120})<', words)
+        spans.append(float(row[1][1]) - float(row[0][0]))
+    assert spans[0] < 10 / 2.54 * 72 < spans[1] < 80 / 2.54 * 72
+
+
 def test_pages_end_between_sections_if_they_can(tmp_path):
     def floats(*sizes):
         rows = [row for size in sizes for row in [("# Part", "", ""), *[("S", "1\n2", "x")] * size]]
