@@ -6,9 +6,9 @@ import sys
 import pandas as pd
 import pytest
 
-from conftest import write_summary, write_tsv
+from conftest import REPOSITORY, write_summary, write_tsv
 from spaarsist.__main__ import main
-from spaarsist.evaluation.agreement import SHOWN, compare_runs, render
+from spaarsist.evaluation.agreement import SHOWN, agree, compare_runs, render
 from spaarsist.evaluation.metrics import METRICS
 from spaarsist.names import ConfigError
 
@@ -28,10 +28,10 @@ def write_run(folder, shift=0.0, n_systems=2, **record):
         cells |= {f"home.{metric}.{part}": value for part, value in values.items()}
     write_summary(tables / "summary.tsv", dict.fromkeys(names, cells))
     rows = [{"system": "MHFA", "metric": metric} for metric in ("eer", "cllr")]
-    usual = USUAL | {"difference": 0.01 + shift}
+    usual = USUAL | {key: USUAL[key] + shift for key in ("difference", "ci_low", "ci_high")}
     write_tsv(tables / "comparisons" / "baseline.tsv", rows, **usual)
     write_tsv(tables / "equivalence.tsv", rows[:1], **usual)
-    change = {"quantity": "flipped", "value": 0.1 + shift, "ci_low": 0.05, "ci_high": 0.2}
+    change = {"quantity": "flipped", "value": 0.1 + shift, "ci_low": 0.05 + shift, "ci_high": 0.2 + shift}
     counts = {"n_seeds": 5, "n_speakers": 8, "std": 0.01, "seeds": "0.1"}
     write_tsv(tables / "changes.tsv", [change], system="MHFA", reference="AST-05-05", corpus="home", **counts)
     return folder
@@ -63,26 +63,37 @@ def test_runs_that_agree(runs):
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(
-    ("file", "column", "value", "row"),
+    ("file", "changes", "row"),
     [
-        ("summary.tsv", "home.eer.mean", 0.301, "AST-05-05 home eer"),  # the second's value leaves the first's interval
-        ("summary.tsv", "home.cllr.ci_low", 0.201, "AST-05-05 home cllr"),  # and the other way round
-        ("comparisons/baseline.tsv", "difference", 0.0401, "MHFA AST-05-05 home eer"),
-        ("equivalence.tsv", "ci_high", 0.0099, "MHFA AST-05-05 home eer"),
-        ("changes.tsv", "ci_low", 0.11, "MHFA AST-05-05 home flipped"),
+        # The halves that face each other: 0.1 and 0.06, together 0.1166; the values are 0.117 apart
+        ("summary.tsv", {"home.eer.mean": 0.317, "home.eer.ci_low": 0.257}, "AST-05-05 home eer"),
+        ("summary.tsv", {"home.cllr.mean": 0.083, "home.cllr.ci_high": 0.143}, "AST-05-05 home cllr"),
+        ("comparisons/baseline.tsv", {"difference": 0.05, "ci_low": 0.03}, "MHFA AST-05-05 home eer"),
+        ("equivalence.tsv", {"difference": -0.03, "ci_high": -0.01}, "MHFA AST-05-05 home eer"),
+        ("changes.tsv", {"value": 0.22, "ci_low": 0.17}, "MHFA AST-05-05 home flipped"),
     ],
 )
-def test_either_way_round(runs, file, column, value, row, turned):
-    change(runs[1], file, column, value)
+def test_either_way_round(runs, file, changes, row, turned):
+    for column, value in changes.items():
+        change(runs[1], file, column, value)
     table = compare_runs(*runs[:: -1 if turned else 1])
     apart = table[~table["agrees"]]
     assert apart[["table", "row"]].to_numpy().tolist() == [[file, row]]
-    assert f"{file}, {row}: " in render(table) and render(table).endswith(f"1 of {len(table)} rows do not agree")
+    assert f"{file}, {row}: " in render(table) and f"\n1 of {len(table)} rows do not agree; " in render(table)
 
 
-def test_ends_belong_to_intervals(runs):
-    change(runs[1], "summary.tsv", "home.eer.mean", 0.3)
+def test_halves_that_face_away_do_not_count(runs):
+    for column, value in {"mean": 0.316, "ci_low": 0.256, "ci_high": 0.3161}.items():  # 0.1166 would do
+        change(runs[1], "summary.tsv", f"home.eer.{column}", value)
+    change(runs[0], "summary.tsv", "home.eer.ci_low", 0.1999)
     assert compare_runs(*runs)["agrees"].all()
+
+
+def test_some_rows_may_be_apart_by_chance(tmp_path):
+    one, two = (write_run(tmp_path / name, n_systems=12) for name in ("one", "two"))
+    table = compare_runs(one, two)
+    for n_apart, expected in ((0, True), (len(table) // 20, True), (len(table) // 20 + 1, False)):
+        assert agree(table.assign(agrees=[False] * n_apart + [True] * (len(table) - n_apart))) is expected
 
 
 def test_without_an_interval_only_the_same_will_do(runs):
@@ -101,8 +112,16 @@ def test_many_that_do_not_agree_are_counted(tmp_path):
     runs = [write_run(tmp_path / name, shift, n_systems=6) for name, shift in (("one", 0), ("two", 0.5))]
     text = render(compare_runs(*runs))
     n_rows = 6 * len(METRICS) + 4
-    assert f"and {n_rows - SHOWN} more" in text and f"{n_rows} of {n_rows} rows do not agree" in text
+    assert f"and {n_rows - SHOWN} more" in text and f"{n_rows} of {n_rows} rows do not agree; " in text
     assert text.count(" against ") == SHOWN
+
+
+def test_the_published_runs_agree():
+    """Two instruction sets; what the README says of EERs."""
+    table = compare_runs(*(REPOSITORY / "results" / "published" / name for name in ("mini", "mini_avx2")))
+    eers = table[(table["table"] == "summary.tsv") & table["row"].str.endswith(" eer")]
+    assert agree(table) and len(eers) == 60 and eers["agrees"].all()
+    assert (table["first.value"] != table["second.value"]).mean() > 0.9, "they are two runs"
 
 
 @pytest.mark.parametrize(
@@ -164,9 +183,11 @@ def test_the_verb(runs, tmp_path, monkeypatch, capsys):
 
     code, said = call(*runs, "--output", tmp_path / "all.tsv")
     assert code == 0 and "rows agree" in said.out and pd.read_csv(tmp_path / "all.tsv", sep="\t")["agrees"].all()
-    change(runs[1], "summary.tsv", "home.eer.mean", 0.9)
+    for metric in ("eer", "cllr"):  # two of 20 rows are more than one in 20
+        change(runs[1], "summary.tsv", f"home.{metric}.mean", 0.9)
+        change(runs[1], "summary.tsv", f"home.{metric}.ci_low", 0.8)
     code, said = call(*runs, "--output", tmp_path / "all.tsv")
     assert code == 1 and "do not agree" in said.out and not said.err
-    assert pd.read_csv(tmp_path / "all.tsv", sep="\t")["agrees"].tolist().count(False) == 1
+    assert pd.read_csv(tmp_path / "all.tsv", sep="\t")["agrees"].tolist().count(False) == 2
     code, said = call(runs[0], write_run(tmp_path / "other", config_hash="9"))
     assert code == 1 and not said.out and said.err.startswith("spaarsist: ") and said.err.count("\n") == 1

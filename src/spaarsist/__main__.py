@@ -202,17 +202,17 @@ def compare_runs(
         Path | None, typer.Option(help="TSV to write: every row of both.", show_default=False), FILE
     ] = None,
 ) -> None:
-    """See whether two runs of one experiment agree within their intervals, row by row; exit code 1 if one does not."""
+    """See whether two runs of one experiment agree, row by row; exit code 1 if more rows differ than by chance."""
     from spaarsist.artefacts import writing
+    from spaarsist.evaluation.agreement import agree, render
     from spaarsist.evaluation.agreement import compare_runs as run
-    from spaarsist.evaluation.agreement import render
 
     compared = run(first, second)
     if output:
         with writing(output) as path:
             compared.to_csv(path, sep="\t", index=False, float_format="%.10g")
     print(render(compared))
-    if not compared["agrees"].all():
+    if not agree(compared):
         raise typer.Exit(1)
 
 

@@ -18,6 +18,9 @@ from spaarsist.names import ConfigError
 SHOWN = 20
 """Disagreements that `render` tells one by one."""
 
+BY_CHANCE = 0.05
+"""Share of rows that intervals of 95 % let disagree, at most, where two runs do agree."""
+
 
 class _Source(NamedTuple):
     """Rows of a file of results: what names them, and their value and interval."""
@@ -36,8 +39,10 @@ def compare_runs(first: Path, second: Path) -> pd.DataFrame:
     """Hold every value that has an interval in one run against the interval that it has in the other.
 
     Two runs of one experiment have the same trials and the same seeds; their trainings differ as far as the arithmetic
-    of their machines does, at most as trainings of other seeds would. A row agrees if the value of each lies within the
-    interval of the other, ends included; without an interval on both sides only equal values agree.
+    of their machines does, at most as trainings of other seeds would. A row agrees if its two values lie no further
+    apart than the square root of the sum of squares of two half-widths: of each interval, the half that faces the
+    other value. That is an interval of the difference of independent estimates, and careful, since both have the same
+    trials. Without an interval on both sides only equal values agree.
 
     Args:
         first, second: folders of results, published or as they were made: `tables/provenance.json`,
@@ -69,10 +74,15 @@ def compare_runs(first: Path, second: Path) -> pd.DataFrame:
         if lacking := [f"{table}: {row}" for table, row in its.index.difference(mine.index, sort=False)]:
             raise ConfigError(f"{run}: lacks rows that {other} has ({some(lacking)}); let the run finish, then compare")
     table = sides[0].add_prefix("first.").join(sides[1].add_prefix("second."))
-    within = [table[f"{a}.value"].between(table[f"{b}.low"], table[f"{b}.high"]) for a, b in (_RUNS, _RUNS[::-1])]
+    upwards = table["second.value"] >= table["first.value"]
+    halves = [
+        (table[f"{run}.high"] - table[f"{run}.value"]).where(up, table[f"{run}.value"] - table[f"{run}.low"])
+        for run, up in zip(_RUNS, (upwards, ~upwards), strict=True)
+    ]
+    within = (table["second.value"] - table["first.value"]).abs() <= np.hypot(*halves) * (1 + 1e-9)
     equal = np.isclose(*(table[f"{run}.value"] for run in _RUNS), rtol=1e-9, atol=0, equal_nan=True)
     known = table[[f"{run}.{end}" for run in _RUNS for end in ("low", "high")]].notna().all(axis=1)
-    table["agrees"] = (within[0] & within[1]).where(known, equal)
+    table["agrees"] = within.where(known, equal)
     return table.reset_index()
 
 
@@ -96,7 +106,13 @@ def render(compared: pd.DataFrame) -> str:
     if len(apart) > SHOWN:
         lines.append(f"and {len(apart) - SHOWN} more")
     verdict = f"{len(apart)} of {len(compared)} rows do not agree" if len(apart) else f"All {len(compared)} rows agree"
-    return "\n".join([*lines, "", verdict])
+    chance = f"; chance alone leaves up to {BY_CHANCE:.0%} of intervals of 95 % apart" if len(apart) else ""
+    return "\n".join([*lines, "", verdict + chance])
+
+
+def agree(compared: pd.DataFrame) -> bool:
+    """Whether no more rows disagree than chance explains (`BY_CHANCE`)."""
+    return bool((~compared["agrees"]).mean() <= BY_CHANCE)
 
 
 def _refuse_strangers(first: Path, second: Path) -> None:
