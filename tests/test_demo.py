@@ -60,13 +60,14 @@ def test_the_ledger_judges_what_it_can_and_nothing_else():
     ledger = read("claims").set_index("claim_id")
     convention, system = "reproduced under another convention", "reproduced for another system"
     expected = {"C1": convention, "C2a": convention, "C2b": convention, "C3a": "reproduced", "C4a": system}
-    expected |= {"C5a": "not run", "C8": "not comparable", "C9c": "reproduced", "S23": "differs"}
+    expected |= {"C5a": "not run", "C8": "not comparable", "C9c": "reproduced"}
+    expected |= {"S17": "reproduced", "S18": "differs", "S22": "reproduced", "S23": "differs"}
     assert ledger.loc[[*expected], "verdict"].to_dict() == expected
     assert "AST-03-01-MagMean" in ledger.loc["C4a", "ours"] and "713.035 M" in ledger.loc["C1", "ours"]
     accuracy = ledger["corpus"].notna()
     assert set(ledger.loc[accuracy, "verdict"]) == {"not run"} and ledger.loc[accuracy, "ours"].isna().all()
     lacking = ledger.index[~accuracy & ledger["verdict"].isin(["not run", "inconclusive"])]
-    assert set(lacking) == {"S17", "S18", "F8b"}, "sizes of MHFA, and a second stage, which the demo does not train"
+    assert set(lacking) == {"F8b"}, "a second stage, which the demo does not train"
 
 
 def test_every_training_learns():

@@ -64,7 +64,7 @@ def test_an_error_is_one_line_and_leaves_no_process(workers):
         reading(Numbers(64, 20, refuse), workers, BAR, batch_size=4) as batches,
     ):
         for _ in batches:
-            assert len(readers()) == workers
+            assert len(readers()) <= workers  # one may not have begun yet
     assert str(error.value) == "bad.flac: is not whole"
     assert not readers() and time.monotonic() - began < 20
 

@@ -44,6 +44,12 @@ CHECKOUT = Path(__file__).parents[2]
 PAPER = (BASELINE, RANK_1, f"{RANK_1}Mean")
 """What the paper counts: sized and timed without a training, so in any run."""
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "Mean-pool": {"kind": "MeanPool", "options": {}},
+    "MHFA": {"kind": "MHFA", "options": {"n_heads": 32, "compression_dim": 128}},
+}
+"""Back-ends beside AASIST whose printed sizes are known (second-hand): sized in any run, too."""
+
 SWEPT = ("Base", "Mag")
 """Variants whose k is swept at inference."""
 
@@ -235,7 +241,8 @@ class Plan:
         self.trainings |= self.temperatures_trained | self.variants_trained
         self.systems = systems_of(self.trainings)
         # The paper's own as well, whose sizes the ledger judges in any run
-        self.sized = _unique([*self.systems, *PAPER])
+        self.counted_backends = OTHERS | config["backends"]
+        self.sized = _unique([*self.systems, *PAPER, *self.counted_backends])
 
     def _ablation(self) -> list[tuple[str, str, str]]:
         """Steps of the ablation: title, system and what it departs from; a title alone is a heading."""

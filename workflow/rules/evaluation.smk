@@ -211,7 +211,7 @@ for size, (record, size_options) in SIZES.items():
             ENVIRONMENT
         params:
             systems=options("--system", PLAN.sized),
-            backends=json.dumps(config["backends"], sort_keys=True),
+            backends=json.dumps(PLAN.counted_backends, sort_keys=True),
             size=size_options,
             code=code.meaning("__main__.complexity"),
         message:
