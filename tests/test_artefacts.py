@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import threading
@@ -175,17 +176,20 @@ def test_publish(tmp_path):
     scores = [score_file(tmp_path / f"{n}.parquet", "AASIST", f"AST-0{n}", code_hash="abc") for n in (3, 5)]
     scores.append(score_file(tmp_path / "m.parquet", "MHFA", "MHFA", code_hash="012"))
     out = tmp_path / "out"
-    artefacts.publish(files, scores, results, out)
+    sources = {"figures/composite": "reporting/figures/composite.py", "figures/det": "reporting/figures/scores.py"}
+    artefacts.publish(files, scores, results, out, sources)
     made = {p.relative_to(out).as_posix(): p for p in out.rglob("*.*")}
     assert sorted(made) == ["figures/composite.tsv", "record.json", "tables/composite.tsv", "times.tsv"]
     assert (out / "times.tsv").read_text().splitlines()[1:] == ["table1\t1\t1.5\t1.5", "train\t2\t30.0\t20.0"]
     record = json.loads((out / "record.json").read_text())
     assert record["files"] == {f"{f.parent.name}/composite.tsv": artefacts.file_hash(f) for f in files}
     assert record["machine"]["cores"]
+    assert record["made_by"] == {"figures/composite.tsv": "reporting/figures/composite.py"}
+    assert re.fullmatch(r"([0-9a-f]{40}(-dirty)?)?", record["commit"])
     made_by = {"AASIST": "abc", "MHFA": "012"}
     assert record["code_hash"] == made_by, "the code that made the scores, not the code that publishes"
     with pytest.raises(ConfigError, match=r"not within .*mini: .*3\.parquet"):
-        artefacts.publish(scores[:1], scores, results, tmp_path / "other")
+        artefacts.publish(scores[:1], scores, results, tmp_path / "other", {})
     for stranger, complaint in (
         (score_file(tmp_path / "a.parquet", "AASIST", "AST-01", code_hash="def"),
          r"scores: AASIST comes from 2 states of the code: abc \(AST-03 seed 1, AST-05 seed 1\); "
@@ -198,7 +202,7 @@ def test_publish(tmp_path):
         (score_file(tmp_path / "e.parquet", "SLS", "SLS"), r"e\.parquet: does not say .* how it was made; make"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=complaint):
-            artefacts.publish(files, [*scores, stranger], results, tmp_path / "other")
+            artefacts.publish(files, [*scores, stranger], results, tmp_path / "other", {})
     assert not (tmp_path / "other").exists()
 
 

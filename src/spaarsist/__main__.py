@@ -836,8 +836,14 @@ def publish(
 ) -> None:
     """Copy finished results into one folder, with a record of code, versions, machine and times."""
     from spaarsist.artefacts import publish as run
+    from spaarsist.plan import MAKERS
 
-    run(file, scores, results, output)
+    made_by = {
+        f"{kind}s/{name}": f"src/spaarsist/{function.rpartition('.')[0].replace('.', '/')}.py"
+        for kind, makers in MAKERS.items()
+        for name, (_, function) in makers.items()
+    }
+    run(file, scores, results, output, made_by)
 
 
 def _halves(option: str, text: str, separator: str) -> tuple[str, str]:

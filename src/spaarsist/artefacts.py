@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -605,7 +606,9 @@ def footer(provenance: Path | None) -> str:
     return f"{'; '.join(parts)}; made {datetime.now(UTC).date().isoformat()} on {machine}."
 
 
-def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output: Path) -> None:
+def publish(
+    files: Sequence[Path], scores: Sequence[Path], results: Path, output: Path, made_by: Mapping[str, str]
+) -> None:
     """Copy finished results into one folder, beside a record of how they were made.
 
     Args:
@@ -613,8 +616,10 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
         scores: the score files that they rest on; these carry the code hash and versions of training and scoring.
         results: folder of the experiment. Its `benchmarks` holds `<rule>.tsv` or `<rule>/.../<job>.tsv`.
         output: the folder to write, replaced if it exists. It gets the files, in the folders that they have within
-            `results`, `record.json` (provenance, machine and sha256 of each file) and `times.tsv` (wall-clock seconds
-            of each rule); the report too, `paper/main.pdf`, unless it is older than a file that it may show.
+            `results`, `record.json` (provenance, the checkout's commit, machine, sha256 of each file and what made it)
+            and `times.tsv` (wall-clock seconds of each rule); the report too, `paper/main.pdf`, unless it is older than
+            a file that it may show.
+        made_by: file within `results`, without its ending -> source file of the function that makes it.
 
     Raises:
         ConfigError: a file lies elsewhere, or scores of one back-end come from more than one state of the code, or any
@@ -663,13 +668,26 @@ def publish(files: Sequence[Path], scores: Sequence[Path], results: Path, output
         record = {
             "code_hash": {kind: code_hash for kind, (code_hash,) in sorted(states.items())},
             **json.loads(*versions),
+            "commit": _commit(),
             "machine": {"processor": processor(), "cores": os.cpu_count()},
             "files": {file.relative_to(results).as_posix(): file_hash(file) for file in files},
+        }
+        record["made_by"] = {
+            name: made_by[stem] for name in record["files"] if (stem := name.rpartition(".")[0]) in made_by
         }
         (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         lines = [f"{rule}\t{len(s)}\t{sum(s):.1f}\t{max(s):.1f}" for rule, s in seconds.items()]
         text = "\n".join(["rule\tjobs\tseconds_in_all\tseconds_longest", *lines])
         (folder / "times.tsv").write_text(text + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    """Commit of the checkout that this package lies in, with `-dirty` if it was changed; empty elsewhere."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def refuse_mixed_code(where: str, states: Mapping[str, Mapping[str, Sequence[str]]]) -> None:

@@ -542,6 +542,9 @@ def test_publish(run):
     wanted = {path.removeprefix("results/synthetic/") for path in plan.tables + plan.figures}
     assert wanted | {"record.json", "times.tsv"} == made
     assert "train\t2\t" in (published / "times.tsv").read_text()
+    made_by = json.loads((published / "record.json").read_text())["made_by"]
+    assert made_by["figures/det.png"] == "src/spaarsist/reporting/figures/scores.py"
+    assert all((REPOSITORY / source).exists() for source in made_by.values())
 
 
 class TestConfiguration:
