@@ -682,12 +682,14 @@ def publish(
 
 
 def _commit() -> str:
-    """Commit of the checkout that this package lies in, with `-dirty` if it was changed; empty elsewhere."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Commit of the checkout that this package lies in, with `-dirty` if the package was changed; empty elsewhere."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], capture_output=True, check=False)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return commit + "-dirty" * (changed.returncode != 0)
 
 
 def refuse_mixed_code(where: str, states: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
