@@ -243,6 +243,10 @@ class TestEveryLineIsARow:
             ("file,Label,speaker", "line 1: column 'Label' is to be called label"),
             ("file,label,speaker_id", "line 1: column 'speaker_id' is to be called speaker"),
             ("file, label,speaker", "line 1: column ' label' is to be called label"),
+            (
+                "file,label one.flac,speaker",
+                "line 1: column 'label one.flac' is to be called label",
+            ),  # a lost line break
             ("filename,label,speaker", "line 1: the header lacks file; it reads 'filename, label, speaker'"),
         ],
     )

@@ -423,7 +423,8 @@ def _read_table(
         return cells
 
     header = split(1, lines[0]) if lines else []
-    meant = {column.strip().lower().removesuffix("_id"): column for column in header}
+    # The first word: where a line break was lost, the first row goes on in the header
+    meant = {(column.split() or [""])[0].lower().removesuffix("_id"): column for column in header}
     for column in (*needed, *optional):
         if column not in header and column in meant:
             raise ConfigError(f"{protocol}, line 1: column {meant[column]!r} is to be called {column}")
