@@ -498,6 +498,15 @@ class TestJoinedTars:
         with pytest.raises(ConfigError, match=r"a\.tar: cut short or damaged at byte \d+"):
             list(archives.list_members(archive))
 
+    def test_a_flag_is_not_a_password(self, tmp_path):
+        """The one that says UTF-8 stands beside the one that says encrypted."""
+        archive = write_zip(tmp_path / "a.zip", {"\u00fc.flac": sound(0)}, zipfile.ZIP_STORED)
+        content = bytearray(archive.read_bytes())
+        content[content.rindex(b"fLaC") + 60] ^= 255
+        archive.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"damaged member \(.*\); fetch the archive again"):
+            archives.read(f"{archive}::\u00fc.flac")
+
 
 class TestNamesInZips:
     def test_utf8_without_the_flag(self, tmp_path):
