@@ -77,7 +77,7 @@ def test_versions_differ_in_the_stretch_alone_and_are_as_loud(clips):
     versions, start = dataset[0]
     assert versions.shape == (1 + len(PLANTS), 2 * SECOND) and versions.dtype == torch.float32
     scored, *planted = versions.numpy()
-    np.testing.assert_array_equal(scored, audio.crop_centre(audio.read(clips["path"][4]), 2 * SECOND))
+    np.testing.assert_array_equal(scored, audio.crop(audio.read(clips["path"][4]), 2 * SECOND))
     within = slice(start, start + STRETCH)
     for name, version in zip(PLANTS, planted, strict=True):
         changed = np.flatnonzero(version != scored)
@@ -98,7 +98,7 @@ def test_excerpts_move_by_the_stretch(clips):
     (scored, inside, shifted), kind = dataset[0]
     assert kind == 2 and torch.equal(inside[STRETCH:], shifted[:-STRETCH])
     whole = audio.read(clips["path"][4])
-    np.testing.assert_array_equal(scored, audio.crop_centre(whole, 2 * SECOND))
+    np.testing.assert_array_equal(scored, audio.crop(whole, 2 * SECOND))
     at = next(i for i in range(len(whole)) if whole[i] == inside[0] and whole[i + 1] == inside[1])
     assert at == int(0.4 * SECOND) and np.array_equal(whole[at : at + 2 * SECOND], inside)
     assert [dataset[i][1] for i in (1, 2, 3)] == [0, 1, 2]

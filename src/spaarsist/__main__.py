@@ -87,22 +87,24 @@ def verb(group: str) -> Callable[[Callable], Callable]:
     def register(function: Callable) -> Callable:
         @wraps(function)
         def run(**given: Any) -> None:
-            _look_at_places(function, given)
-            function(**given | _located(function, given))
+            hints = get_type_hints(function, include_extras=True)
+            marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+            _look_at_places(marks, given)
+            function(**given | _located(marks, given))
 
         return app.command(rich_help_panel=group)(run)
 
     return register
 
 
-def _look_at_places(function: Callable, given: dict[str, Any]) -> None:
+def _look_at_places(marks: dict[str, tuple], given: dict[str, Any]) -> None:
     """See that all outputs of a verb can be written, and replace neither one another nor what they are made from."""
     from spaarsist.artefacts import distinct, refuse_unwritable
 
     inputs: list[Path] = []
     outputs: list[Path] = []
-    for name, hint in get_type_hints(function, include_extras=True).items():
-        kind = next((mark for mark in getattr(hint, "__metadata__", ()) if mark in WRITTEN), None)
+    for name, of_option in marks.items():
+        kind = next((mark for mark in of_option if mark in WRITTEN), None)
         values = given.get(name)
         paths = [path for path in (values if isinstance(values, list) else [values]) if isinstance(path, Path)]
         (outputs if kind else inputs).extend(paths)
@@ -111,13 +113,13 @@ def _look_at_places(function: Callable, given: dict[str, Any]) -> None:
     distinct(outputs, inputs)
 
 
-def _located(function: Callable, given: dict[str, Any]) -> dict[str, Any]:
+def _located(marks: dict[str, tuple], given: dict[str, Any]) -> dict[str, Any]:
     """The folders of the checkpoints that a verb is given: for all verbs they are found, or fetched, here."""
     from spaarsist.models.hub import locate
 
     found = {}
-    for name, hint in get_type_hints(function, include_extras=True).items():
-        if CHECKPOINT in getattr(hint, "__metadata__", ()) and (named := given.get(name)):
+    for name, of_option in marks.items():
+        if CHECKPOINT in of_option and (named := given.get(name)):
             found[name] = [locate(one) for one in named] if isinstance(named, list) else locate(named)
     return found
 

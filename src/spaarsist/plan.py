@@ -723,7 +723,7 @@ class Plan:
             "calibration": calibration | {"systems": self.ranked} | corpora,
             "claims": {
                 "summary": summary["summary"],
-                "sizes": f"{self.results_folder}/complexity/paper_size.tsv",
+                "sizes": self.paper_size,
                 "findings": self._table("findings"),
                 "comparisons": self._comparisons("baseline", "temperature", "temperature_trained"),
                 "paper_corpora": config["paper_corpora"],
@@ -829,6 +829,11 @@ class Plan:
         }
 
     @property
+    def paper_size(self) -> str:
+        """What back-ends count at the paper's size."""
+        return f"{self.results_folder}/complexity/paper_size.tsv"
+
+    @property
     def report(self) -> dict[str, Any]:
         """Arguments of the report."""
         optional = {"speed": f"{self.results_folder}/speed"} if self.config["speed"]["systems"] else {}
@@ -838,7 +843,7 @@ class Plan:
         return {
             "results": self.results_folder,
             **{name: self._table(name) for name in ("summary", "composite", "findings")},
-            "sizes": f"{self.results_folder}/complexity/paper_size.tsv",
+            "sizes": self.paper_size,
             "facts": FACTS,
             "ledger": self._table("claims"),
             "record": self.per_run("checkpoints", ["AST-05"], "/model.json")[0],

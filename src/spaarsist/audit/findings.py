@@ -86,7 +86,7 @@ def _f8_random_excerpts(checkpoint: Path, dev_list: Path, device: torch.device) 
         return compute_metrics(scores[is_bonafide], scores[~is_bonafide])["eer"]
 
     how = f"EER of one checkpoint, {is_bonafide.sum()} bona fide trials and {(~is_bonafide).sum()} spoofs of dev, "
-    yield "F8_dev_eer_centre", eer(audio.crop_centre), "fraction", f"{how}excerpts from the centre"
+    yield "F8_dev_eer_centre", eer(audio.crop), "fraction", f"{how}excerpts from the centre"
     drawn = [eer(audio.crop_random, rng) for _ in range(5)]
     for name, value in (("min", min(drawn)), ("max", max(drawn)), ("std", np.std(drawn, ddof=1))):
         yield f"F8_dev_eer_random_{name}", value, "fraction", f"{how}{name} over {len(drawn)} draws of random excerpts"

@@ -172,11 +172,6 @@ def crop(waveform: np.ndarray, n_samples: int, place: Place = "centre") -> np.nd
     return waveform[start : start + n_samples]
 
 
-def crop_centre(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """Take the middle n_samples; a shorter waveform stays as it is."""
-    return crop(waveform, n_samples)
-
-
 def crop_random(waveform: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Take n_samples from a random place; a shorter waveform stays as it is."""
     start = _start(len(waveform), n_samples, rng)

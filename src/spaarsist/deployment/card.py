@@ -82,8 +82,7 @@ def write_card(
 
     Raises:
         ConfigError: no whole checkpoint; metrics or calibration of another training, no metrics of a variant, or some
-            twice; no identifier;
-            or `output` holds other files.
+            twice; a licence or repository in no form of the hub's; or `output` holds other files.
     """
     detector, record = load_checkpoint(checkpoint)
     trained = record["system"], record["seed"]

@@ -224,27 +224,25 @@ def stack_attention(
             own, spread = (
                 part[(part["corpus"] == corpus) & (part["trained"] == trained)] for part in (distances, spreads)
             )
-            axes = above
             for layer, look in lines.items():
                 line = own[own["layer"] == layer].sort_values("stack_temperature")
-                axes.plot(line["stack_temperature"], line["value"], **look)
+                above.plot(line["stack_temperature"], line["value"], **look)
             for t in spread["stack_temperature"].dropna().unique():
-                axes.axvline(t, **trained_at, zorder=1)
-            axes.set_xscale("log")
+                above.axvline(t, **trained_at, zorder=1)
+            above.set_xscale("log")
             if len(above_zero):
-                axes.set(yscale="log", ylim=(above_zero.min() / 1.6, above_zero.max() * 1.6))
-            axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes = below
+                above.set(yscale="log", ylim=(above_zero.min() / 1.6, above_zero.max() * 1.6))
+            above.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+            above.xaxis.set_minor_locator(NullLocator())
+            above.yaxis.set_major_formatter("{x:g}")
             for aside, (quantity, look) in zip((-0.12, 0.12), dots.items(), strict=True):
                 part = spread[spread["quantity"] == quantity]
                 at = part["aggregation"].map([*_TICKS].index) + aside
                 ends = (part["value"] + sign * part["value.seeds_std"] for sign in (-1, 1))
-                axes.vlines(at, *ends, color="0.2", lw=0.7, zorder=2)
-                axes.plot(at, part["value"], **look, zorder=3)
-            axes.set(xlim=(-0.5, len(_TICKS) - 0.5))
-            axes.set_xticks(range(len(_TICKS)), _TICKS.values())
+                below.vlines(at, *ends, color="0.2", lw=0.7, zorder=2)
+                below.plot(at, part["value"], **look, zorder=3)
+            below.set(xlim=(-0.5, len(_TICKS) - 0.5))
+            below.set_xticks(range(len(_TICKS)), _TICKS.values())
             above.set_xlabel("Softmax temperature")
             if row == 0:
                 above.set_title(title)

@@ -206,8 +206,8 @@ def write_detector(detector: Path, output_stem: Path) -> None:
             rows.append([title, *[""] * 5, _cell(row, "median_ms", 1), _cell(row, "n_bytes", 1)])
         about_files = (
             " MB: of the ONNX file, with AASIST as exported. Below int8 stands its change from float32; what it "
+            "does to scores, only trained weights tell (spaarsist export --int8)."
         )
-        about_files += "does to scores, only trained weights tell (spaarsist export --int8)."
     rows = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
     seconds = float(table["n_samples"].iloc[0]) / SAMPLE_RATE
     write(
