@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from spaarsist import plan
 from spaarsist.artefacts import writing
 from spaarsist.audit.complexity import Size, count, count_by, ship
 from spaarsist.config import SAMPLE_RATE, BackendConfig, FrontendConfig, TrainingRecipe
@@ -38,8 +39,7 @@ SEED = 0
 SYSTEMS = {"base": BASELINE, "mag": RANK_1, "magmean": "AST-03-01-MagMean"}
 OTHERS = {
     LIGHT: BackendConfig("AASIST", options={"size": "L"}),
-    "MHFA": BackendConfig("MHFA", options={"n_heads": 32, "compression_dim": 128}),
-    "Mean-pool": BackendConfig("MeanPool"),
+    **{name: BackendConfig(**plan.OTHERS[name]) for name in ("MHFA", "Mean-pool")},
 }
 COUNTED = (*SYSTEMS.values(), LIGHT)
 FRAMES = {1: 49, 2: 99, 4.0375: 201, 8.75: PAPER_FRAMES, 20: 999, 40: 1999, 100: 4999}
