@@ -171,6 +171,17 @@ class TestChangedArchives:
         with pytest.raises(ConfigError, match=rf"a\.tar::T_0\.flac@512\+\d+: .*{self.CHANGED}"):
             archives.read(paths["T_0.flac"])
 
+    @pytest.mark.parametrize("other", ["E_0.flac", "Z_0.flac"])
+    def test_a_tar_with_a_link_of_another_name(self, tmp_path, other):
+        paths = dict(archives.list_members(write_tar(tmp_path / "a.tar", {"T_0.flac": b""})))
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            folder, link = tarfile.TarInfo("folder"), tarfile.TarInfo(other)
+            folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "elsewhere"
+            tar.addfile(folder)
+            tar.addfile(link)
+        with pytest.raises(ConfigError, match=self.CHANGED):
+            archives.read(paths["T_0.flac"])
+
     def test_a_tar_with_a_member_of_another_size(self, tmp_path):
         paths = dict(archives.list_members(write_tar(tmp_path / "a.tar", {"a.wav": b"x" * 1000})))
         for other in (999, 1001, 5000, 0):
