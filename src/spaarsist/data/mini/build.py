@@ -159,7 +159,10 @@ UNSEEN_VOICES = Split(
     "eval.tsv",
     voices=UNSEEN,
     pairs=320,
-    attacks=_named("griffin_lim_mel", "lpc_vocoder", "griffin_lim_linear", "psola", "world_coded"),
+    attacks=_named(
+        *("griffin_lim_mel", "lpc_vocoder", "world_conversion", "harmonic_noise"),  # in training, too
+        *("griffin_lim_linear", "psola", "world_coded", "zero_phase"),
+    ),
     codecs=("C05",),
     channel=FIELD,
 )
