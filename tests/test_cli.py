@@ -99,6 +99,7 @@ def test_version(spaarsist):
         (["no-such-verb"], "No such command 'no-such-verb'"),
         (["table"], "Missing argument 'name'"),
         (["metrics", "--scores", "none.parquet"], "'none.parquet' does not exist"),
+        (["train", "--seed", "4294967296"], "less than or equal to 4294967295"),
     ],
 )
 def test_wrong_usage(spaarsist, arguments, message):

@@ -34,6 +34,9 @@ FILE, FOLDER, STEM = WRITTEN = ("file to write", "folder to write", "files to wr
 CHECKPOINT = "a checkpoint to read"
 """Mark of the options that name a checkpoint: a folder here, or one on the Hugging Face hub, which is fetched."""
 
+LAST_SEED = 2**32 - 1
+"""NumPy takes no larger one."""
+
 PEOPLE = "For people"
 CORPORA = "Corpora and trial lists"
 RUNS = "Training and scoring"
@@ -349,7 +352,7 @@ def import_scores(
     trial_list: Annotated[Path, typer.Option(help="Trial list to write; it goes with the scores."), FILE],
     system: Annotated[str, typer.Option(help="Name of the system that made them, e.g. Mine.")],
     corpus: Corpus = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of its training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Seed of its training.")] = 0,
 ) -> None:
     """Take over scores and key, as the ASVspoof 5 package reads them or `evaluate` does, into files of this package."""
     from spaarsist.experiments.score import import_scores as run
@@ -480,7 +483,7 @@ def train(
     dev_list: InputFile,
     output: OutputFolder,
     system: Annotated[str, typer.Option(help="Name of the training: AST-<k_train> for AASIST, or a free one.")],
-    seed: Annotated[int, typer.Option(min=0)],
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED)],
     recipe: Recipe = "{}",
     train_features: OptionalFolder = None,
     dev_features: OptionalFolder = None,
