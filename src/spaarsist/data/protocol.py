@@ -22,6 +22,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,6 +50,8 @@ UNFIT = re.compile(r"[\t\n\r\0\ud800-\udfff]")
 """What no cell of a trial list has: it would end the cell or the line, or is no text."""
 
 CHECKSUMS = ("md5", "sha256")
+NEAR = 0.8
+"""Likeness of two column names, as difflib has it, from which one may stand for the other: a letter of five."""
 
 
 class Trial(NamedTuple):
@@ -425,9 +428,15 @@ def _read_table(
     header = split(1, lines[0]) if lines else []
     # The first word: where a line break was lost, the first row goes on in the header
     meant = {(column.split() or [""])[0].lower().removesuffix("_id"): column for column in header}
-    for column in (*needed, *optional):
+    known = (*needed, *optional)
+    for column in known:
         if column not in header and column in meant:
             raise ConfigError(f"{protocol}, line 1: column {meant[column]!r} is to be called {column}")
+        others = [other for other in header if other not in known]
+        if column not in header and (close := get_close_matches(column, others, 1, NEAR)):
+            raise ConfigError(
+                f"{protocol}, line 1: column {close[0]!r} is nearly {column}, which is missing; call it so, or otherwise"
+            )
         if header.count(column) > 1:
             raise ConfigError(f"{protocol}, line 1: {header.count(column)} columns are called {column}; keep one")
     if absent := [column for column in needed if column not in header]:
