@@ -243,7 +243,7 @@ class TestEveryLineIsARow:
             ("file,Label,speaker", "line 1: column 'Label' is to be called label"),
             ("file,label,speaker_id", "line 1: column 'speaker_id' is to be called speaker"),
             ("file, label,speaker", "line 1: column ' label' is to be called label"),
-            ("file,abel,speaker", "line 1: column 'abel' is nearly label, which is missing; call it so, or otherwise"),
+            ("file,abel,speaker", "line 1: column 'abel' is nearly label, which is missing; rename it"),
             ("fil,label,speaker", "line 1: column 'fil' is nearly file"),
             (
                 "file,label one.flac,speaker",

@@ -435,7 +435,7 @@ def _read_table(
         others = [other for other in header if other not in known]
         if column not in header and (close := get_close_matches(column, others, 1, NEAR)):
             raise ConfigError(
-                f"{protocol}, line 1: column {close[0]!r} is nearly {column}, which is missing; call it so, or otherwise"
+                f"{protocol}, line 1: column {close[0]!r} is nearly {column}, which is missing; rename it"
             )
         if header.count(column) > 1:
             raise ConfigError(f"{protocol}, line 1: {header.count(column)} columns are called {column}; keep one")
