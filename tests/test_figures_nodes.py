@@ -21,6 +21,11 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def subject(figure):
+    """What stands above all panels."""
+    return figure.get_suptitle() or figure.legends[0].get_title().get_text()
+
+
 def marked(axes):
     """Lines with markers."""
     return [line for line in axes.lines if line.get_marker() not in ("", "None", None)]
@@ -30,6 +35,7 @@ def test_overlap_is_drawn_as_it_is(folders, tmp_path, drawn):
     """Of the first training: (J - chance) / (1 - chance), seeds beside their mean, branches together."""
     overlap(folders, CORPORA, tmp_path / "overlap", LABEL)
     (figure,) = drawn
+    assert subject(figure) == "Do both scorers keep the same nodes?"
     assert [axes.get_title() for axes in figure.axes] == [title for _, title in CORPORA]
     assert legend(figure) == ["k = 0.5", "k = 0.1", "0: two random choices, 1: the same nodes"]
     assert figure.note.startswith("AST-05; k:") and "Small dots: seeds" in figure.note
@@ -67,6 +73,7 @@ def test_both_branches_make_one_dot(tmp_path, drawn):
 def test_kept_shows_each_seed_of_the_first_training_at_the_smallest_k(folders, tmp_path, drawn):
     kept(folders[::-1], CORPORA[::-1], tmp_path / "kept", LABEL)
     (figure,) = drawn
+    assert subject(figure) == "Which moments are kept"
     assert figure.note.startswith("AST-05, k = 0.1 at inference") and "one seed" in figure.note
     *panels, bar = figure.axes
     assert [axes.get_title() for axes in panels] == [title for _, title in CORPORA[::-1]]
@@ -101,6 +108,7 @@ def test_planted_is_drawn_as_it_is(tmp_path, drawn):
     probed = test_tables_probes.write(tmp_path / "probed")
     planted(probed, CORPORA, tmp_path / "planted", LABEL)
     (figure,) = drawn
+    assert subject(figure) == "Are spoofed nodes kept more often?"
     assert figure.note.startswith("AST-05: 0.3 s of 56 bona fide clips") and "2 seeds" in figure.note
     assert legend(figure) == ["learned", "magnitude"]
     panels = np.array(figure.axes).reshape(2, 2)
@@ -123,6 +131,7 @@ def test_planted_is_drawn_as_it_is(tmp_path, drawn):
 def test_stack_attention_is_drawn_as_it_is(folders, tmp_path, drawn):
     stack_attention(folders, CORPORA, tmp_path / "stack", LABEL)
     (figure,) = drawn
+    assert subject(figure) == "How far stack attention is from a mean"
     panels = np.array(figure.axes).reshape(2 * len(TRAININGS), len(CORPORA))
     assert [axes.get_title() for axes in panels[0]] == [title for _, title in CORPORA]
     wanted = [f"{name}\n{what}" for name in TRAININGS for what in ("Distance from a mean", "Spread over trials")]

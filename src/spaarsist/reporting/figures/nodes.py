@@ -9,10 +9,20 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from spaarsist.reporting.figures.style import COLOURS, DASHES, DOT, MARKERS, STYLE, part_rows, save, width
+from spaarsist.reporting.figures.style import (
+    COLOURS,
+    DASHES,
+    DOT,
+    HEADLINE,
+    MARKERS,
+    STYLE,
+    head,
+    part_rows,
+    save,
+    width,
+)
 from spaarsist.reporting.tables.nodes import LAYERS, over_seeds, read_inspected
 from spaarsist.reporting.tables.probes import PLANTS, read_probed
 
@@ -71,9 +81,9 @@ def overlap(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], outpu
             part_rows(axes, [*_POOLINGS.values()])
         ends = min(0, points["overlap"].min()), 1
         panels[0].set_xlim(ends[0] - 0.05, ends[1] + 0.05)
-        handles = [Line2D([], [], ls="", **DOT, **look, label=f"k = {k:g}") for k, look in looks.items()]
-        handles.append(Line2D([], [], color="0.4", **_CHANCE, label="0: two random choices, 1: the same nodes"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        styles = {f"k = {k:g}": {"ls": "", **DOT, **look} for k, look in looks.items()}
+        styles["0: two random choices, 1: the same nodes"] = {"color": "0.4", **_CHANCE}
+        head(figure, "Do both scorers keep the same nodes?", styles, ncols=len(styles))
         note = (
             f"{points['trained'].iloc[0]}; k: share kept at inference by every pooling  ·  Overlap: Jaccard index of "
             "the nodes kept by learned score and by squared norm  ·  Small dots: seeds"
@@ -123,6 +133,7 @@ def kept(inspected: Sequence[Path], corpora: Sequence[tuple[str, str]], output_s
             axes.set_yticks(np.arange(len(bands)) + 0.5, names)
             axes.tick_params(axis="y", length=0)
             axes.grid(visible=False)
+        figure.suptitle("Which moments are kept", **HEADLINE)
         bar = figure.colorbar(mesh, ax=panels, aspect=14)
         bar.set_label("Clips that keep it (%)")
         note = (
@@ -166,8 +177,8 @@ def planted(probed: Sequence[Path], corpora: Sequence[tuple[str, str]], output_s
             axes.set_title(f"{title}, k = {k:g}" if column == 0 else f"k = {k:g}")
         for axes in panels[-1]:
             axes.set_xlabel("Change (points)")
-        handles = [Line2D([], [], ls="", **DOT, **look, label=scorer) for scorer, look in looks.items()]
-        figure.legend(handles=handles, loc="outside upper center", ncols=2)
+        styles = {scorer: {"ls": "", **DOT, **look} for scorer, look in looks.items()}
+        head(figure, "Are spoofed nodes kept more often?", styles, ncols=2)
         ends = ((rows[name].min(), rows[name].max()) for name in ("n_clips", "n_seeds"))
         n_clips, n_seeds = (" to ".join(map(str, dict.fromkeys(pair))) for pair in ends)
         note = (
@@ -249,10 +260,8 @@ def stack_attention(
             if column == 0:
                 above.set_ylabel(f"{trained}\nDistance from a mean")
                 below.set_ylabel(f"{trained}\nSpread over trials")
-        handles = [Line2D([], [], **look) for look in lines.values()]
-        handles += [Line2D([], [], **trained_at, label="temperature of training")]
-        handles += [Line2D([], [], **look) for look in dots.values()]
-        figure.legend(handles=handles, loc="outside upper center", ncols=4)
+        styles = [*lines.values(), {**trained_at, "label": "temperature of training"}, *dots.values()]
+        head(figure, "How far stack attention is from a mean", {look["label"]: look for look in styles}, ncols=4)
         note = (
             "Distance: total variation, mean over trials and seeds  ·  Spread: standard deviation over trials of what "
             "the output layer is given, mean over features; bars: ± standard deviation over seeds"
