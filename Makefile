@@ -17,7 +17,7 @@ facts: $(VENV)/installed
 	@python -m spaarsist facts
 
 demo: $(VENV)/installed
-	@echo "The demo: some 13 minutes on two cores; stop it whenever you like, the same command goes on"
+	@echo "The demo: some 13 minutes on two recent cores, 40 on old ones; stop it whenever you like, the same command goes on"
 	@snakemake --cores all --profile workflow/profiles/default
 
 test: $(VENV)/installed
