@@ -429,10 +429,10 @@ def _read_table(
     # The first word: where a line break was lost, the first row goes on in the header
     meant = {(column.split() or [""])[0].lower().removesuffix("_id"): column for column in header}
     known = (*needed, *optional)
+    others = [column for column in header if column not in known]
     for column in known:
         if column not in header and column in meant:
             raise ConfigError(f"{protocol}, line 1: column {meant[column]!r} is to be called {column}")
-        others = [other for other in header if other not in known]
         if column not in header and (close := get_close_matches(column, others, 1, NEAR)):
             raise ConfigError(
                 f"{protocol}, line 1: column {close[0]!r} is nearly {column}, which is missing; rename it"
